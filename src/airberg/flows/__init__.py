@@ -1,0 +1,1 @@
+"""Flows in the orchestrator (Apache Airflow): registration, triggers, states."""

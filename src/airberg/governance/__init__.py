@@ -1,0 +1,1 @@
+"""DataHub: change proposals for the tables of a job."""

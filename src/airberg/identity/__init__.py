@@ -1,0 +1,1 @@
+"""Access tokens: verification against an OIDC issuer, and the development issuer."""

@@ -1,0 +1,1 @@
+"""Jobs and runs: their values, their store, their secrets at rest."""

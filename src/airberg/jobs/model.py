@@ -1,0 +1,144 @@
+"""Values of the job store. All times are aware UTC datetimes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from airberg.plan.model import IngestRequest, JobPlan
+
+
+class JobStatus(StrEnum):
+    """Status of a job, in the words of the sibling API: that of its newest run, `new` before the first."""
+
+    NEW = "new"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class RunStatus(StrEnum):
+    """Status of a run."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more happens to this run unless the orchestrator retries it."""
+        return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
+
+
+class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run did to one stream's table. Counts are of this run over all its attempts' commits."""
+
+    stream: str
+    table: str
+    rows_read: int = 0
+    rows_written: int = 0
+    rows_deleted: int = 0
+    values_nulled: int = 0
+    records_ignored: int = 0
+    bytes_written: int = 0
+    checkpoints: int = 0
+    snapshot_ids: tuple[int, ...] = ()
+    complete: bool = False
+
+
+class RunReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run did, stream by stream; `metadata` names what `register` wrote or sent."""
+
+    streams: tuple[StreamReport, ...] = ()
+    metadata: str | None = None
+    metadata_error: str | None = None
+    records_of_unknown_streams: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """An ingestion job.
+
+    Attributes:
+        id: Its identity; derived ids (flow, files) are made from it.
+        created_by: `issuer|subject` of the caller: who may see and change it.
+        owner_id: The owner shown and sent to DataHub.
+        request: What was asked, without `source_config`.
+        plan: What will be done; None when preflight was skipped and no run has planned yet.
+        public_config: `source_config` with every secret masked; for people.
+        shard: Number of the flow file that holds its flow; stable for the job's life.
+        flow_hash: Hash of the flow spec that the orchestrator was last seen to have; None = not yet.
+    """
+
+    id: UUID
+    owner_id: str
+    created_by: str
+    request: IngestRequest
+    plan: JobPlan | None
+    public_config: dict[str, object]
+    status: JobStatus = JobStatus.NEW
+    status_message: str | None = None
+    paused: bool = False
+    shard: int = 0
+    flow_hash: str | None = None
+    created_at: datetime
+    last_started_at: datetime | None = None
+    last_completed_at: datetime | None = None
+    last_failed_at: datetime | None = None
+    deleted_at: datetime | None = None
+
+    @property
+    def flow_id(self) -> str:
+        """The orchestrator's id of this job's flow."""
+        return f"airberg_{self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of a job: one run of its flow, over all attempts.
+
+    Attributes:
+        flow_run_id: The orchestrator's id of the run; unique together with the job.
+        attempt: Number of the attempt that wrote last, from 1; 0 while queued.
+        error: One sentence for people when it failed; no secrets.
+        error_code: Stable code of the error.
+    """
+
+    id: UUID
+    job_id: UUID
+    flow_run_id: str
+    status: RunStatus = RunStatus.QUEUED
+    attempt: int = 0
+    report: RunReport = field(default_factory=RunReport)
+    error: str | None = None
+    error_code: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAnswer:
+    """The answer to a request with an `Idempotency-Key`, kept to be given again."""
+
+    key: str
+    caller: str
+    body_hash: str
+    status: int
+    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to run a job. `token` grows with every new holder, so that a late one can be told apart."""
+
+    job_id: UUID
+    holder: str
+    token: int
+    expires_at: datetime

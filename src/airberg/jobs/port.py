@@ -1,0 +1,150 @@
+"""The port to the job store. `airberg.jobs.sql` and `airberg.jobs.memory` pass the same behaviour suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.plan.model import JobPlan
+
+
+class JobStore(Protocol):
+    """Keeps jobs, runs, secrets, leases. Every method is one transaction, safe across processes."""
+
+    def add_job(self, job: Job, source_config: dict[str, object], run: Run | None = None) -> Job:
+        """Store a new job, its secret configuration (encrypted) and, if given, its first queued run.
+
+        Returns the job with its `shard` assigned (20 jobs a shard; holes of deleted jobs are filled).
+
+        Raises:
+            Conflict: The owner has a job of that name; code `name-taken`, the message has its id.
+        """
+        ...
+
+    def job(self, job_id: UUID) -> Job:
+        """The job, deleted or not. Raises NotFound."""
+        ...
+
+    def find_job(self, owner_id: str, name: str) -> Job | None:
+        """The owner's job of that name that is not deleted."""
+        ...
+
+    def jobs(
+        self, *, created_by: str | None = None, include_deleted: bool = False, limit: int | None = None
+    ) -> Sequence[Job]:
+        """Jobs, newest first."""
+        ...
+
+    def source_config(self, job_id: UUID) -> dict[str, object]:
+        """The decrypted configuration. Raises NotFound."""
+        ...
+
+    def replace_source_config(
+        self, job_id: UUID, source_config: dict[str, object], public: dict[str, object]
+    ) -> None:
+        """Store a new configuration atomically (a rotated token)."""
+        ...
+
+    def set_schedule(self, job_id: UUID, schedule: str | None, timezone: str) -> Job:
+        """Change when the job runs."""
+        ...
+
+    def set_paused(self, job_id: UUID, paused: bool) -> Job:
+        """Pause or resume the job."""
+        ...
+
+    def set_plan(self, job_id: UUID, plan: JobPlan) -> None:
+        """Store a newer plan."""
+        ...
+
+    def set_flow_hash(self, job_id: UUID, flow_hash: str | None) -> None:
+        """Note which spec the orchestrator has; None = unknown."""
+        ...
+
+    def delete_job(self, job_id: UUID, at: datetime) -> Job:
+        """Mark the job deleted and forget its secret configuration."""
+        ...
+
+    def add_run(self, run: Run) -> Run:
+        """Store a queued run; returns the stored one if that `flow_run_id` is known already."""
+        ...
+
+    def run(self, run_id: UUID) -> Run:
+        """The run. Raises NotFound."""
+        ...
+
+    def find_run(self, job_id: UUID, flow_run_id: str) -> Run | None:
+        """The run of that flow run."""
+        ...
+
+    def runs(self, job_id: UUID, *, limit: int = 50) -> Sequence[Run]:
+        """Runs of a job, newest first."""
+        ...
+
+    def open_runs(self) -> Sequence[Run]:
+        """Runs that have not ended, of all jobs that are not deleted."""
+        ...
+
+    def start_run(self, job_id: UUID, flow_run_id: str, attempt: int, at: datetime) -> Run:
+        """Set a run (made if unknown) and its job to running; clears an earlier attempt's error."""
+        ...
+
+    def report_run(self, run_id: UUID, report: RunReport) -> None:
+        """Store progress."""
+        ...
+
+    def end_run(
+        self,
+        run_id: UUID,
+        status: RunStatus,
+        at: datetime,
+        *,
+        error: str | None = None,
+        error_code: str | None = None,
+        report: RunReport | None = None,
+    ) -> Run:
+        """End a run and give its job the matching status, times and message."""
+        ...
+
+    def set_job_status(self, job_id: UUID, status: JobStatus, message: str | None) -> None:
+        """Set a job's status without a run (for example: its flow could not be registered)."""
+        ...
+
+    def acquire_lease(self, job_id: UUID, holder: str, seconds: float) -> Lease:
+        """Take the job's lease if it is free, expired, or already held by `holder`.
+
+        Raises:
+            LeaseHeld: Somebody else holds it.
+        """
+        ...
+
+    def renew_lease(self, lease: Lease, seconds: float) -> Lease:
+        """Extend a lease. Raises LeaseHeld when it was lost (other token)."""
+        ...
+
+    def release_lease(self, lease: Lease) -> None:
+        """Give a lease back; does nothing when it was lost."""
+        ...
+
+    def lease(self, job_id: UUID) -> Lease | None:
+        """The job's lease if it is held and not expired."""
+        ...
+
+    def remember_answer(self, answer: StoredAnswer) -> StoredAnswer:
+        """Store an answer, or return the one stored earlier under that caller and key."""
+        ...
+
+    def stored_answer(self, caller: str, key: str) -> StoredAnswer | None:
+        """The answer stored under that caller and key."""
+        ...
+
+    def flows_version(self) -> str:
+        """A short text that changes whenever anything that flows are made from changes (an ETag)."""
+        ...
+
+    def close(self) -> None:
+        """Release connections."""
+        ...

@@ -1,0 +1,1 @@
+"""Named, versioned data keys and the ciphers that use them."""

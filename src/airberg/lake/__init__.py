@@ -1,0 +1,1 @@
+"""Iceberg tables: catalog, schema and its evolution, data files, append, overwrite, merge."""

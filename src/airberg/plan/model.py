@@ -1,0 +1,149 @@
+"""The frozen values that the rest of Airberg works from: what was asked, and what will be done.
+
+`IngestRequest` is the body of the call after its form was checked. `JobPlan` is the outcome of planning
+against the connector's catalog: it is stored with the job, serialises to JSON (`encode_plan`,
+`decode_plan`) and never holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from airberg.columns.types import ColumnType
+
+Mode: TypeAlias = Literal["append", "overwrite", "merge"]
+SyncMode: TypeAlias = Literal["full_refresh", "incremental"]
+TransformationType: TypeAlias = Literal["cast", "rename", "encrypt", "drop"]
+EncryptionMode: TypeAlias = Literal["random", "deterministic"]
+Path: TypeAlias = tuple[str, ...]
+
+
+class Transformation(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of `column_transformations`, as sent."""
+
+    column: str
+    transformation_type: TransformationType
+    stream: str | None = None
+    target_type: str | None = None
+    new_name: str | None = None
+    encryption_key_name: str | None = None
+
+
+class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the caller asked for. `source_config` is not part of it: secrets travel alone."""
+
+    name: str
+    source_name: str
+    schema_name: str
+    mode: Mode
+    streams: tuple[str, ...] = ()
+    merge: tuple[str, ...] = ()
+    schedule: str | None = None
+    timezone: str = "UTC"
+    run_now: bool = True
+    domain: str | None = None
+    tags: tuple[str, ...] = ()
+    owner_id: str = ""
+    column_transformations: tuple[Transformation, ...] = ()
+    archive_staging: bool = False
+    add_ingestion_metadata: bool = True
+
+
+class EncryptRule(msgspec.Struct, frozen=True, kw_only=True):
+    """How one column is encrypted. `aad` (associated data) is frozen when the job is created."""
+
+    key_name: str
+    mode: EncryptionMode
+    aad: str
+
+
+class ColumnPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of one property of a record.
+
+    Attributes:
+        source: Name of the property in the record (or in its parent object).
+        name: Name of the column (or struct field) in the table.
+        source_type: Type by the stream's JSON schema.
+        type: Type in the table: after the cast, `binary` when encrypted.
+        cast_to: Target type of a cast, or None.
+        encrypt: How to encrypt, or None.
+        children: For a struct that is neither cast nor encrypted whole: its fields that stay.
+        doc: Description from the schema.
+    """
+
+    source: str
+    name: str
+    source_type: ColumnType
+    type: ColumnType
+    cast_to: ColumnType | None = None
+    encrypt: EncryptRule | None = None
+    children: tuple[ColumnPlan, ...] = ()
+    doc: str | None = None
+
+
+class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of one stream.
+
+    Attributes:
+        table: Table name in the job's namespace.
+        cursor: Path of the cursor field in the record; empty when there is none.
+        primary_key: Paths of the source's own primary key.
+        merge_key: Paths of the key to merge by, in source names; empty unless the mode is merge.
+        columns: The columns that stay, in order.
+        removed: Dotted source names of dropped columns.
+        catalog_stream: The `AirbyteStream` as discovered, for the configured catalog.
+        protect_state: The state holds values of an encrypted column and must be encrypted at rest.
+    """
+
+    name: str
+    namespace: str | None = None
+    table: str
+    sync_mode: SyncMode
+    mode: Mode
+    cursor: Path = ()
+    primary_key: tuple[Path, ...] = ()
+    merge_key: tuple[Path, ...] = ()
+    columns: tuple[ColumnPlan, ...]
+    removed: tuple[str, ...] = ()
+    catalog_stream: dict[str, Any]
+    protect_state: bool = False
+
+
+class GovernancePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Domain (urn), tags (names) and owner (user id) of the tables."""
+
+    domain: str | None = None
+    tags: tuple[str, ...] = ()
+    owner: str = ""
+
+
+class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole plan of a job. `discovered_at` is seconds since the epoch, 0 when discovery was skipped."""
+
+    version: int = 1
+    source_name: str
+    connector_version: str
+    namespace: tuple[str, ...]
+    mode: Mode
+    streams: tuple[StreamPlan, ...]
+    governance: GovernancePlan
+    add_ingestion_metadata: bool = True
+    archive_staging: bool = False
+    discovered_at: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+def encode_plan(plan: JobPlan) -> str:
+    """The plan as JSON text."""
+    return msgspec.json.encode(plan).decode()
+
+
+def decode_plan(text: str) -> JobPlan:
+    """The plan from its JSON text.
+
+    Raises:
+        msgspec.ValidationError: The text was not written by `encode_plan` of a known version.
+    """
+    return msgspec.json.decode(text, type=JobPlan)

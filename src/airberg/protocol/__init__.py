@@ -1,0 +1,1 @@
+"""Airbyte messages: fast decode, state, counts, stream status."""

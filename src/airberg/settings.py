@@ -1,0 +1,233 @@
+"""Configuration, read once from the environment and passed down.
+
+Every setting is an environment variable with the prefix `AIRBERG_`; groups are joined with two
+underscores: `AIRBERG_API__PORT=8001`. A file named by `AIRBERG_ENV_FILE` is read too (the environment
+wins). Nothing in Airberg reads the environment after `load_settings`.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Positive = Annotated[int, Field(gt=0)]
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ApiSettings(_Group):
+    """The HTTP service."""
+
+    host: str = "127.0.0.1"
+    port: PortNumber = 8000
+    public_url: str | None = Field(None, description="Address that users see; default http://HOST:PORT.")
+    max_body_bytes: Positive = 1_048_576
+    registration_wait_s: float = Field(8.0, description="How long a POST waits for the flow to appear.")
+    reconcile_every_s: float = Field(5.0, description="How often jobs and flows are compared.")
+
+
+class AuthSettings(_Group):
+    """Who may call. `dev` signs its own tokens and refuses to listen beyond loopback."""
+
+    mode: Literal["dev", "oidc"] = "dev"
+    issuer: str | None = Field(None, description="OIDC issuer; tokens must name it exactly.")
+    audience: str = "airberg"
+    jwks_uri: str | None = Field(None, description="Default: from the issuer's discovery document.")
+    algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "EdDSA")
+    leeway_s: int = 30
+    token_type: Literal["at+jwt", "any"] = "any"  # noqa: S105 - a JOSE header value
+    admin_roles: frozenset[str] = frozenset({"ingest-admin"})
+    owner_claims: tuple[str, ...] = ("email", "preferred_username", "sub")
+
+
+class CatalogSettings(_Group):
+    """The Iceberg catalog, in pyiceberg's own words.
+
+    With `properties` empty and `name` other than `airberg`, pyiceberg's configuration file and
+    `PYICEBERG_CATALOG__*` variables decide, as for any other pyiceberg program.
+    """
+
+    name: str = "airberg"
+    properties: dict[str, str] = Field(default_factory=dict)
+
+
+class AirflowSettings(_Group):
+    """The Airflow that runs the flows. `embedded` means the one that `airberg up` starts."""
+
+    embedded: bool = True
+    host: str = "127.0.0.1"
+    port: PortNumber = 8080
+    url: str | None = Field(None, description="API address; default that of the embedded one.")
+    public_url: str | None = Field(None, description="Address for flow_url; default `url`.")
+    username: str = "airberg"
+    password: SecretStr | None = None
+    token: SecretStr | None = Field(None, description="A static bearer token instead of a password.")
+    retries: Annotated[int, Field(ge=0)] = 2
+    retry_delay_s: Annotated[int, Field(ge=0)] = 60
+    task_timeout_s: Positive = 6 * 3600
+    parallelism: Positive = 4
+    bundle_token: SecretStr | None = Field(None, description="Machine token of the DAG bundle.")
+
+
+class DataHubSettings(_Group):
+    """Where metadata goes. Without `server`, change proposals are written to files."""
+
+    server: str | None = None
+    token: SecretStr | None = None
+    env: str = "PROD"
+    platform_instance: str | None = None
+    timeout_s: float = 10.0
+
+
+class SourceSettings(_Group):
+    """Connectors: where they live and how long they may take to answer."""
+
+    connectors_dir: Path | None = Field(None, description="Default HOME/connectors.")
+    connectors_file: Path | None = Field(None, description="Own connectors; default HOME/connectors.toml.")
+    pyairbyte_dir: Path | None = Field(None, description="PyAirbyte's environment; default HOME/pyairbyte.")
+    preflight_timeout_s: float = 25.0
+    rediscover_after_s: float = 900.0
+    idle_timeout_s: float = 3600.0
+
+
+class SyncSettings(_Group):
+    """How a run moves rows. A commit happens at the first STATE message after either limit."""
+
+    batch_rows: Positive = 10_000
+    checkpoint_seconds: float = 300.0
+    checkpoint_bytes: Positive = 512 * 1024 * 1024
+    target_file_bytes: Positive = 128 * 1024 * 1024
+    lease_seconds: float = 30.0
+
+
+class KeySettings(_Group):
+    """Column encryption. The master key wraps all data keys; 32 bytes, base64; the first one wraps."""
+
+    master_key: SecretStr | None = Field(None, description="Default: the file HOME/secrets/master.key.")
+    default_key: str = "default"
+
+
+class Settings(BaseSettings):
+    """All settings of a deployment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AIRBERG_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    home: Path = Field(Path(".airberg"), description="Folder of all embedded parts.")
+    store_url: str | None = Field(None, description="SQLAlchemy URL; default SQLite in HOME.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    api: ApiSettings = ApiSettings()
+    auth: AuthSettings = AuthSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    airflow: AirflowSettings = AirflowSettings()
+    datahub: DataHubSettings = DataHubSettings()
+    sources: SourceSettings = SourceSettings()
+    sync: SyncSettings = SyncSettings()
+    keys: KeySettings = KeySettings()
+
+    @model_validator(mode="after")
+    def _absolute_home(self) -> Settings:
+        object.__setattr__(self, "home", self.home.expanduser().absolute())
+        return self
+
+    # ---- places that follow from `home` ------------------------------------------------------------------
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Keys and passwords that this deployment made for itself; mode 0700."""
+        return self.home / "secrets"
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the job store."""
+        return self.store_url or f"sqlite:///{self.home / 'airberg.db'}"
+
+    @property
+    def catalog_properties(self) -> dict[str, str]:
+        """Properties for `pyiceberg.catalog.load_catalog`."""
+        if self.catalog.properties or self.catalog.name != "airberg":
+            return dict(self.catalog.properties)
+        return {
+            "type": "sql",
+            "uri": f"sqlite:///{self.home / 'catalog.db'}",
+            "warehouse": f"file://{self.home / 'warehouse'}",
+        }
+
+    @property
+    def connectors_dir(self) -> Path:
+        """Environments of connectors, one per connector and version."""
+        return self.sources.connectors_dir or self.home / "connectors"
+
+    @property
+    def connectors_file(self) -> Path:
+        """Declarations of own connectors."""
+        return self.sources.connectors_file or self.home / "connectors.toml"
+
+    @property
+    def pyairbyte_dir(self) -> Path:
+        """PyAirbyte's environment."""
+        return self.sources.pyairbyte_dir or self.home / "pyairbyte"
+
+    @property
+    def metadata_dir(self) -> Path:
+        """Change-proposal files, one folder per job, one file per run."""
+        return self.home / "metadata"
+
+    @property
+    def archive_dir(self) -> Path:
+        """Raw records of runs with `archive_staging`."""
+        return self.home / "archive"
+
+    @property
+    def api_url(self) -> str:
+        """Address of our own API as others on this machine reach it."""
+        return f"http://{self.api.host}:{self.api.port}"
+
+    @property
+    def public_url(self) -> str:
+        """Address of our own API as users see it."""
+        return (self.api.public_url or self.api_url).rstrip("/")
+
+    @property
+    def airflow_url(self) -> str:
+        """Address of Airflow's API."""
+        return (self.airflow.url or f"http://{self.airflow.host}:{self.airflow.port}").rstrip("/")
+
+    @property
+    def airflow_public_url(self) -> str:
+        """Address of Airflow as users see it: the base of `flow_url`."""
+        return (self.airflow.public_url or self.airflow_url).rstrip("/")
+
+    @property
+    def retry_delay(self) -> timedelta:
+        """Wait before Airflow tries a failed run again."""
+        return timedelta(seconds=self.airflow.retry_delay_s)
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment, and from the file that `AIRBERG_ENV_FILE` names.
+
+    Raises:
+        pydantic.ValidationError: A variable does not have the type it should; values are not shown.
+    """
+    return Settings(_env_file=os.environ.get("AIRBERG_ENV_FILE"))  # type: ignore[call-arg]  # pydantic-settings' own parameter
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """The variables that give a child process the same home; secrets are not among them."""
+    return {"AIRBERG_HOME": str(settings.home)} | {
+        k: v for k, v in os.environ.items() if k.startswith(("AIRBERG_", "PYICEBERG_"))
+    }

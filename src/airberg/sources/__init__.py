@@ -1,0 +1,1 @@
+"""Connectors: names, installation through PyAirbyte, spec, check, discover, the read process."""

@@ -1,0 +1,1 @@
+"""One run: sources, protocol, columns and lake tied together."""
