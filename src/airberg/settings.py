@@ -223,7 +223,7 @@ def load_settings() -> Settings:
     Raises:
         pydantic.ValidationError: A variable does not have the type it should; values are not shown.
     """
-    return Settings(_env_file=os.environ.get("AIRBERG_ENV_FILE"))  # type: ignore[call-arg]  # pydantic-settings' own parameter
+    return Settings(_env_file=os.environ.get("AIRBERG_ENV_FILE"))
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
