@@ -1,0 +1,193 @@
+"""The body of `POST /api/airbyte/ingest`: its form, checked field by field so that all problems show.
+
+What needs the connector (streams, columns, keys) is checked later, by the planner.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from airberg.flows.schedule import check_schedule, check_timezone
+from airberg.governance.resolve import clean_tags
+from airberg.plan.model import IngestRequest, Transformation
+from airberg.plan.names import namespace_parts
+
+SOURCE_NAME = re.compile(r"source-[a-z0-9][a-z0-9-]*")
+
+Text = Annotated[str, Field(max_length=2_000)]
+
+
+def _reject(code: str, message: str, guidance: str = "") -> PydanticCustomError:
+    """An error that keeps its guidance on the way through pydantic."""
+    return PydanticCustomError(code, "{message}", {"message": message, "guidance": guidance})  # type: ignore[arg-type]  # codes are our own literals
+
+
+class ColumnTransformation(BaseModel):
+    """One transformation of a column. Applied in the order drop, rename, cast, encrypt."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    column: Annotated[str, Field(min_length=1, max_length=1_000)] = Field(
+        description="Column by its name in the source stream; nested with dots."
+    )
+    transformation_type: Literal["cast", "rename", "encrypt", "drop"]
+    stream: Text | None = Field(None, description="Stream it applies to; omitted: every one with the column.")
+    target_type: Text | None = Field(None, description="For cast: the type to cast to.", examples=["long"])
+    new_name: Annotated[str, Field(max_length=255)] | None = Field(None, description="For rename.")
+    encryption_key_name: Text | None = Field(None, description="For encrypt; default: the deployment's key.")
+
+
+class IngestBody(BaseModel):
+    """What to ingest, from where, into which tables, how and when."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Faker to the lake",
+                    "source_name": "source-faker",
+                    "source_config": {"count": 1000, "seed": 42, "always_updated": False},
+                    "schema_name": "shop",
+                    "mode": "append",
+                    "streams": ["users", "products", "purchases"],
+                    "tags": ["demo"],
+                }
+            ]
+        },
+    )
+
+    name: str = Field(description="Name of the job, unique per owner; 1 to 200 characters.")
+    source_name: str = Field(description="PyAirbyte source identifier, such as `source-github`.")
+    source_config: dict[str, Any] = Field(description="The connector's configuration, secrets included.")
+    schema_name: str = Field(
+        description="Iceberg namespace of the tables, dotted when nested; made if absent."
+    )
+    mode: Literal["append", "overwrite", "merge"] = Field(description="How rows are written.")
+    streams: list[Text] | None = Field(None, description="Streams to sync; null or empty: all.")
+    merge: Text | None = Field(None, description="Merge key columns, comma-separated; else the primary keys.")
+    timezone: Text | None = Field(None, description="IANA time zone of the schedule; default UTC.")
+    schedule: Text | None = Field(None, description="Five-field cron or a preset such as @daily; else once.")
+    run_now: StrictBool | None = Field(None, description="Also start now; default true.")
+    domain: Text | None = Field(None, description="DataHub domain: urn, id or name.")
+    tags: list[Text] | None = Field(None, description="DataHub tags; made when missing.")
+    owner_id: Text | None = Field(None, description="Owner user id; default the caller.")
+    column_transformations: list[ColumnTransformation] | None = None
+    archive_staging: StrictBool | None = Field(None, description="Keep the raw records of each run.")
+    add_ingestion_metadata: StrictBool | None = Field(None, description="Metadata columns; default true.")
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not 1 <= len(value.strip()) <= 200 or not value.isprintable():
+            raise _reject(
+                "bad-name",
+                "The name must have 1 to 200 printable characters.",
+                "Choose a shorter, plain name.",
+            )
+        return value.strip()
+
+    @field_validator("source_name")
+    @classmethod
+    def _source_name(cls, value: str) -> str:
+        if not SOURCE_NAME.fullmatch(value) or len(value) > 100:
+            raise _reject(
+                "bad-source-name",
+                "The source name is not the name of an Airbyte source.",
+                "Use the connector's identifier, for example source-github.",
+            )
+        return value
+
+    @field_validator("schema_name")
+    @classmethod
+    def _schema_name(cls, value: str) -> str:
+        if namespace_parts(value) is None or len(value) > 255:
+            raise _reject(
+                "bad-schema-name",
+                "Each part of schema_name must match [A-Za-z_][A-Za-z0-9_-]*.",
+                "Use letters, digits, _ and -, and dots between nested namespaces.",
+            )
+        return value
+
+    @field_validator("merge")
+    @classmethod
+    def _merge(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        if info.data.get("mode", "merge") != "merge":
+            raise _reject(
+                "merge-without-merge-mode",
+                f"`merge` names key columns, but the mode is {info.data['mode']}.",
+                "Set mode to merge, or leave `merge` out.",
+            )
+        columns = [c.strip() for c in value.split(",")]
+        if not all(columns):
+            raise _reject(
+                "bad-merge", "`merge` has an empty column name.", "Separate columns by single commas."
+            )
+        if len(set(columns)) != len(columns):
+            raise _reject("bad-merge", "`merge` names a column twice.", "Name each key column once.")
+        return ",".join(columns)
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone(cls, value: str | None) -> str | None:
+        if value is not None and (problem := check_timezone(value)):
+            raise _reject("bad-timezone", problem, "Use a name such as Europe/Berlin or UTC.")
+        return value
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule(cls, value: str | None) -> str | None:
+        if value is not None and (problem := check_schedule(value)):
+            raise _reject(
+                "bad-schedule",
+                problem,
+                "Use five cron fields, for example '0 6 * * *', or @hourly, @daily, ...",
+            )
+        return value
+
+    @field_validator("tags")
+    @classmethod
+    def _tags(cls, value: list[str] | None) -> list[str] | None:
+        if value is None:
+            return None
+        try:
+            return list(clean_tags(value))
+        except ValueError as e:
+            raise _reject("bad-tag", str(e), "Give tag names, or urns that start with urn:li:tag:.") from None
+
+    @field_validator("owner_id")
+    @classmethod
+    def _owner(cls, value: str | None) -> str | None:
+        if value is not None and (not value.strip() or not value.isprintable()):
+            raise _reject("bad-owner", "owner_id is blank.", "Give a user id, or leave it out.")
+        return value
+
+    def as_request(self, owner_id: str) -> IngestRequest:
+        """The value that the rest of Airberg works from; the configuration is left behind."""
+        return IngestRequest(
+            name=self.name,
+            source_name=self.source_name,
+            schema_name=self.schema_name,
+            mode=self.mode,
+            streams=tuple(dict.fromkeys(self.streams or ())),
+            merge=tuple(self.merge.split(",")) if self.merge else (),
+            schedule=self.schedule,
+            timezone=self.timezone or "UTC",
+            run_now=self.run_now is not False,
+            domain=self.domain or None,
+            tags=tuple(self.tags or ()),
+            owner_id=owner_id,
+            column_transformations=tuple(
+                Transformation(**t.model_dump()) for t in self.column_transformations or ()
+            ),
+            archive_staging=bool(self.archive_staging),
+            add_ingestion_metadata=self.add_ingestion_metadata is not False,
+        )

@@ -1,0 +1,325 @@
+"""The plan of a job: the request against what the connector really offers.
+
+Pure: no connector, no catalog, no store. Every problem that can be found is found, not only the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from airberg.columns.json_schema import stream_fields
+from airberg.columns.types import Decimal, Field, Primitive
+from airberg.errors import InvalidRequest, Problem
+from airberg.plan.model import (
+    ColumnPlan,
+    GovernancePlan,
+    IngestRequest,
+    JobPlan,
+    Path,
+    StreamPlan,
+)
+from airberg.plan.names import METADATA_COLUMNS, collisions
+from airberg.plan.streams import SelectedStream, select_streams
+from airberg.plan.transformations import (
+    EncryptionContext,
+    Rules,
+    all_columns,
+    column_at,
+    find_path,
+    match_rules,
+    plan_columns,
+    table_path,
+    type_at,
+)
+
+DELETED_AT = "_ab_cdc_deleted_at"
+"""Set by CDC sources on rows that were deleted (Airbyte protocol, CDC)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """What planning knows of the connector."""
+
+    name: str
+    version: str
+    streams: Sequence[dict[str, Any]]
+    discovered_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDirectory:
+    """Which encryption keys there are."""
+
+    default: str
+    exists: Callable[[str], bool]
+
+
+def build_plan(
+    request: IngestRequest, connector: Connector, keys: KeyDirectory, *, domain: str | None
+) -> JobPlan:
+    """Plan a job.
+
+    Args:
+        request: What was asked, its form checked.
+        connector: The connector's streams as discovered.
+        keys: The encryption keys.
+        domain: The urn of `request.domain`, resolved.
+
+    Raises:
+        InvalidRequest: With everything that is wrong.
+    """
+    problems: list[Problem] = []
+    selected = select_streams(request, connector.streams, problems)
+    fields = {s.label: stream_fields(s.catalog_stream.get("json_schema") or {}) for s in selected}
+    merge_keys = {s.label: _merge_key(request, s, fields[s.label]) for s in selected}
+    _report_merge_keys(request, merge_keys, problems)
+    rules = match_rules(request.column_transformations, fields, keys.default, keys.exists, problems)
+    streams = [
+        _plan_stream(request, s, fields[s.label], rules[s.label], merge_keys[s.label], problems)
+        for s in selected
+    ]
+    if problems:
+        raise InvalidRequest(problems)
+    namespace = tuple(request.schema_name.split("."))
+    return JobPlan(
+        source_name=connector.name,
+        connector_version=connector.version,
+        namespace=namespace,
+        mode=request.mode,
+        streams=tuple(streams),
+        governance=GovernancePlan(domain=domain, tags=request.tags, owner=request.owner_id),
+        add_ingestion_metadata=request.add_ingestion_metadata,
+        archive_staging=request.archive_staging,
+        discovered_at=connector.discovered_at,
+        warnings=tuple(_warnings(request, streams)),
+    )
+
+
+# ---- merge keys ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _MergeKey:
+    paths: tuple[Path, ...] = ()
+    missing: tuple[str, ...] = ()
+    unfit: tuple[str, ...] = ()
+
+
+def _merge_key(request: IngestRequest, stream: SelectedStream, fields: Sequence[Field]) -> _MergeKey:
+    """The key of one stream: the request's, else the source's primary key."""
+    if request.mode != "merge":
+        return _MergeKey()
+    paths: list[Path] = []
+    missing: list[str] = []
+    for column in request.merge or tuple(".".join(p) for p in stream.primary_key):
+        path = find_path(fields, column)
+        if path is None:
+            missing.append(column)
+        else:
+            paths.append(path)
+    unfit = tuple(".".join(p) for p in paths if not isinstance(type_at(fields, p), Primitive | Decimal))
+    return _MergeKey(tuple(paths), tuple(missing), unfit)
+
+
+def _report_merge_keys(
+    request: IngestRequest, keys: Mapping[str, _MergeKey], problems: list[Problem]
+) -> None:
+    if request.mode != "merge":
+        return
+    without = [name for name, k in keys.items() if not k.paths and not k.missing]
+    if without:
+        problems.append(
+            Problem(
+                "/merge",
+                "no-primary-key",
+                f"These streams have no primary key to merge by: {', '.join(without)}.",
+                "Give `merge`, or use another mode for them.",
+            )
+        )
+    for name, key in keys.items():
+        for column in key.missing:
+            problems.append(
+                Problem(
+                    "/merge",
+                    "unknown-merge-key",
+                    f"The stream {name!r} has no column {column!r} to merge by.",
+                    "Select only streams that have it, or leave `merge` out to use their primary keys.",
+                )
+            )
+        for column in key.unfit:
+            problems.append(
+                Problem(
+                    "/merge",
+                    "unfit-merge-key",
+                    f"{column!r} of {name!r} is an object, a list or JSON and cannot be a merge key.",
+                    "Merge by columns with single values.",
+                )
+            )
+
+
+# ---- one stream ------------------------------------------------------------------------------------------
+
+
+def _plan_stream(
+    request: IngestRequest,
+    stream: SelectedStream,
+    fields: Sequence[Field],
+    rules: Rules,
+    key: _MergeKey,
+    problems: list[Problem],
+) -> StreamPlan:
+    qualified = f"{request.schema_name}.{stream.table}"
+    context = EncryptionContext(qualified, frozenset(key.paths))
+    columns = plan_columns(fields, rules, context)
+    _check_key_survives(stream.label, rules, key, problems)
+    _check_deletions_survive(request, stream.label, rules, problems)
+    _check_names(request, stream.label, columns, problems)
+    removed = tuple(".".join(path) for path, rule in rules.items() if rule.drop)
+    return StreamPlan(
+        name=stream.name,
+        namespace=stream.namespace,
+        table=stream.table,
+        sync_mode=stream.sync_mode,
+        mode=request.mode,
+        cursor=stream.cursor if stream.sync_mode == "incremental" else (),
+        primary_key=stream.primary_key,
+        merge_key=key.paths,
+        columns=columns,
+        removed=removed,
+        catalog_stream=stream.catalog_stream,
+        # A state is opaque: whatever the stream hides, its state may hold.
+        protect_state=bool(removed) or any(c.encrypt for _, c in all_columns(columns)),
+    )
+
+
+def _check_key_survives(stream: str, rules: Rules, key: _MergeKey, problems: list[Problem]) -> None:
+    for path in key.paths:
+        for length in range(1, len(path) + 1):
+            rule = rules.get(path[:length])
+            if rule is None:
+                continue
+            pointer = next(iter(rule.pointers.values()), "")
+            whole = length < len(path) and (rule.cast is not None or rule.encrypt is not None)
+            if rule.drop or whole:
+                problems.append(
+                    Problem(
+                        pointer,
+                        "merge-key-lost",
+                        f"{'.'.join(path)!r} of {stream!r} is a merge key and cannot be taken away.",
+                        "Merge by another column, or keep this one.",
+                    )
+                )
+
+
+def _check_deletions_survive(
+    request: IngestRequest, stream: str, rules: Rules, problems: list[Problem]
+) -> None:
+    rule = rules.get((DELETED_AT,))
+    if request.mode == "merge" and rule is not None and rule.drop:
+        problems.append(
+            Problem(
+                rule.pointers["drop"],
+                "deletion-mark-lost",
+                f"{DELETED_AT!r} of {stream!r} marks rows to delete and cannot be dropped in merge mode.",
+                "Keep the column.",
+            )
+        )
+
+
+def _check_names(
+    request: IngestRequest, stream: str, columns: Sequence[ColumnPlan], problems: list[Problem]
+) -> None:
+    def pointer(names: Sequence[str]) -> str:
+        for i, t in enumerate(request.column_transformations):
+            if t.transformation_type == "rename" and (t.new_name in names or t.column in names):
+                return f"/column_transformations/{i}/new_name"
+        return "/streams"
+
+    for name, sources in collisions({c.source: c.name for c in columns}):
+        problems.append(
+            Problem(
+                pointer([name, *sources]),
+                "column-name-collision",
+                f"The columns {', '.join(map(repr, sources))} of {stream!r} would all be named {name!r}.",
+                "Rename or drop one of them (names that differ only in case are equal to many engines).",
+            )
+        )
+    for column in columns:
+        _check_names_within(stream, column, problems, pointer)
+        if request.add_ingestion_metadata and column.name.casefold() in METADATA_COLUMNS:
+            problems.append(
+                Problem(
+                    pointer([column.name]),
+                    "reserved-column-name",
+                    f"{column.name!r} of {stream!r} is the name of a metadata column.",
+                    "Use another name, or set add_ingestion_metadata to false.",
+                )
+            )
+
+
+def _check_names_within(
+    stream: str,
+    column: ColumnPlan,
+    problems: list[Problem],
+    pointer: Callable[[Sequence[str]], str],
+) -> None:
+    for name, sources in collisions({c.source: c.name for c in column.children}):
+        problems.append(
+            Problem(
+                pointer([name, *sources]),
+                "column-name-collision",
+                f"Members of {column.name!r} of {stream!r} would all be named {name!r}: "
+                f"{', '.join(sources)}.",
+                "Rename or drop one of them.",
+            )
+        )
+    for child in column.children:
+        _check_names_within(stream, child, problems, pointer)
+
+
+def _warnings(request: IngestRequest, streams: Sequence[StreamPlan]) -> list[str]:
+    """What is allowed but worth knowing."""
+    notes = []
+    full = [s.name for s in streams if s.sync_mode == "full_refresh"]
+    if request.mode == "append" and full:
+        notes.append(
+            f"Each run adds a full copy of: {', '.join(full)} (these streams cannot be read incrementally)."
+        )
+    for s in streams:
+        if s.mode == "merge" and s.cursor:
+            cursor = column_at(s.columns, s.cursor)
+            if cursor is None or (cursor.encrypt is not None and cursor.encrypt.mode == "random"):
+                notes.append(
+                    f"{s.name}: the cursor column is dropped or encrypted at random, so of several versions "
+                    "of a key the one that arrives last wins."
+                )
+    return notes
+
+
+# ---- what the sync needs to know of a merge ---------------------------------------------------------------
+
+
+class MergeColumns(msgspec.Struct, frozen=True):
+    """Paths in the table that a merge works by."""
+
+    key: tuple[Path, ...]
+    cursor: Path | None
+    deleted_at: Path | None
+
+
+def merge_columns(stream: StreamPlan) -> MergeColumns:
+    """Where keys, cursor and CDC deletion mark of a merge stream are in its table."""
+    key = tuple(p for path in stream.merge_key if (p := table_path(stream.columns, path)))
+    if len(key) != len(stream.merge_key):
+        raise ValueError(f"a merge key of {stream.name!r} is not in the table")
+    cursor = None
+    if stream.cursor:
+        column = column_at(stream.columns, stream.cursor)
+        if column is not None and column.encrypt is None and isinstance(column.type, Primitive | Decimal):
+            cursor = table_path(stream.columns, stream.cursor)
+    deleted = table_path(stream.columns, (DELETED_AT,))
+    return MergeColumns(key, cursor, deleted)

@@ -1,0 +1,314 @@
+"""Column transformations: matched to columns, checked against each other, applied to a stream's fields.
+
+Whatever their order in the request, they act as drop, rename, cast, encrypt (contract, "Column
+transformations"). A column is named by its path in the source record, nested with dots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from airberg.columns.targets import cast_problem, parse_target_type
+from airberg.columns.types import BINARY, ColumnType, Field, Struct
+from airberg.errors import Problem
+from airberg.plan.model import ColumnPlan, EncryptRule, Path, Transformation
+from airberg.plan.names import did_you_mean
+
+
+@dataclass(slots=True)
+class ColumnRules:
+    """All transformations of one column of one stream; `pointers` says where each was asked for."""
+
+    drop: bool = False
+    rename: str | None = None
+    cast: ColumnType | None = None
+    encrypt: str | None = None
+    pointers: dict[str, str] = field(default_factory=dict)
+
+
+Rules = dict[Path, ColumnRules]
+
+
+def find_path(fields: Sequence[Field], column: str) -> Path | None:
+    """The path of a column: the property of just that name, else the dotted path through structs."""
+    if any(f.name == column for f in fields):
+        return (column,)
+    for f in fields:
+        if column.startswith(f.name + ".") and isinstance(f.type, Struct):
+            rest = find_path(f.type.fields, column[len(f.name) + 1 :])
+            if rest:
+                return (f.name, *rest)
+    return None
+
+
+def type_at(fields: Sequence[Field], path: Path) -> ColumnType:
+    """The type of the column at an existing path."""
+    found = next(f.type for f in fields if f.name == path[0])
+    return type_at(found.fields, path[1:]) if len(path) > 1 and isinstance(found, Struct) else found
+
+
+def dotted_names(fields: Sequence[Field]) -> Iterator[str]:
+    """The dotted names of all columns and nested columns."""
+    for f in fields:
+        yield f.name
+        if isinstance(f.type, Struct):
+            yield from (f"{f.name}.{n}" for n in dotted_names(f.type.fields))
+
+
+def match_rules(
+    transformations: Sequence[Transformation],
+    streams: Mapping[str, Sequence[Field]],
+    names: Mapping[str, str],
+    default_key: str,
+    key_exists: Callable[[str], bool],
+    problems: list[Problem],
+) -> dict[str, Rules]:
+    """Find what each transformation applies to.
+
+    Args:
+        transformations: As sent.
+        streams: Selected streams (by label) and their fields.
+        names: The plain name of each label; a transformation may use either.
+        default_key: Key for an `encrypt` that names none.
+        key_exists: Whether a key of that name is there.
+        problems: What is wrong is added here.
+
+    Returns:
+        Per stream the rules of its columns.
+    """
+    found: dict[str, Rules] = {name: {} for name in streams}
+    for i, t in enumerate(transformations):
+        pointer = f"/column_transformations/{i}"
+        parsed = _parse(t, pointer, default_key, key_exists, problems)
+        targets = [label for label in streams if t.stream in (None, label, names[label])]
+        if not targets:
+            if t.stream is None:
+                continue  # no stream could be selected, which is reported elsewhere
+            problems.append(
+                Problem(
+                    f"{pointer}/stream",
+                    "unknown-stream",
+                    f"The job has no stream {t.stream!r}.",
+                    did_you_mean(t.stream, streams),
+                )
+            )
+            continue
+        matches = {name: path for name in targets if (path := find_path(streams[name], t.column))}
+        if not matches:
+            known = {c for name in targets for c in dotted_names(streams[name])}
+            problems.append(
+                Problem(
+                    f"{pointer}/column",
+                    "unknown-column",
+                    f"No {'stream' if t.stream is None else 'column of ' + repr(t.stream)} "
+                    f"{'has a column' if t.stream is None else 'is named'} {t.column!r}.",
+                    did_you_mean(t.column, known),
+                )
+            )
+            continue
+        for name, path in matches.items():
+            rules = found[name].setdefault(path, ColumnRules())
+            _merge(rules, t, parsed, pointer, name, type_at(streams[name], path), problems)
+    for name, rules_of in found.items():
+        _check_overlaps(name, rules_of, problems)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    cast: ColumnType | None = None
+    key: str | None = None
+
+
+def _parse(
+    t: Transformation,
+    pointer: str,
+    default_key: str,
+    key_exists: Callable[[str], bool],
+    problems: list[Problem],
+) -> _Parsed:
+    """Check the members that a transformation needs by its type."""
+    if t.transformation_type == "cast":
+        if not t.target_type:
+            problems.append(
+                Problem(f"{pointer}/target_type", "missing-target-type", "A cast needs a target_type.")
+            )
+            return _Parsed()
+        try:
+            return _Parsed(cast=parse_target_type(t.target_type))
+        except ValueError as e:
+            problems.append(Problem(f"{pointer}/target_type", "unknown-target-type", str(e)))
+    elif t.transformation_type == "rename" and not (t.new_name or "").strip():
+        problems.append(Problem(f"{pointer}/new_name", "missing-new-name", "A rename needs a new_name."))
+    elif t.transformation_type == "encrypt":
+        key = t.encryption_key_name or default_key
+        if not key_exists(key):
+            problems.append(
+                Problem(
+                    f"{pointer}/encryption_key_name",
+                    "unknown-key",
+                    f"There is no encryption key {key!r}.",
+                    "Create it with `airberg keys create`, or name another one.",
+                )
+            )
+        return _Parsed(key=key)
+    return _Parsed()
+
+
+def _merge(
+    rules: ColumnRules,
+    t: Transformation,
+    parsed: _Parsed,
+    pointer: str,
+    stream: str,
+    source: ColumnType,
+    problems: list[Problem],
+) -> None:
+    kind = t.transformation_type
+    if kind in rules.pointers:
+        problems.append(
+            Problem(
+                pointer,
+                "conflicting-transformations",
+                f"The column {t.column!r} of {stream!r} has two transformations of type {kind}.",
+                f"Keep one of {rules.pointers[kind]} and {pointer}.",
+            )
+        )
+        return
+    rules.pointers[kind] = pointer
+    match kind:
+        case "drop":
+            rules.drop = True
+        case "rename":
+            rules.rename = t.new_name
+        case "cast":
+            rules.cast = parsed.cast
+            if parsed.cast is not None and (why := cast_problem(source, parsed.cast)):
+                problems.append(
+                    Problem(f"{pointer}/target_type", "impossible-cast", f"{t.column!r} of {stream!r}: {why}")
+                )
+        case "encrypt":
+            rules.encrypt = parsed.key
+
+
+def _check_overlaps(stream: str, rules: Rules, problems: list[Problem]) -> None:
+    """A column that goes as a whole leaves nothing of its members to transform."""
+    for path, rule in rules.items():
+        whole = rule.drop or rule.cast is not None or rule.encrypt is not None
+        inner = [p for p in rules if len(p) > len(path) and p[: len(path)] == path]
+        if whole and inner:
+            names = ", ".join(repr(".".join(p)) for p in inner)
+            problems.append(
+                Problem(
+                    next(iter(rules[inner[0]].pointers.values())),
+                    "overlapping-transformations",
+                    f"{'.'.join(path)!r} of {stream!r} is dropped, cast or encrypted as a whole, "
+                    f"so {names} cannot be transformed.",
+                    "Transform either the whole column or its members.",
+                )
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionContext:
+    """What an encryption rule needs to know: where the column lives, and which paths are merge keys."""
+
+    qualified_table: str
+    deterministic: frozenset[Path]
+
+    def rule(self, path: Path, column_path: Path, key_name: str) -> EncryptRule:
+        """Merge keys are deterministic, bound to the key name so that joins across tables work.
+
+        Everything else is random, bound to its column so that a ciphertext cannot be moved elsewhere
+        (facts on encryption, C2).
+        """
+        if path in self.deterministic:
+            return EncryptRule(key_name=key_name, mode="deterministic", aad=key_name)
+        return EncryptRule(
+            key_name=key_name, mode="random", aad=".".join((self.qualified_table, *column_path))
+        )
+
+
+def plan_columns(
+    fields: Sequence[Field],
+    rules: Rules,
+    context: EncryptionContext,
+    *,
+    source_path: Path = (),
+    table_path: Path = (),
+) -> tuple[ColumnPlan, ...]:
+    """Apply the rules to fields; dropped ones are left out, nested ones are planned recursively."""
+    planned = []
+    for f in fields:
+        path = (*source_path, f.name)
+        rule = rules.get(path, ColumnRules())
+        if rule.drop:
+            continue
+        name = rule.rename or f.name
+        column_path = (*table_path, name)
+        children: tuple[ColumnPlan, ...] = ()
+        target = rule.cast or f.type
+        if isinstance(f.type, Struct) and rule.cast is None and rule.encrypt is None:
+            children = plan_columns(f.type.fields, rules, context, source_path=path, table_path=column_path)
+            if not children:
+                continue  # all its members were dropped, and a struct without fields does not exist
+            target = Struct(fields=tuple(Field(c.name, c.type, c.doc) for c in children))
+        encrypt = context.rule(path, column_path, rule.encrypt) if rule.encrypt else None
+        planned.append(
+            ColumnPlan(
+                source=f.name,
+                name=name,
+                source_type=f.type,
+                type=BINARY if encrypt else target,
+                cast_to=rule.cast,
+                encrypt=encrypt,
+                children=children,
+                doc=f.doc,
+            )
+        )
+    return tuple(planned)
+
+
+def table_path(columns: Sequence[ColumnPlan], path: Path) -> Path | None:
+    """Where a source path ends up in the table; None when it was dropped or went into a whole."""
+    for column in columns:
+        if column.source == path[0]:
+            if len(path) == 1:
+                return (column.name,)
+            rest = table_path(column.children, path[1:])
+            return (column.name, *rest) if rest else None
+    return None
+
+
+def column_at(columns: Sequence[ColumnPlan], path: Path) -> ColumnPlan | None:
+    """The plan of the column at a source path."""
+    for column in columns:
+        if column.source == path[0]:
+            return column if len(path) == 1 else column_at(column.children, path[1:])
+    return None
+
+
+def all_columns(columns: Sequence[ColumnPlan], prefix: Path = ()) -> Iterator[tuple[Path, ColumnPlan]]:
+    """Every column and nested column with its path in the table."""
+    for column in columns:
+        path = (*prefix, column.name)
+        yield path, column
+        yield from all_columns(column.children, path)
+
+
+def columns_as_builtins(columns: Sequence[ColumnPlan]) -> list[dict[str, object]]:
+    """Columns for people: source, name, type, and what happens on the way."""
+    out: list[dict[str, object]] = []
+    for path, c in all_columns(columns):
+        steps: dict[str, object] = {}
+        if c.source != c.name:
+            steps["rename"] = {"from": c.source, "to": c.name}
+        if c.cast_to is not None:
+            steps["cast"] = {"from": str(c.source_type), "to": str(c.cast_to)}
+        if c.encrypt is not None:
+            steps["encrypt"] = msgspec.to_builtins(c.encrypt)
+        out.append({"column": ".".join(path), "type": str(c.type), "transformations": steps})
+    return out
