@@ -1,0 +1,336 @@
+"""One run of a job, from lease to report: what `airberg sync JOB_ID` does."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from airberg.columns.batch import BatchBuilder
+from airberg.errors import (
+    AirbergError,
+    ConfigurationFailed,
+    InvalidRequest,
+    LeaseHeld,
+    RequestError,
+    RunCancelled,
+    RunError,
+    TransientFailed,
+    Unavailable,
+)
+from airberg.governance.register import table_facts
+from airberg.jobs.model import Job, Run, RunReport, RunStatus, StreamReport
+from airberg.jobs.port import JobStore
+from airberg.keys.cipher import CipherShelf
+from airberg.keys.port import KeyStore
+from airberg.keys.seal import Sealer
+from airberg.lake.note import Note, read_note
+from airberg.lake.schema import schema_changes
+from airberg.lake.tables import ensure_table, evolve
+from airberg.lake.writers import MergeKey, TableWriter, WriterSettings, open_writer
+from airberg.plan.model import JobPlan, StreamPlan
+from airberg.plan.planner import merge_columns
+from airberg.plan.preparation import replan
+from airberg.protocol.ledger import Ledger
+from airberg.settings import Settings
+from airberg.sources.launch import LaunchDescription, resolve
+from airberg.sources.read import ReadProcess
+from airberg.sources.redact import Redactor
+from airberg.sources.registry import find
+from airberg.sources.spec import mask_config, secret_values
+from airberg.sync.archive import StreamArchive, archive_folder
+from airberg.sync.lease import LeaseKeeper, job_lease
+from airberg.sync.read import STREAM, Reader, commit_what_is_covered
+from airberg.sync.resume import Begin, begin, configured_catalog, states
+from airberg.sync.stream import CheckpointPolicy, RunStamp, StreamSink, merged_report
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts that a run works with, opened by the caller."""
+
+    settings: Settings
+    store: JobStore
+    keys: KeyStore
+    catalog: Catalog
+    sealer: Sealer
+
+
+def run_sync(parts: Parts, job_id: UUID, flow_run_id: str, attempt: int) -> Run:
+    """Run a job once and record how it went.
+
+    Args:
+        flow_run_id: The orchestrator's id of the run; attempts of one run share it.
+        attempt: Number of the attempt, from 1.
+
+    Raises:
+        RunError: The run did not succeed; its branch says whether a retry makes sense. The reason is
+            stored with the run.
+    """
+    store = parts.store
+    job = store.job(job_id)
+    if job.deleted_at is not None:
+        raise ConfigurationFailed("The job was deleted.", guidance="Create a new job.")
+    with job_lease(store, job_id, f"{flow_run_id}/{attempt}", parts.settings.sync.lease_seconds) as lease:
+        run = store.start_run(job_id, flow_run_id, attempt, datetime.now(UTC))
+        log.info("run %s of job %r, attempt %d", run.id, job.request.name, attempt)
+        session = _Session(parts, job, run, lease)
+        try:
+            session.execute()
+        except LeaseHeld:
+            raise  # the run belongs to another process now, which will report it
+        except AirbergError as e:
+            error = _as_run_error(e, session.redactor)
+            status = RunStatus.CANCELLED if isinstance(error, RunCancelled) else RunStatus.FAILED
+            store.end_run(
+                run.id,
+                status,
+                datetime.now(UTC),
+                error=error.sentence(),
+                error_code=error.code,
+                report=session.report(),
+            )
+            raise error from None
+        return store.end_run(run.id, RunStatus.COMPLETED, datetime.now(UTC), report=session.report())
+
+
+def _as_run_error(error: AirbergError, redactor: Redactor) -> RunError:
+    """What ends the run, without secrets. What a request could be refused for needs a person here too."""
+    if isinstance(error, RunError):
+        kind: type[RunError] = type(error)
+    elif isinstance(error, RequestError):
+        kind = ConfigurationFailed
+    else:
+        kind = TransientFailed
+    message = redactor.text(error.message)
+    if isinstance(error, InvalidRequest):
+        message = redactor.text(" ".join(p.message for p in error.problems))
+    return kind(message, guidance=redactor.text(error.guidance), code=error.code)
+
+
+class _Session:
+    """The state of one attempt."""
+
+    def __init__(self, parts: Parts, job: Job, run: Run, lease: LeaseKeeper) -> None:
+        self._parts = parts
+        self._job = job
+        self._run = run
+        self._lease = lease
+        self._sinks: dict[STREAM, StreamSink] = {}
+        self._done: list[StreamReport] = []
+        self._ledger: Ledger | None = None
+        self._cancelled = False
+        self.redactor = Redactor(())
+
+    def report(self) -> RunReport:
+        """What was done so far."""
+        return RunReport(
+            streams=merged_report(list(self._sinks.values()), self._done),
+            records_of_unknown_streams=self._ledger.unknown_records if self._ledger else 0,
+        )
+
+    def execute(self) -> None:
+        """Plan, prepare the tables, read, commit."""
+        settings, job = self._parts.settings, self._job
+        config = self._parts.store.source_config(job.id)
+        entry = find(job.request.source_name, settings)
+        launch = resolve(entry, settings, deadline=None)
+        self.redactor = Redactor(secret_values(launch.spec, config))
+        plan = self._current_plan(launch, config)
+        tables = self._prepare_tables(plan)
+        begins = {s.table: self._begin(s, tables[s.table]) for s in plan.streams}
+        self._open_sinks(plan, tables, begins)
+        active = [s for s in plan.streams if not begins[s.table].done]
+        if not active:
+            log.info("every stream was completed by an earlier attempt")
+            return
+        self._ledger = Ledger([(s.namespace, s.name) for s in active])
+        sync_id = int(self._run.created_at.timestamp())
+        catalog = configured_catalog(plan.streams, begins, sync_id)
+        process = ReadProcess(
+            launch, config, catalog, states(active, begins), idle_timeout_s=settings.sources.idle_timeout_s
+        )
+        try:
+            self._read(process, launch)
+        finally:
+            for sink in self._sinks.values():
+                sink.close()
+
+    # ---- planning ----------------------------------------------------------------------------------------
+
+    def _current_plan(self, launch: LaunchDescription, config: dict[str, Any]) -> JobPlan:
+        """The stored plan while it is fresh, else a new one from what the source offers today."""
+        plan, settings = self._job.plan, self._parts.settings
+        if plan is not None and time.time() - plan.discovered_at < settings.sources.rediscover_after_s:
+            return plan
+        log.info("asking the source for its streams")
+        fresh = replan(
+            self._job, launch, config, settings, self._parts.keys, on_config=self._store_config(launch)
+        )
+        self._parts.store.set_plan(self._job.id, fresh)
+        return fresh
+
+    def _store_config(self, launch: LaunchDescription) -> Any:  # noqa: ANN401 - a closure, typed at its use
+        def store(config: dict[str, Any]) -> None:
+            self._parts.store.replace_source_config(self._job.id, config, mask_config(launch.spec, config))
+            self.redactor = self.redactor.with_values(secret_values(launch.spec, config))
+            log.info("the source handed out a new configuration; it is stored")
+
+        return store
+
+    # ---- tables ------------------------------------------------------------------------------------------
+
+    def _prepare_tables(self, plan: JobPlan) -> dict[str, Table]:
+        """Make or evolve all tables before anything is read; a change that cannot be made fails here."""
+        opened: dict[str, Table] = {}
+        changes = {}
+        for stream in plan.streams:
+            fields = self._builder(plan, stream, 0).fields
+            facts = table_facts(self._job.id, plan, stream)
+            table = ensure_table(self._parts.catalog, plan.namespace, stream.table, fields, facts)
+            opened[stream.table] = table
+            changes[stream.table] = schema_changes(table.schema(), fields)
+        return {name: evolve(table, changes[name]) for name, table in opened.items()}
+
+    def _begin(self, stream: StreamPlan, table: Table) -> Begin:
+        note = read_note(table, self._job.id, self._parts.sealer)
+        start = begin(stream, note, self._run.flow_run_id)
+        if start.done:
+            earlier = self._earlier(stream)
+            self._done.append(earlier or StreamReport(stream=stream.name, table=stream.table, complete=True))
+        return start
+
+    def _earlier(self, stream: StreamPlan) -> StreamReport | None:
+        """What earlier attempts of this run reported of the stream."""
+        return next((r for r in self._run.report.streams if r.table == stream.table), None)
+
+    def _open_sinks(self, plan: JobPlan, tables: dict[str, Table], begins: dict[str, Begin]) -> None:
+        settings = self._parts.settings.sync
+        policy = CheckpointPolicy(settings.checkpoint_seconds, settings.checkpoint_bytes, settings.batch_rows)
+        stamp = RunStamp(self._run.flow_run_id, self._run.attempt, int(self._run.created_at.timestamp()))
+        for stream in plan.streams:
+            start = begins[stream.table]
+            if start.done:
+                continue
+            self._sinks[(stream.namespace, stream.name)] = StreamSink(
+                stream,
+                start,
+                self._builder(plan, stream, start.generation_id),
+                self._writer(stream, tables[stream.table], start.note),
+                stamp,
+                policy,
+                self._archive(plan, stream),
+                self._earlier(stream),
+            )
+
+    def _builder(self, plan: JobPlan, stream: StreamPlan, generation_id: int) -> BatchBuilder:
+        return BatchBuilder(
+            stream,
+            add_metadata=plan.add_ingestion_metadata,
+            sync_id=int(self._run.created_at.timestamp()),
+            generation_id=generation_id,
+            cipher_for=CipherShelf(self._parts.keys).cipher_for,
+        )
+
+    def _writer(self, stream: StreamPlan, table: Table, note: Note | None) -> TableWriter:
+        key = None
+        if stream.mode == "merge":
+            columns = merge_columns(stream)
+            key = MergeKey(columns=columns.key, cursor=columns.cursor, deleted_at=columns.deleted_at)
+        return open_writer(
+            stream.mode,
+            self._parts.catalog,
+            table,
+            job_id=self._job.id,
+            started_from=note,
+            settings=WriterSettings(
+                target_file_bytes=self._parts.settings.sync.target_file_bytes,
+                spill_dir=self._parts.settings.home / "spill" / str(self._run.id),
+            ),
+            guard=self._lease.check,
+            sealer=self._parts.sealer if stream.protect_state else None,
+            key=key,
+        )
+
+    def _archive(self, plan: JobPlan, stream: StreamPlan) -> StreamArchive | None:
+        if not plan.archive_staging:
+            return None
+        folder = archive_folder(self._parts.settings.archive_dir, self._job.id, self._run.id)
+        return StreamArchive(folder, stream, self._run.attempt)
+
+    # ---- reading -----------------------------------------------------------------------------------------
+
+    def _read(self, process: ReadProcess, launch: LaunchDescription) -> None:
+        assert self._ledger is not None  # noqa: S101 - set by execute, for the type checker
+        sinks = list(self._sinks.values())
+        reader = Reader(
+            self._sinks,
+            self._ledger,
+            on_config=self._store_config(launch),
+            on_progress=lambda: self._parts.store.report_run(self._run.id, self.report()),
+            redact=lambda text: self.redactor.text(text),
+        )
+        try:
+            with self._until_cancelled(process), process:
+                reader.consume(process.lines())
+            if self._cancelled:
+                raise RunCancelled(
+                    "The run was asked to stop.",
+                    guidance="What was checkpointed stays; the next run goes on.",
+                )
+            self._ledger.verdict(process.exit_code, self.redactor.text(process.stderr_tail))
+            self._finish(sinks)
+        except (RunCancelled, LeaseHeld):
+            for sink in sinks:
+                sink.discard()
+            raise
+        except AirbergError:
+            commit_what_is_covered(sinks)
+            raise
+
+    def _finish(self, sinks: Sequence[StreamSink]) -> None:
+        """Commit the rest. Only now are tables swapped: the whole run has succeeded."""
+        for sink in sinks:
+            sink.finish()
+            log.info(
+                "%s: %s records read, %s rows committed to %s",
+                sink.plan.name,
+                f"{sink.rows_read:,}",
+                f"{sink.report.rows_written:,}",
+                sink.plan.table,
+            )
+
+    @contextlib.contextmanager
+    def _until_cancelled(self, process: ReadProcess) -> Iterator[None]:
+        """Stop the connector when somebody asks this process to end."""
+
+        def stop(signum: int, _frame: object) -> None:
+            self._cancelled = True
+            process.stop()
+
+        before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for s, handler in before.items():
+                signal.signal(s, handler)
+
+
+def describe_failure(error: AirbergError) -> int:
+    """Log an error for people and give the exit code of the process."""
+    if isinstance(error, RunError):
+        return error.exit_code
+    if isinstance(error, Unavailable):
+        return TransientFailed.exit_code
+    return ConfigurationFailed.exit_code

@@ -1,0 +1,178 @@
+"""One stream on its way into its table: batches, checkpoints, the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from airberg.columns.batch import BatchBuilder
+from airberg.jobs.model import StreamReport
+from airberg.lake.note import Note
+from airberg.lake.writers import TableWriter
+from airberg.plan.model import StreamPlan
+from airberg.protocol.messages import Record
+from airberg.sync.archive import StreamArchive
+from airberg.sync.resume import Begin
+
+BATCH_BYTES = 16 * 1024 * 1024
+"""A batch is handed on at this size even when it has few rows: wide records must not fill the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPolicy:
+    """When a checkpoint is due: at the first STATE after either limit."""
+
+    seconds: float
+    bytes: int
+    batch_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunStamp:
+    """What every commit of a run is stamped with."""
+
+    run_id: str
+    attempt: int
+    sync_id: int
+
+
+class StreamSink:
+    """Takes the records of one stream and commits them together with the states that cover them.
+
+    Rows are staged while they arrive. A state covers all rows before it, so a commit takes the rows up to
+    the last state; rows behind it wait for the next one, or for the end of a run that succeeded.
+    """
+
+    def __init__(
+        self,
+        stream: StreamPlan,
+        begin: Begin,
+        builder: BatchBuilder,
+        writer: TableWriter,
+        stamp: RunStamp,
+        policy: CheckpointPolicy,
+        archive: StreamArchive | None = None,
+        earlier: StreamReport | None = None,
+    ) -> None:
+        self.plan = stream
+        self._builder = builder
+        self._writer = writer
+        self._stamp = stamp
+        self._policy = policy
+        self._archive = archive
+        self._state: dict[str, Any] | None = begin.note.state if begin.note else None
+        self._generation = begin.generation_id
+        self._number = begin.note.number if begin.note else 0
+        self._added = 0
+        self._covered = 0
+        self._new_state = False
+        self._committed_at = time.monotonic()
+        self._earlier_nulled = earlier.values_nulled if earlier else 0
+        self._earlier_read = earlier.rows_read if earlier else 0
+        self.report = earlier or StreamReport(stream=stream.name, table=stream.table)
+
+    @property
+    def commits_early(self) -> bool:
+        """Whether checkpoints may be committed before the end.
+
+        Only what is read incrementally: a full copy without an end cannot be told from a complete one, and
+        a retry would read it again from the start.
+        """
+        return self.plan.sync_mode == "incremental" and self.plan.mode != "overwrite"
+
+    @property
+    def rows_read(self) -> int:
+        """Records taken in this attempt."""
+        return self._added
+
+    def add(self, record: Record) -> None:
+        """Take one record."""
+        self._builder.add(record.data, record.emitted_at, record.changes)
+        self._added += 1
+        if self._archive is not None:
+            self._archive.add(bytes(record.data), record.emitted_at)
+        if len(self._builder) >= self._policy.batch_rows or self._builder.nbytes >= BATCH_BYTES:
+            self._stage()
+
+    def cover(self, state: Mapping[str, Any]) -> None:
+        """Note that `state` covers every record taken so far."""
+        if self.commits_early:
+            self._state = dict(state)
+            self._covered = self._added
+            self._new_state = True
+
+    def due(self) -> bool:
+        """Whether what is covered should be committed now."""
+        if not self._new_state:
+            return False
+        staged = self._writer.staged_bytes + self._builder.nbytes
+        return staged >= self._policy.bytes or time.monotonic() - self._committed_at >= self._policy.seconds
+
+    def checkpoint(self) -> None:
+        """Commit what the last state covers, and that state, in one commit."""
+        if not self._new_state:
+            return
+        self._stage()
+        self._writer.mark(self._covered)
+        self._commit(lambda note: self._writer.commit(note), complete=False)
+        self._new_state = False
+
+    def finish(self) -> None:
+        """Commit everything: the stream is complete."""
+        self._stage()
+        self._commit(lambda note: self._writer.finish(note), complete=True)
+
+    def discard(self) -> None:
+        """Give up what is not committed."""
+        self._writer.discard()
+
+    def close(self) -> None:
+        """Finish the archive, if there is one."""
+        if self._archive is not None:
+            self._archive.close()
+
+    def progress(self) -> StreamReport:
+        """The report as it stands, with records that are not committed yet."""
+        return msgspec.structs.replace(
+            self.report,
+            rows_read=self._earlier_read + self._added,
+            values_nulled=self._earlier_nulled + self._builder.values_nulled,
+        )
+
+    def _stage(self) -> None:
+        if len(self._builder):
+            self._writer.write(self._builder.flush())
+
+    def _commit(self, commit: Callable[[Note], Any], *, complete: bool) -> None:
+        self._number += 1
+        note = Note(
+            run_id=self._stamp.run_id,
+            attempt=self._stamp.attempt,
+            number=self._number,
+            generation_id=self._generation,
+            sync_id=self._stamp.sync_id,
+            state=self._state,
+            complete=complete,
+            rows=self._added,
+        )
+        done = commit(note)
+        self._committed_at = time.monotonic()
+        snapshots = (done.snapshot_id,) if done.snapshot_id is not None else ()
+        self.report = msgspec.structs.replace(
+            self.progress(),
+            rows_written=self.report.rows_written + done.rows_written,
+            rows_deleted=self.report.rows_deleted + done.rows_deleted,
+            bytes_written=self.report.bytes_written + done.bytes_written,
+            checkpoints=self.report.checkpoints + 1,
+            snapshot_ids=(*self.report.snapshot_ids, *snapshots),
+            complete=complete,
+        )
+
+
+def merged_report(sinks: Sequence[StreamSink], done: Sequence[StreamReport]) -> tuple[StreamReport, ...]:
+    """The reports of streams at work and of those that an earlier attempt completed."""
+    return (*done, *(sink.progress() for sink in sinks))
