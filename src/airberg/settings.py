@@ -32,6 +32,7 @@ class ApiSettings(_Group):
     max_body_bytes: Positive = 1_048_576
     registration_wait_s: float = Field(8.0, description="How long a POST waits for the flow to appear.")
     reconcile_every_s: float = Field(5.0, description="How often jobs and flows are compared.")
+    max_preflights: Positive = Field(4, description="Preflights at once; more are answered 429.")
 
 
 class AuthSettings(_Group):
@@ -94,6 +95,7 @@ class SourceSettings(_Group):
     connectors_file: Path | None = Field(None, description="Own connectors; default HOME/connectors.toml.")
     pyairbyte_dir: Path | None = Field(None, description="PyAirbyte's environment; default HOME/pyairbyte.")
     preflight_timeout_s: float = 25.0
+    discover_timeout_s: float = 300.0
     rediscover_after_s: float = 900.0
     idle_timeout_s: float = 3600.0
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import signal
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,7 +91,7 @@ def run_sync(parts: Parts, job_id: UUID, flow_run_id: str, attempt: int) -> Run:
             session.execute()
         except LeaseHeld:
             raise  # the run belongs to another process now, which will report it
-        except AirbergError as e:
+        except Exception as e:  # noqa: BLE001 - whatever it is, the run must not stay "running"
             error = _as_run_error(e, session.redactor)
             status = RunStatus.CANCELLED if isinstance(error, RunCancelled) else RunStatus.FAILED
             store.end_run(
@@ -105,8 +106,15 @@ def run_sync(parts: Parts, job_id: UUID, flow_run_id: str, attempt: int) -> Run:
         return store.end_run(run.id, RunStatus.COMPLETED, datetime.now(UTC), report=session.report())
 
 
-def _as_run_error(error: AirbergError, redactor: Redactor) -> RunError:
+def _as_run_error(error: Exception, redactor: Redactor) -> RunError:
     """What ends the run, without secrets. What a request could be refused for needs a person here too."""
+    if not isinstance(error, AirbergError):
+        log.error("unexpected failure\n%s", redactor.text("".join(traceback.format_exception(error))))
+        return TransientFailed(
+            f"Airberg failed unexpectedly ({type(error).__name__}).",
+            guidance="The run's log has the details; please report it.",
+            code="internal-error",
+        )
     if isinstance(error, RunError):
         kind: type[RunError] = type(error)
     elif isinstance(error, RequestError):
@@ -315,7 +323,7 @@ class _Session:
     def _until_cancelled(self, process: ReadProcess) -> Iterator[None]:
         """Stop the connector when somebody asks this process to end."""
 
-        def stop(signum: int, _frame: object) -> None:
+        def stop(_signum: int, _frame: object) -> None:
             self._cancelled = True
             process.stop()
 

@@ -1,0 +1,83 @@
+"""The HTTP application, put together from its parts."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from airberg import __version__
+from airberg.api import auth, ingest, jobs, problems, service_routes
+from airberg.api.submission import Submitter
+from airberg.flows.port import Orchestrator
+from airberg.flows.reconciler import FlowReconciler
+from airberg.governance.resolve import DomainDirectory
+from airberg.identity.verifier import Verifier
+from airberg.jobs.port import JobStore
+from airberg.plan.prepared import Planner
+from airberg.settings import Settings
+
+DESCRIPTION = """One call turns any Airbyte source into governed Apache Iceberg tables.
+
+Errors are problem documents (RFC 9457) that also carry the members of the ingest answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppParts:
+    """What the application works with; real parts, or their in-memory twins."""
+
+    settings: Settings
+    store: JobStore
+    planner: Planner
+    orchestrator: Orchestrator
+    domains: DomainDirectory
+    verifier: Verifier
+    machine_token: str
+
+
+def create_app(parts: AppParts) -> FastAPI:
+    """Build the application. Background reconciling runs while the application does."""
+    settings = parts.settings
+    reconciler = FlowReconciler(parts.store, parts.orchestrator, settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        stop = threading.Event()
+        thread = threading.Thread(
+            target=reconciler.loop,
+            args=(stop, settings.api.reconcile_every_s),
+            name="reconciler",
+            daemon=True,
+        )
+        thread.start()
+        yield
+        stop.set()
+        thread.join(timeout=5)
+
+    app = FastAPI(
+        title="Airberg", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
+    )
+    app.state.settings = settings
+    app.state.store = parts.store
+    app.state.orchestrator = parts.orchestrator
+    app.state.reconciler = reconciler
+    app.state.verifier = parts.verifier
+    app.state.machine_token = parts.machine_token
+    app.state.submitter = Submitter(
+        settings,
+        parts.store,
+        parts.planner,
+        parts.orchestrator,
+        reconciler,
+        parts.domains,
+        body_key=hashlib.sha256(b"airberg idempotency " + parts.machine_token.encode()).digest(),
+    )
+    problems.install(app, max_body_bytes=settings.api.max_body_bytes)
+    auth.install(app)
+    for router in (ingest.router, jobs.router, service_routes.health, service_routes.internal):
+        app.include_router(router)
+    return app

@@ -1,0 +1,47 @@
+"""Routes for machines: health, and the feed that Airflow's DAG bundle reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+
+from airberg import __version__
+from airberg.api.auth import machine
+from airberg.flows.model import flow_spec
+from airberg.flows.port import Orchestrator
+from airberg.jobs.port import JobStore
+
+health = APIRouter(tags=["health"])
+internal = APIRouter(include_in_schema=False)
+
+
+@health.get("/api/health/ping")
+@health.get("/api/health/live")
+def live() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok", "version": __version__}
+
+
+@health.get("/api/health/ready")
+def ready(request: Request) -> JSONResponse:
+    """The parts answer that a POST needs; without the orchestrator jobs are still taken."""
+    store: JobStore = request.app.state.store
+    orchestrator: Orchestrator = request.app.state.orchestrator
+    store.flows_version()
+    return JSONResponse({"status": "ok", "version": __version__, "orchestrator": orchestrator.healthy()})
+
+
+@internal.get("/internal/airflow/flows", dependencies=[Depends(machine)])
+def flows(request: Request) -> Response:
+    """Specs of all flows: ids, names, schedules. Never a configuration."""
+    store: JobStore = request.app.state.store
+    version = f'"{store.flows_version()}"'
+    if request.headers.get("if-none-match") == version:
+        return Response(status_code=304, headers={"ETag": version})
+    specs: list[Any] = [flow_spec(job, request.app.state.settings) for job in store.jobs()]
+    return Response(
+        msgspec.json.encode({"flows": specs}), media_type="application/json", headers={"ETag": version}
+    )

@@ -1,0 +1,240 @@
+"""Creating a job: from a checked body to a stored job with a registered flow."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+
+from airberg.errors import Conflict, NotAllowed, TooManyRequests, Unavailable
+from airberg.flows.port import Orchestrator
+from airberg.flows.reconciler import FlowReconciler
+from airberg.governance.resolve import DomainDirectory
+from airberg.identity.principal import Principal
+from airberg.jobs.model import Job, Run, StoredAnswer
+from airberg.jobs.port import JobStore
+from airberg.plan.model import IngestRequest, JobPlan
+from airberg.plan.prepared import Planner, Prepared
+from airberg.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CLIENT_PATIENCE_S = 29.0
+"""Clients of this contract give up after 30 seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A checked request with what belongs to it."""
+
+    request: IngestRequest
+    source_config: dict[str, Any]
+    principal: Principal
+    preflight: bool = True
+    idempotency_key: str | None = None
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The answer to a submission. `again` means that it was given before under the same key."""
+
+    flow_url: str
+    job_id: UUID
+    error: str | None
+    again: bool = False
+
+
+class Submitter:
+    """Creates jobs and plans."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        planner: Planner,
+        orchestrator: Orchestrator,
+        reconciler: FlowReconciler,
+        domains: DomainDirectory,
+        *,
+        body_key: bytes,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._planner = planner
+        self._orchestrator = orchestrator
+        self._reconciler = reconciler
+        self._domains = domains
+        self._body_key = body_key
+        self._preflights = threading.BoundedSemaphore(settings.api.max_preflights)
+
+    def plan(self, submission: Submission) -> Prepared:
+        """Prepare without creating anything (`dry_run`)."""
+        self._check_name(submission)
+        return self._prepare(submission)
+
+    def create(self, submission: Submission) -> Created:
+        """Create the job, register its flow, start its first run.
+
+        Raises:
+            InvalidRequest: Something in the body is wrong.
+            Conflict: The name or a table is taken, or the idempotency key was used with another body.
+            TooManyRequests: Too many submissions are being checked at this moment.
+            Unavailable: A part that the checks need does not answer.
+        """
+        started = time.monotonic()
+        if (known := self._answered(submission)) is not None:
+            return known
+        self._check_name(submission)
+        prepared = self._prepare(submission)
+        if prepared.plan is not None:
+            self._check_tables(prepared.plan)
+        try:
+            job = self._store_job(submission, prepared)
+        except Conflict:
+            # Two requests with one idempotency key at once: the later one gets the earlier one's answer.
+            if (known := self._answered(submission)) is not None:
+                return known
+            raise
+        patience = CLIENT_PATIENCE_S - (time.monotonic() - started)
+        wait = max(0.0, min(self._settings.api.registration_wait_s, patience))
+        created = Created(self._orchestrator.flow_url(job.flow_id), job.id, self._register(job, wait))
+        self._remember(submission, created)
+        return created
+
+    # ---- checks ------------------------------------------------------------------------------------------
+
+    def _check_name(self, submission: Submission) -> None:
+        request = submission.request
+        taken = self._store.find_job(request.owner_id, request.name)
+        if taken is not None:
+            raise Conflict(
+                f"You have a job named {request.name!r} already: {taken.id}.",
+                guidance="Use another name, or delete that job.",
+                code="name-taken",
+            )
+
+    def _prepare(self, submission: Submission) -> Prepared:
+        request = submission.request
+        domain = self._domains.resolve(request.domain) if request.domain else None
+        if not self._preflights.acquire(blocking=False):
+            raise TooManyRequests(
+                "Too many jobs are being checked at this moment.", guidance="Try again in a few seconds."
+            )
+        try:
+            return self._planner.prepare(
+                request, submission.source_config, domain=domain, preflight=submission.preflight
+            )
+        finally:
+            self._preflights.release()
+
+    def _check_tables(self, plan: JobPlan) -> None:
+        """A table that is swapped as a whole cannot be shared: each run would undo the other's."""
+        mine = {(plan.namespace, s.table.casefold()) for s in plan.streams}
+        for job in self._store.jobs():
+            if job.plan is None or "overwrite" not in (job.plan.mode, plan.mode):
+                continue
+            shared = mine & {(job.plan.namespace, s.table.casefold()) for s in job.plan.streams}
+            if shared:
+                namespace, table = sorted(shared)[0]
+                raise Conflict(
+                    f"Another job fills the table {'.'.join((*namespace, table))}, "
+                    "and overwrite replaces all of it.",
+                    guidance="Use another schema_name, or delete the other job.",
+                    code="table-taken",
+                )
+
+    # ---- storing and registering -------------------------------------------------------------------------
+
+    def _store_job(self, submission: Submission, prepared: Prepared) -> Job:
+        now = datetime.now(UTC)
+        request = _with_key_names(submission.request, self._settings.keys.default_key)
+        job = Job(
+            id=uuid4(),
+            owner_id=request.owner_id,
+            created_by=submission.principal.key,
+            request=request,
+            plan=prepared.plan,
+            public_config=prepared.public_config,
+            created_at=now,
+        )
+        run = None
+        if request.run_now or request.schedule is None:
+            run_id = uuid4()
+            run = Run(id=run_id, job_id=job.id, flow_run_id=f"airberg__{run_id}", created_at=now)
+        return self._store.add_job(job, prepared.renewed_config or submission.source_config, run)
+
+    def _register(self, job: Job, wait_s: float) -> str | None:
+        try:
+            if self._reconciler.follow(job, wait_s):
+                return None
+        except Unavailable as e:
+            log.warning("job %s is stored, but its flow could not be registered: %s", job.id, e.message)
+        return "The job is stored; its flow is registered as soon as Airflow answers."
+
+    # ---- idempotency -------------------------------------------------------------------------------------
+
+    def _digest(self, body: bytes) -> str:
+        """A keyed hash: bodies hold secrets, and a plain hash of a short one could be guessed."""
+        return hmac.new(self._body_key, body, hashlib.sha256).hexdigest()
+
+    def _answered(self, submission: Submission) -> Created | None:
+        if submission.idempotency_key is None:
+            return None
+        stored = self._store.stored_answer(submission.principal.key, submission.idempotency_key)
+        if stored is None:
+            return None
+        if not hmac.compare_digest(stored.body_hash, self._digest(submission.body)):
+            raise Conflict(
+                "This Idempotency-Key was used with another body.",
+                guidance="Use a new key for a new request.",
+                code="idempotency-key-reused",
+            )
+        answer = msgspec.json.decode(stored.answer, type=dict[str, str | None])
+        return Created(answer["flow_url"] or "", UUID(answer["job_id"]), answer["error"], again=True)
+
+    def _remember(self, submission: Submission, created: Created) -> None:
+        if submission.idempotency_key is None:
+            return
+        answer = {"flow_url": created.flow_url, "job_id": str(created.job_id), "error": created.error}
+        self._store.remember_answer(
+            StoredAnswer(
+                key=submission.idempotency_key,
+                caller=submission.principal.key,
+                body_hash=self._digest(submission.body),
+                status=201,
+                answer=msgspec.json.encode(answer).decode(),
+            )
+        )
+
+
+def owner_of(asked: str | None, principal: Principal) -> str:
+    """The owner of a new job: the caller, or whom an administrator names.
+
+    Raises:
+        NotAllowed: The caller names somebody else and lacks the role `ingest-admin`.
+    """
+    if asked is None or asked in (principal.owner_id, principal.subject) or principal.is_admin:
+        return asked or principal.owner_id
+    raise NotAllowed(
+        "Only the role ingest-admin may set another owner_id.", guidance="Leave owner_id out to own the job."
+    )
+
+
+def _with_key_names(request: IngestRequest, default_key: str) -> IngestRequest:
+    """Name the key of each encryption, so that a later change of the default changes no existing column."""
+    rules = tuple(
+        msgspec.structs.replace(t, encryption_key_name=t.encryption_key_name or default_key)
+        if t.transformation_type == "encrypt"
+        else t
+        for t in request.column_transformations
+    )
+    return msgspec.structs.replace(request, column_transformations=rules)

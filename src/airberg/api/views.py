@@ -1,0 +1,239 @@
+"""Jobs, runs and plans as the API shows them. Nothing here has a secret to show."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
+from airberg.flows.port import Orchestrator
+from airberg.flows.schedule import next_times
+from airberg.jobs.model import Job, Run
+from airberg.plan.model import IngestRequest, StreamPlan
+from airberg.plan.prepared import Prepared
+from airberg.plan.transformations import columns_as_builtins
+
+
+class IngestAnswer(BaseModel):
+    """Answer to a submission."""
+
+    flow_url: str = Field(description="Airflow URL to access the ingestion flow.")
+    job_id: UUID | None = Field(None, description="A unique ID of the created ingestion job.")
+    error: str | None = Field(None, description="What went wrong, if something did.")
+
+
+class PlanAnswer(IngestAnswer):
+    """Answer to `?dry_run=true`: what would be done."""
+
+    plan: dict[str, Any]
+
+
+class JobView(BaseModel):
+    """A job. Field names are those of the sibling API's jobs, plus what it lacks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: UUID
+    job_name: str
+    owner_id: str
+    job_type: str = "airflow.airbyte"
+    source: str
+    destination: str
+    schedule: str | None
+    timezone: str
+    paused: bool
+    status: str
+    status_message: str | None
+    created_at: datetime
+    last_started_at: datetime | None
+    last_completed_at: datetime | None
+    last_failed_at: datetime | None
+    is_deleted: bool
+    deleted_at: datetime | None
+    properties_json: str = Field(description="The request as JSON, secrets masked.")
+    flow_id: str
+    flow_url: str
+    flow_registered: bool
+    next_runs: list[datetime]
+    tables: list[str]
+    runs: list[RunSummary]
+
+
+class RunSummary(BaseModel):
+    """A run in one line."""
+
+    id: UUID
+    status: str
+    attempt: int
+    rows_read: int
+    rows_written: int
+    rows_deleted: int
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: str | None
+
+
+class StreamView(BaseModel):
+    """What a run did to one table."""
+
+    stream: str
+    table: str
+    rows_read: int
+    rows_written: int
+    rows_deleted: int
+    values_nulled: int
+    records_ignored: int
+    bytes_written: int
+    checkpoints: int
+    snapshot_ids: list[str] = Field(description="As text: they exceed what JavaScript can count.")
+    complete: bool
+
+
+class RunView(RunSummary):
+    """A run in full."""
+
+    job_id: UUID
+    flow_run_id: str
+    flow_run_url: str
+    error_code: str | None
+    records_of_unknown_streams: int
+    metadata: str | None
+    metadata_error: str | None
+    streams: list[StreamView]
+
+
+def run_summary(run: Run) -> RunSummary:
+    """A run in one line."""
+    return RunSummary(**_summary(run))
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    streams = run.report.streams
+    return {
+        "id": run.id,
+        "status": run.status.value,
+        "attempt": run.attempt,
+        "rows_read": sum(s.rows_read for s in streams),
+        "rows_written": sum(s.rows_written for s in streams),
+        "rows_deleted": sum(s.rows_deleted for s in streams),
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "error": run.error,
+    }
+
+
+def run_view(run: Run, flow_url: str) -> RunView:
+    """A run in full."""
+    streams = [
+        StreamView(**(msgspec.structs.asdict(s) | {"snapshot_ids": [str(i) for i in s.snapshot_ids]}))
+        for s in run.report.streams
+    ]
+    return RunView(
+        **_summary(run),
+        job_id=run.job_id,
+        flow_run_id=run.flow_run_id,
+        flow_run_url=f"{flow_url}/runs/{run.flow_run_id}",
+        error_code=run.error_code,
+        records_of_unknown_streams=run.report.records_of_unknown_streams,
+        metadata=run.report.metadata,
+        metadata_error=run.report.metadata_error,
+        streams=streams,
+    )
+
+
+def job_view(job: Job, runs: list[Run], orchestrator: Orchestrator, now: datetime) -> JobView:
+    """A job with its newest runs."""
+    request = job.request
+    tables = [".".join((*job.plan.namespace, s.table)) for s in job.plan.streams] if job.plan else []
+    properties = request_as_sent(request) | {"source_config": job.public_config}
+    upcoming = (
+        next_times(request.schedule, request.timezone, now, 3)
+        if request.schedule and not job.paused and job.deleted_at is None
+        else []
+    )
+    return JobView(
+        id=job.id,
+        job_name=request.name,
+        owner_id=job.owner_id,
+        source=request.source_name,
+        destination=request.schema_name,
+        schedule=request.schedule,
+        timezone=request.timezone,
+        paused=job.paused,
+        status=job.status.value,
+        status_message=job.status_message,
+        created_at=job.created_at,
+        last_started_at=job.last_started_at,
+        last_completed_at=job.last_completed_at,
+        last_failed_at=job.last_failed_at,
+        is_deleted=job.deleted_at is not None,
+        deleted_at=job.deleted_at,
+        properties_json=msgspec.json.encode(properties).decode(),
+        flow_id=job.flow_id,
+        flow_url=orchestrator.flow_url(job.flow_id),
+        flow_registered=job.flow_hash is not None,
+        next_runs=upcoming,
+        tables=tables,
+        runs=[run_summary(r) for r in runs],
+    )
+
+
+def request_as_sent(request: IngestRequest) -> dict[str, Any]:
+    """The request in the contract's words."""
+    out: dict[str, Any] = msgspec.to_builtins(request)
+    out["merge"] = ",".join(request.merge) or None
+    return out
+
+
+def plan_view(prepared: Prepared, request: IngestRequest, now: datetime) -> dict[str, Any]:
+    """A plan for people: what a dry run answers."""
+    plan = prepared.plan
+    if plan is None:
+        return {"preflight": "skipped", "note": "The first run discovers the streams and plans."}
+    differences = {d.table: d for d in prepared.tables}
+    return {
+        "source": {"name": plan.source_name, "version": plan.connector_version},
+        "source_config": prepared.public_config,
+        "mode": plan.mode,
+        "streams": [_stream_view(s, ".".join((*plan.namespace, s.table)), differences) for s in plan.streams],
+        "governance": msgspec.to_builtins(plan.governance),
+        "flow": {
+            "id": "airberg_<job id, given at creation>",
+            "schedule": request.schedule,
+            "timezone": request.timezone,
+            "run_now": request.run_now or request.schedule is None,
+            "next_runs": [
+                t.isoformat()
+                for t in (next_times(request.schedule, request.timezone, now, 3) if request.schedule else [])
+            ],
+        },
+        "warnings": list(plan.warnings),
+    }
+
+
+def _stream_view(stream: StreamPlan, table: str, differences: dict[str, Any]) -> dict[str, Any]:
+    difference = differences.get(table)
+    return {
+        "stream": stream.name,
+        "namespace": stream.namespace,
+        "sync_mode": stream.sync_mode,
+        "cursor": ".".join(stream.cursor) or None,
+        "primary_key": [".".join(p) for p in stream.primary_key],
+        "merge_key": [".".join(p) for p in stream.merge_key],
+        "columns": columns_as_builtins(stream.columns),
+        "dropped": list(stream.removed),
+        "table": {
+            "name": table,
+            "exists": bool(difference and difference.exists),
+            "columns": difference.columns if difference else {},
+            "changes": list(difference.changes) if difference else [],
+        },
+    }
+
+
+JobView.model_rebuild()

@@ -1,0 +1,134 @@
+"""Jobs and flows kept the same: registration at once, and again until it has happened.
+
+The job store says what should be; the orchestrator is asked to follow. Whatever a POST, PATCH or DELETE
+could not finish because the orchestrator was away is finished here, without a second call.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+
+from airberg.errors import Unavailable
+from airberg.flows.model import flow_spec
+from airberg.flows.port import Orchestrator
+from airberg.jobs.model import Job, Run, RunStatus
+from airberg.jobs.port import JobStore
+from airberg.settings import Settings
+
+log = logging.getLogger(__name__)
+
+PUBLISH_WAIT_S = 20.0
+LOST_AFTER_S = 120.0
+"""A run that its flow reports as ended, and that told us nothing for this long, is given up."""
+
+
+class FlowReconciler:
+    """Makes the orchestrator's flows follow the jobs.
+
+    Every step may be repeated: publishing, triggering and withdrawing what is already so does nothing. So a
+    POST and the background loop may work on one job at the same time.
+    """
+
+    def __init__(self, store: JobStore, orchestrator: Orchestrator, settings: Settings) -> None:
+        self._store = store
+        self._orchestrator = orchestrator
+        self._settings = settings
+        self._seen_version: str | None = None
+
+    def follow(self, job: Job, wait_s: float) -> bool:
+        """Bring one job's flow, its pause and its queued runs in line.
+
+        Returns:
+            Whether the flow was seen as it should be within `wait_s`.
+
+        Raises:
+            Unavailable: The orchestrator does not answer.
+        """
+        if job.deleted_at is not None:
+            return self._withdraw(job)
+        spec = flow_spec(job, self._settings)
+        wanted = spec.spec_hash()
+        if job.flow_hash != wanted:
+            if not self._orchestrator.publish(spec, wait_s):
+                return False
+            self._orchestrator.set_paused(job.flow_id, job.paused)
+            self._store.set_flow_hash(job.id, wanted)
+            log.info("flow %s is registered", job.flow_id)
+        for run in self._store.runs(job.id, limit=20):
+            if run.status is RunStatus.QUEUED:
+                self._orchestrator.trigger(job.flow_id, run.flow_run_id)
+        return True
+
+    def _withdraw(self, job: Job) -> bool:
+        if job.flow_hash is not None:
+            self._orchestrator.withdraw(job.flow_id)
+            self._store.set_flow_hash(job.id, None)
+            log.info("flow %s is removed", job.flow_id)
+        return True
+
+    def reconcile(self) -> int:
+        """Compare all jobs with their flows and repair what differs; returns how many were repaired.
+
+        Cheap when nothing changed: the store's version is compared first.
+        """
+        version = self._store.flows_version()
+        open_runs = self._store.open_runs()
+        if version == self._seen_version and not open_runs:
+            return 0
+        repaired = 0
+        complete = True
+        for job in self._store.jobs(include_deleted=True):
+            if not self._differs(job):
+                continue
+            try:
+                complete &= self.follow(job, PUBLISH_WAIT_S)
+                repaired += 1
+            except Unavailable as e:
+                log.warning("the orchestrator does not answer: %s", e.message)
+                return repaired
+        for run in open_runs:
+            self._watch(run)
+        self._seen_version = version if complete else None
+        return repaired
+
+    def _differs(self, job: Job) -> bool:
+        if job.deleted_at is not None:
+            return job.flow_hash is not None
+        return job.flow_hash != flow_spec(job, self._settings).spec_hash()
+
+    def _watch(self, run: Run) -> None:
+        """Start a queued run that the orchestrator does not know; end one that died without a word."""
+        job = self._store.job(run.job_id)
+        if job.deleted_at is not None or job.flow_hash is None:
+            return
+        try:
+            state = self._orchestrator.run_state(job.flow_id, run.flow_run_id)
+            if state is None and run.status is RunStatus.QUEUED:
+                self._orchestrator.trigger(job.flow_id, run.flow_run_id)
+        except Unavailable:
+            return
+        if state not in ("failed", "success") or self._store.lease(job.id) is not None:
+            return
+        since = run.started_at or run.created_at
+        if run.status.ended or (datetime.now(UTC) - since).total_seconds() < LOST_AFTER_S:
+            return
+        self._store.end_run(
+            run.id,
+            RunStatus.FAILED,
+            datetime.now(UTC),
+            error="The flow ended without a report of the run. Airflow's task log has the reason.",
+            error_code="run-lost",
+        )
+
+    def loop(self, stop: threading.Event, every_s: float) -> None:
+        """Reconcile until told to stop; for a background thread."""
+        while not stop.wait(every_s):
+            started = time.monotonic()
+            try:
+                self.reconcile()
+            except Exception:
+                # The loop is what repairs things: it must outlive whatever goes wrong in one round.
+                log.exception("reconciling failed after %.1f s", time.monotonic() - started)

@@ -1,0 +1,137 @@
+"""Preparing a job in a child process, so that the HTTP process stays light and cannot be blocked.
+
+The child reads one JSON object from its standard input (secrets never go through arguments or the
+environment) and answers one on its standard output. It ends with us, and is ended when its time is over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from typing import Any
+
+import msgspec
+
+from airberg import errors
+from airberg.errors import AirbergError, InvalidRequest, Problem, Unavailable
+from airberg.plan.model import IngestRequest
+from airberg.plan.prepared import Prepared
+from airberg.settings import Settings, settings_environment
+from airberg.sources.registry import find
+from airberg.sources.spec import mask_config
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 2.0
+"""The child has its own deadline; this is how long it may be late before it is ended."""
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What the child is asked."""
+
+    request: IngestRequest
+    source_config: dict[str, Any]
+    domain: str | None
+    timeout_s: float
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """An error of our tree on its way between processes."""
+
+    kind: str
+    message: str
+    guidance: str = ""
+    code: str = ""
+    retry_after: int = 10
+    problems: tuple[dict[str, str], ...] = ()
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the child answers: one of the two."""
+
+    prepared: Prepared | None = None
+    failure: Failure | None = None
+
+
+def as_failure(error: AirbergError) -> Failure:
+    """An error as a value."""
+    return Failure(
+        kind=type(error).__name__,
+        message=error.message,
+        guidance=error.guidance,
+        code=error.code,
+        retry_after=error.retry_after if isinstance(error, Unavailable) else 10,
+        problems=tuple(p.as_dict() for p in error.problems) if isinstance(error, InvalidRequest) else (),
+    )
+
+
+def as_error(failure: Failure) -> AirbergError:
+    """The error that a value stands for; a run's error becomes one of the request."""
+    if failure.problems:
+        return InvalidRequest([Problem(**p) for p in failure.problems])
+    if failure.kind == "ConfigurationFailed":
+        return InvalidRequest.one("/source_config", failure.code, failure.message, failure.guidance)
+    kind = getattr(errors, failure.kind, Unavailable)
+    if issubclass(kind, errors.RequestError):
+        return kind(failure.message, guidance=failure.guidance, code=failure.code)
+    return Unavailable(
+        failure.message, retry_after=failure.retry_after, guidance=failure.guidance, code=failure.code
+    )
+
+
+class ChildPlanner:
+    """Prepares jobs in child processes of this interpreter."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def prepare(
+        self,
+        request: IngestRequest,
+        source_config: dict[str, Any],
+        *,
+        domain: str | None,
+        preflight: bool,
+    ) -> Prepared:
+        """See `airberg.plan.prepared.Planner`."""
+        find(request.source_name, self._settings)  # an unknown source needs no process to be refused
+        if not preflight:
+            return Prepared(plan=None, public_config=mask_config({}, source_config))
+        timeout = self._settings.sources.preflight_timeout_s
+        question = Question(request=request, source_config=source_config, domain=domain, timeout_s=timeout)
+        answer = self._ask(question, timeout + GRACE_S)
+        if answer.failure is not None:
+            raise as_error(answer.failure)
+        if answer.prepared is None:
+            raise Unavailable("Preparing the job gave no answer.")
+        return answer.prepared
+
+    def _ask(self, question: Question, timeout: float) -> Answer:
+        env = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW__")}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "airberg.plan.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=env | settings_environment(self._settings),
+            start_new_session=True,
+        )
+        try:
+            out, _ = process.communicate(msgspec.json.encode(question), timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise Unavailable(
+                "The source did not answer in time.",
+                guidance="Try again, or submit with ?preflight=skip to have it checked by the first run.",
+                code="preflight-timeout",
+                retry_after=30,
+            ) from None
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+        try:
+            return msgspec.json.decode(out, type=Answer)
+        except msgspec.DecodeError:
+            log.error("the planning process ended with code %s and no answer", process.returncode)
+            raise Unavailable("Preparing the job failed unexpectedly; the service log has details.") from None

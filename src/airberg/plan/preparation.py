@@ -1,0 +1,115 @@
+"""Preflight, plan and comparison with the tables: everything that a POST needs to know, in one child.
+
+Imports what the HTTP process must not (Iceberg). The HTTP process reaches it through
+`airberg.plan.child`, a run through `replan`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from airberg.columns.arrow import table_fields
+from airberg.errors import ConfigurationFailed, InvalidRequest, Problem
+from airberg.jobs.model import Job
+from airberg.keys.port import KeyStore
+from airberg.lake.catalog import open_catalog
+from airberg.lake.schema import schema_changes
+from airberg.lake.tables import find_table
+from airberg.plan.model import IngestRequest, JobPlan
+from airberg.plan.planner import Connector, KeyDirectory, build_plan
+from airberg.plan.prepared import Prepared, TableDifference
+from airberg.settings import Settings
+from airberg.sources.launch import LaunchDescription
+from airberg.sources.preflight import preflight
+from airberg.sources.registry import find
+from airberg.sources.spec import mask_config
+from airberg.sources.verbs import discover
+
+
+def prepare(
+    request: IngestRequest,
+    source_config: dict[str, Any],
+    settings: Settings,
+    keys: KeyStore,
+    *,
+    domain: str | None,
+    deadline: float,
+) -> Prepared:
+    """Check the source, plan the job, compare with the tables that exist.
+
+    Args:
+        domain: The resolved domain urn.
+        deadline: Moment (of `time.monotonic`) at which an answer must be there.
+
+    Raises:
+        InvalidRequest: With everything that is wrong.
+        Unavailable: The connector is still being installed, or did not answer in time.
+    """
+    renewed: list[dict[str, Any]] = []
+    entry = find(request.source_name, settings)
+    found = preflight(entry, source_config, settings, deadline, on_config=renewed.append)
+    connector = Connector(request.source_name, found.launch.version, found.streams, time.time())
+    plan = build_plan(request, connector, _directory(settings, keys), domain=domain)
+    config = renewed[-1] if renewed else source_config
+    return Prepared(
+        plan=plan,
+        public_config=mask_config(found.launch.spec, config),
+        renewed_config=config if renewed else None,
+        tables=tuple(compare_tables(plan, settings)),
+    )
+
+
+def replan(
+    job: Job,
+    launch: LaunchDescription,
+    source_config: dict[str, Any],
+    settings: Settings,
+    keys: KeyStore,
+    *,
+    on_config: Callable[[dict[str, Any]], None],
+) -> JobPlan:
+    """Plan an existing job again, from what its source offers now.
+
+    Raises:
+        InvalidRequest: The source no longer offers what the job asks for.
+        RunError: The source could not be asked.
+    """
+    timeout = settings.sources.discover_timeout_s
+    streams = discover(launch, source_config, timeout_s=timeout, on_config=on_config)
+    connector = Connector(job.request.source_name, launch.version, streams, time.time())
+    domain = job.plan.governance.domain if job.plan else job.request.domain
+    return build_plan(job.request, connector, _directory(settings, keys), domain=domain)
+
+
+def _directory(settings: Settings, keys: KeyStore) -> KeyDirectory:
+    return KeyDirectory(settings.keys.default_key, keys.exists)
+
+
+def compare_tables(plan: JobPlan, settings: Settings) -> list[TableDifference]:
+    """How each target table differs from what exists.
+
+    Raises:
+        InvalidRequest: A column would have to change in a way that a table cannot follow.
+    """
+    catalog = open_catalog(settings)
+    problems: list[Problem] = []
+    out: list[TableDifference] = []
+    for stream in plan.streams:
+        wanted = table_fields(stream.columns, plan.add_ingestion_metadata)
+        name = ".".join((*plan.namespace, stream.table))
+        schema = {f.name: str(f.type) for f in wanted}
+        table = find_table(catalog, plan.namespace, stream.table)
+        if table is None:
+            out.append(TableDifference(table=name, exists=False, columns=schema, changes=()))
+            continue
+        try:
+            changes = schema_changes(table.schema(), wanted)
+        except ConfigurationFailed as e:
+            problems.append(Problem("/schema_name", "table-does-not-fit", f"{name}: {e.message}", e.guidance))
+            continue
+        out.append(TableDifference(table=name, exists=True, columns=schema, changes=tuple(map(str, changes))))
+    if problems:
+        raise InvalidRequest(problems)
+    return out

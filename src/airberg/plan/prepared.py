@@ -1,0 +1,59 @@
+"""The outcome of preparing a job, as plain values: what the HTTP process gets back."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from airberg.plan.model import IngestRequest, JobPlan
+
+
+class TableDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """A target table against what exists.
+
+    Attributes:
+        table: Dotted name.
+        columns: Name and type of each column that the job needs.
+        changes: What would change in an existing table, one sentence each.
+    """
+
+    table: str
+    exists: bool
+    columns: dict[str, str]
+    changes: tuple[str, ...] = ()
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """What preparing found.
+
+    Attributes:
+        public_config: The configuration with its secrets masked.
+        renewed_config: A configuration that the source handed out while it was asked (CONTROL); holds
+            secrets, and replaces the one that was sent.
+    """
+
+    plan: JobPlan | None
+    public_config: dict[str, Any]
+    renewed_config: dict[str, Any] | None = None
+    tables: tuple[TableDifference, ...] = ()
+
+
+class Planner(Protocol):
+    """Prepares jobs. The real one works in a child process, its twin in this one."""
+
+    def prepare(
+        self,
+        request: IngestRequest,
+        source_config: dict[str, Any],
+        *,
+        domain: str | None,
+        preflight: bool,
+    ) -> Prepared:
+        """Prepare a job; with `preflight` off only what needs no source.
+
+        Raises:
+            InvalidRequest: With everything that is wrong.
+            Unavailable: No answer within the time that a preflight may take.
+        """
+        ...
