@@ -1,0 +1,73 @@
+# `make run` and `make test` do all the set-up on a machine that has Python 3.11+, git and a compiler.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+ENV    := .venv
+UV     := .build/uv/bin/uv
+PY     := $(ENV)/bin/python
+export AIRBERG_HOME ?= $(CURDIR)/.airberg
+export VIRTUAL_ENV := $(CURDIR)/$(ENV)
+unexport PYTHONHOME PYTHONPATH
+
+COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+
+.PHONY: help run up test check lint types chaos bench lock clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(ENV)/.runtime  ## Start everything, load source-faker, show the rows (ONCE=1: then stop)
+	@$(ENV)/bin/airberg quickstart $(if $(filter-out 0,$(ONCE)),--once)
+
+up: $(ENV)/.runtime  ## Start the embedded stack and stay
+	@$(ENV)/bin/airberg up
+
+test: $(ENV)/.dev  ## Run the tests (real Airflow and a real connector among them)
+	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: lint types  ## Everything that reads the code without running it
+
+lint: $(ENV)/.dev
+	@$(ENV)/bin/ruff check .
+	@$(ENV)/bin/ruff format --check .
+	@$(PY) scripts/house_rules.py
+
+types: $(ENV)/.dev
+	@$(ENV)/bin/mypy
+
+bench: $(ENV)/.dev  ## Run the benchmarks; JSON lines
+	@for b in benchmarks/*.py; do $(PY) $$b; done
+
+lock: $(UV)  ## Lock the dependencies again
+	$(COMPILE) --upgrade pyproject.toml --extra postgresql -c requirements/constraints.in -o requirements/airberg.txt
+	$(COMPILE) --upgrade requirements/airflow.in -o requirements/airflow.txt
+	$(COMPILE) --upgrade requirements/pyairbyte.in -o requirements/pyairbyte.txt
+	$(COMPILE) --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
+
+clean:  ## Remove environments and the embedded stack's data
+	rm -rf .build $(ENV) .airberg
+
+$(UV): requirements/bootstrap.txt
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed." >&2; exit 1; }
+	@$(PYTHON) -m venv --clear .build/uv
+	@.build/uv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+$(ENV)/bin/python: | $(UV)
+	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(ENV)
+
+$(ENV)/.runtime: requirements/airberg.txt pyproject.toml | $(ENV)/bin/python
+	@echo "Installing Airberg's environment"
+	@$(UV) pip install -q --compile-bytecode --require-hashes -r requirements/airberg.txt
+	@$(UV) pip install -q --no-deps -e .
+	@touch $@
+
+$(ENV)/.dev: requirements/dev.txt $(ENV)/.runtime
+	@echo "Installing the tools for tests"
+	@$(UV) pip install -q --compile-bytecode --require-hashes -r requirements/dev.txt
+	@touch $@

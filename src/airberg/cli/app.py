@@ -1,0 +1,191 @@
+"""Commands and their arguments."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated, NoReturn
+from uuid import UUID
+
+import typer
+from pydantic import ValidationError
+
+from airberg import __version__
+from airberg.errors import AirbergError, InvalidRequest, RunError
+from airberg.settings import Settings, load_settings
+
+app = typer.Typer(
+    name="airberg",
+    help="One HTTP call turns any Airbyte source into governed Apache Iceberg tables.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+keys = typer.Typer(help="Keys of encrypted columns.", no_args_is_help=True)
+database = typer.Typer(help="The job store.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+app.add_typer(database, name="db")
+
+JobId = Annotated[UUID, typer.Argument(help="Id of the job.")]
+FlowRunId = Annotated[str, typer.Option(help="The orchestrator's id of the run.")]
+
+
+def _configure_logging(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level,
+        stream=sys.stdout,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        force=True,
+    )
+    for noisy in ("httpx", "httpcore", "pyiceberg", "sqlalchemy", "alembic", "datahub"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version  # its callback has done everything
+
+
+@app.command()
+def up() -> None:
+    """Start the whole embedded stack and stay until Ctrl-C."""
+    from airberg.cli.embedded import run_stack
+
+    raise typer.Exit(run_stack(load_settings()))
+
+
+@app.command()
+def quickstart(
+    once: Annotated[bool, typer.Option(help="Stop everything after the first load.")] = False,
+    keep_going: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Start the stack, load source-faker through the API, show the rows."""
+    del keep_going
+    from airberg.cli.quickstart import run_quickstart
+
+    raise typer.Exit(run_quickstart(load_settings(), once=once))
+
+
+@app.command()
+def serve() -> None:
+    """Run the HTTP service alone (for a deployment with its own Airflow)."""
+    from airberg.cli.serve import serve_api
+
+    settings = load_settings()
+    _configure_logging(settings)
+    serve_api(settings)
+
+
+@app.command()
+def sync(
+    job_id: JobId,
+    flow_run_id: FlowRunId,
+    attempt: Annotated[int, typer.Option(min=1, help="Number of the attempt.")] = 1,
+) -> None:
+    """Run a job once: what the flow's task `sync` starts. The exit code says whether to retry."""
+    from airberg.cli.tasks import sync_job
+
+    settings = load_settings()
+    _configure_logging(settings)
+    sync_job(settings, job_id, flow_run_id, attempt)
+
+
+@app.command()
+def register(
+    job_id: JobId,
+    flow_run_id: FlowRunId,
+    attempt: Annotated[int, typer.Option(min=1, help="Number of the attempt.")] = 1,
+) -> None:
+    """Register a run's tables in DataHub: what the flow's task `register` starts."""
+    from airberg.cli.tasks import register_tables
+
+    settings = load_settings()
+    _configure_logging(settings)
+    register_tables(settings, job_id, flow_run_id, attempt)
+
+
+@app.command()
+def token(
+    sub: Annotated[str, typer.Option(help="Who the token is for.")] = "developer@example.com",
+    scope: Annotated[str, typer.Option(help="Scopes, separated by spaces.")] = "ingest:read ingest:write",
+    role: Annotated[list[str] | None, typer.Option(help="Roles, for example ingest-admin.")] = None,
+    ttl: Annotated[int, typer.Option(min=1, help="Seconds it is good for.")] = 3600,
+) -> None:
+    """Print an access token of the development issuer."""
+    from airberg.identity.development import DevelopmentIssuer
+
+    issuer = DevelopmentIssuer(load_settings())
+    email = {"email": sub} if "@" in sub else {}
+    typer.echo(issuer.mint(sub, scope.split(), ttl, roles=role or [], **email))
+
+
+@app.command()
+def show(
+    table: Annotated[str, typer.Argument(help="Dotted name of the table.")],
+    rows: Annotated[int, typer.Option(min=0, help="How many rows to show.")] = 5,
+) -> None:
+    """Show a table: schema, row count, snapshots, first rows."""
+    from airberg.cli.tables import print_table
+
+    print_table(load_settings(), table, rows)
+
+
+@keys.command("create")
+def create_key(name: Annotated[str, typer.Argument(help="Name of the key.")]) -> None:
+    """Make a key for column encryption."""
+    from airberg.keys.open import open_keys
+
+    key = open_keys(load_settings()).create(name)
+    typer.echo(f"{key.name} version {key.version}")
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List the keys and their versions; never what is in them."""
+    from airberg.keys.open import open_keys
+
+    store = open_keys(load_settings())
+    for name in store.names():
+        typer.echo(f"{name}\t{len(store.versions(name))} version(s), primary {store.primary(name).version}")
+
+
+@database.command("upgrade")
+def upgrade_database() -> None:
+    """Bring the job store's schema to this version's."""
+    from airberg.jobs.migrate import upgrade
+
+    upgrade(load_settings().database_url)
+
+
+def _stop(error: AirbergError) -> NoReturn:
+    """Say what went wrong, last and on one line, where operators of flows look for it."""
+    problems = error.problems if isinstance(error, InvalidRequest) else ()
+    for p in problems[1:]:
+        print(f"problem: {p.pointer}: {p.message} {p.guidance}", file=sys.stderr)
+    sys.stdout.flush()
+    print("error: " + " ".join(error.sentence().split()), flush=True)
+    sys.exit(error.exit_code if isinstance(error, RunError) else 1)
+
+
+def main() -> int:
+    """Run the command line; errors of ours end with one sentence and the exit code that they stand for."""
+    try:
+        app(standalone_mode=True)
+    except AirbergError as e:
+        _stop(e)
+    except ValidationError as e:
+        for item in e.errors(include_input=False, include_url=False):
+            name = "AIRBERG_" + "__".join(str(p).upper() for p in item["loc"])
+            print(f"error: the setting {name} is wrong: {item['msg']}.")
+        return 2
+    return 0

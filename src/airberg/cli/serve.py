@@ -1,0 +1,46 @@
+"""The HTTP service as a process."""
+
+from __future__ import annotations
+
+import logging
+
+import uvicorn
+
+from airberg.api.app import AppParts, create_app
+from airberg.flows.airflow import AirflowOrchestrator
+from airberg.flows.credentials import load_credentials
+from airberg.governance.resolve import open_directory
+from airberg.identity.verifier import build_verifier
+from airberg.jobs.open import open_store
+from airberg.plan.child import ChildPlanner
+from airberg.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def real_parts(settings: Settings) -> AppParts:
+    """The parts that a deployment works with."""
+    credentials = load_credentials(settings)
+    return AppParts(
+        settings=settings,
+        store=open_store(settings),
+        planner=ChildPlanner(settings),
+        orchestrator=AirflowOrchestrator(settings, credentials),
+        domains=open_directory(settings),
+        verifier=build_verifier(settings),
+        machine_token=credentials.bundle_token,
+    )
+
+
+def serve_api(settings: Settings) -> None:
+    """Serve until told to stop."""
+    app = create_app(real_parts(settings))
+    uvicorn.run(
+        app,
+        host=settings.api.host,
+        port=settings.api.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )

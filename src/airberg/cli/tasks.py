@@ -1,0 +1,81 @@
+"""The two commands that a flow's tasks start: `sync` and `register`."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import signal
+import sys
+from uuid import UUID
+
+import msgspec
+
+from airberg.errors import AirbergError, ConfigurationFailed
+from airberg.governance.register import register_run
+from airberg.governance.sinks import open_sink
+from airberg.jobs.model import RunStatus
+from airberg.jobs.open import open_store
+from airberg.keys.kek import load_master_key
+from airberg.keys.open import open_keys
+from airberg.keys.seal import Sealer
+from airberg.lake.catalog import open_catalog
+from airberg.settings import Settings
+from airberg.sync.run import Parts, run_sync
+
+log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Get SIGTERM when the process that started us dies: a run must not outlive its task unseen.
+
+    Linux only; elsewhere the lease alone keeps two runs apart.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def sync_job(settings: Settings, job_id: UUID, flow_run_id: str, attempt: int) -> None:
+    """Run a job once.
+
+    Raises:
+        RunError: It did not succeed.
+    """
+    die_with_parent()
+    with contextlib.closing(open_store(settings)) as store:
+        parts = Parts(
+            settings=settings,
+            store=store,
+            keys=open_keys(settings),
+            catalog=open_catalog(settings),
+            sealer=Sealer(load_master_key(settings)),
+        )
+        run = run_sync(parts, job_id, flow_run_id, attempt)
+    written = sum(s.rows_written for s in run.report.streams)
+    deleted = sum(s.rows_deleted for s in run.report.streams)
+    log.info("completed: %s rows written, %s deleted", f"{written:,}", f"{deleted:,}")
+
+
+def register_tables(settings: Settings, job_id: UUID, flow_run_id: str, attempt: int) -> None:
+    """Register the tables of a run; what goes wrong is shown on the run and never undoes the load.
+
+    Raises:
+        RunError: It did not succeed; the flow tries again.
+    """
+    die_with_parent()
+    del attempt
+    with contextlib.closing(open_store(settings)) as store:
+        job = store.job(job_id)
+        run = store.find_run(job_id, flow_run_id)
+        if run is None or run.status is not RunStatus.COMPLETED:
+            raise ConfigurationFailed("There is no completed run to register.", code="no-run")
+        try:
+            where = register_run(job, run, open_catalog(settings), settings, open_sink(settings))
+        except AirbergError as e:
+            failed = msgspec.structs.replace(run.report, metadata_error=e.sentence())
+            store.report_run(run.id, failed)
+            raise
+        store.report_run(run.id, msgspec.structs.replace(run.report, metadata=where, metadata_error=None))
+    log.info("metadata: %s", where)
