@@ -1,0 +1,94 @@
+"""The flow task `register`: tells the catalog of metadata about the tables that a run loaded."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from airberg.errors import AirbergError, ConfigurationFailed, RunError, TransientFailed
+from airberg.governance.resolve import domain_name
+from airberg.governance.wire import without_repeats
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+    from airberg.governance.port import MetadataSink, Proposal
+    from airberg.governance.proposals import TableFacts
+    from airberg.jobs.model import Job, Run
+    from airberg.plan.model import JobPlan
+    from airberg.settings import Settings
+
+
+def register_run(job: Job, run: Run, catalog: Catalog, settings: Settings, sink: MetadataSink) -> str:
+    """Send the proposals for every table that the run loaded, and for the run itself, in one go.
+
+    Streams of the report that have no table (nothing was ever committed) are left out.
+
+    Returns:
+        Where the proposals went: a path or an address.
+
+    Raises:
+        ConfigurationFailed: The job has no plan.
+        TransientFailed: Anything else. The rows are committed, so only this task fails, and is tried again.
+    """
+    if job.plan is None:
+        raise ConfigurationFailed(
+            f"The job {job.id} has no plan yet.", guidance="Register after a sync.", code="no-plan"
+        )
+    try:
+        return sink.send(job.id, run.id, _proposals(job, job.plan, run, catalog, settings))
+    except RunError:
+        raise
+    except AirbergError as error:
+        raise TransientFailed(error.message, guidance=error.guidance, code=error.code) from error
+    except Exception as error:  # whatever the catalog's or DataHub's library raises, the load stands
+        raise TransientFailed(
+            f"The tables could not be registered ({type(error).__name__}).",
+            guidance="The rows are committed; the task is tried again.",
+            code="metadata-failed",
+        ) from error
+
+
+def _proposals(job: Job, plan: JobPlan, run: Run, catalog: Catalog, settings: Settings) -> list[Proposal]:
+    from airberg.governance.proposals import table_proposals
+    from airberg.governance.runs import flow_proposals
+
+    flow_url = f"{settings.airflow_public_url}/dags/{quote(job.flow_id, safe='')}"
+    loads = _loads(job, plan, run, catalog, settings, flow_url)
+    proposals = [p for table, facts in loads for p in table_proposals(table, facts)]
+    return without_repeats([*proposals, *flow_proposals(loads, job, run, flow_url)])
+
+
+def _loads(
+    job: Job, plan: JobPlan, run: Run, catalog: Catalog, settings: Settings, flow_url: str
+) -> list[tuple[Table, TableFacts]]:
+    """The tables of the run's report with what is known about them, in the order of the report."""
+    from pyiceberg.exceptions import NoSuchTableError
+
+    from airberg.governance.proposals import TableFacts
+
+    streams = {stream.table: stream for stream in plan.streams}
+    named = None if settings.datahub.server else domain_name(job.request.domain, plan.governance.domain)
+    namespace = cache(catalog.load_namespace_properties)
+    loads: list[tuple[Table, TableFacts]] = []
+    for report in run.report.streams:
+        if (stream := streams.get(report.table)) is None:
+            continue
+        try:
+            table = catalog.load_table((*plan.namespace, report.table))
+        except NoSuchTableError:
+            continue
+        facts = TableFacts(
+            job=job,
+            run=run,
+            stream=stream,
+            report=report,
+            datahub=settings.datahub,
+            flow_url=flow_url,
+            namespace_properties=namespace(plan.namespace),
+            domain_name=named,
+        )
+        loads.append((table, facts))
+    return loads

@@ -1,0 +1,21 @@
+"""Which sink a deployment uses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airberg.governance.files import FileSink
+from airberg.governance.rest import RestSink
+
+if TYPE_CHECKING:
+    from airberg.governance.port import MetadataSink
+    from airberg.settings import Settings
+
+
+def open_sink(settings: Settings) -> MetadataSink:
+    """DataHub when the settings name a server, else files below `settings.metadata_dir`."""
+    datahub = settings.datahub
+    if datahub.server is None:
+        return FileSink(settings.metadata_dir)
+    token = datahub.token.get_secret_value() if datahub.token else None
+    return RestSink(datahub.server, token=token, timeout_s=datahub.timeout_s)
