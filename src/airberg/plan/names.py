@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
@@ -24,12 +25,15 @@ def namespace_parts(schema_name: str) -> tuple[str, ...] | None:
 
 
 def table_name(stream: str, namespace: str | None = None) -> str:
-    """A stream's table name: letters, digits and underscores, not starting with a digit.
+    """A stream's table name: ASCII letters, digits and underscores, not starting with a digit.
+
+    Accents are taken off; whatever else is not allowed becomes an underscore.
 
     `namespace` is given only when two streams of a job share a name, and is put in front.
     """
     raw = f"{namespace}_{stream}" if namespace else stream
-    name = re.sub(r"\W", "_", raw)
+    plain = "".join(c for c in unicodedata.normalize("NFKD", raw) if not unicodedata.combining(c))
+    name = re.sub(r"[^A-Za-z0-9_]", "_", plain)
     return f"_{name}" if not name or name[0].isdigit() else name
 
 
