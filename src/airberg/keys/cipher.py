@@ -1,0 +1,147 @@
+"""Column encryption: AES-256-GCM in bytes that SQL engines decrypt by themselves.
+
+Format: `0x01 | key id (4, big endian) | IV (12) | ciphertext | tag (16)`, the AES-GCM format of Google's
+Tink with its prefix, so that Tink and BigQuery read it; what follows the fifth byte is what Spark's
+`aes_decrypt(..., 'GCM')` takes. The key id in front tells which version of a key decrypts.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hmac
+import os
+import struct
+from collections.abc import Iterable
+from decimal import Decimal
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from airberg.errors import ConfigurationFailed
+from airberg.keys.kek import derive_key
+from airberg.keys.port import DataKey, KeyStore
+from airberg.plan.model import EncryptionMode, EncryptRule
+
+OVERHEAD = 33
+"""How many bytes longer than its plaintext a ciphertext is."""
+
+_IV_KEY_INFO = b"airberg iv v1"
+_encode = msgspec.json.Encoder(decimal_format="number", order="deterministic").encode
+
+
+class ColumnCipher:
+    """Encrypts the values of one column.
+
+    `random` draws an IV for each value. `deterministic` derives it from the value (the SIV construction with
+    a 96-bit IV: HMAC-SHA256 under a key of its own, over the associated data and the plaintext), so that
+    equal values have equal ciphertexts: a column that rows are merged or joined by. That shows which rows
+    are equal, and how often; and it holds for up to about 2^32 distinct values per key.
+
+    Attributes:
+        mode: Which of the two.
+    """
+
+    def __init__(self, key: DataKey, aad: bytes, mode: EncryptionMode) -> None:
+        """Prepare the cipher.
+
+        Args:
+            aad: Associated data: where a ciphertext belongs. Decryption needs the same.
+        """
+        self.mode: EncryptionMode = mode
+        self._aad = aad
+        self._head = b"\x01" + struct.pack(">I", key.key_id)
+        self._encrypt = AESGCM(key.raw).encrypt
+        self._iv_key = derive_key(key.raw, _IV_KEY_INFO)
+        self._iv_prefix = struct.pack(">I", len(aad)) + aad
+
+    def encrypt_value(self, plaintext: bytes) -> bytes:
+        """The ciphertext of one value."""
+        if self.mode == "random":
+            iv = os.urandom(12)
+        else:
+            iv = hmac.digest(self._iv_key, self._iv_prefix + plaintext, "sha256")[:12]
+        return self._head + iv + self._encrypt(iv, plaintext, self._aad)
+
+
+def decrypt_value(keys: Iterable[DataKey], ciphertext: bytes, aad: bytes) -> bytes:
+    """The plaintext of one value, with whichever of the keys it names.
+
+    Raises:
+        ConfigurationFailed: It is no ciphertext of ours, its key is not among `keys`, or key, associated data
+            or bytes do not match.
+    """
+    if len(ciphertext) < OVERHEAD or ciphertext[0] != 1:
+        raise _cannot_decrypt("it is not a ciphertext of an encrypted column")
+    key_id = int.from_bytes(ciphertext[1:5], "big")
+    key = next((k for k in keys if k.key_id == key_id), None)
+    if key is None:
+        raise _cannot_decrypt(f"the key with id {key_id:08x} is not there")
+    try:
+        return AESGCM(key.raw).decrypt(ciphertext[5:17], ciphertext[17:], aad)
+    except InvalidTag:
+        raise _cannot_decrypt("the key or the associated data is another one, or it was changed") from None
+
+
+def _cannot_decrypt(why: str) -> ConfigurationFailed:
+    return ConfigurationFailed(f"A value cannot be decrypted: {why}.", code="cannot-decrypt")
+
+
+class CipherShelf:
+    """The ciphers of one run: each key is unwrapped once."""
+
+    def __init__(self, keys: KeyStore) -> None:
+        self._keys = keys
+        self._ciphers: dict[EncryptRule, ColumnCipher] = {}
+
+    def cipher_for(self, rule: EncryptRule) -> ColumnCipher:
+        """The cipher of a rule.
+
+        Random columns use the primary version of their key. Deterministic ones stay with the oldest version
+        that is in use: with a new one, the rows of a merge would no longer find their earlier versions.
+
+        Raises:
+            NotFound: There is no such key, or it has no usable version.
+        """
+        cipher = self._ciphers.get(rule)
+        if cipher is None:
+            random = rule.mode == "random"
+            key = self._keys.primary(rule.key_name) if random else self._keys.versions(rule.key_name)[0]
+            cipher = self._ciphers[rule] = ColumnCipher(key, rule.aad.encode(), rule.mode)
+        return cipher
+
+
+def canonical_text(value: object) -> bytes:
+    """The bytes of a value that are encrypted: UTF-8 text that every engine can cast back.
+
+    Numbers as Python writes them, `true` and `false`, `2026-01-02`, `2026-01-02T03:04:05.123456Z` (without
+    the Z when it has no zone), `03:04:05.123456`, objects and lists as JSON with sorted keys and no spaces.
+    Bytes stay as they are.
+
+    Raises:
+        TypeError: No column has values of that type.
+        UnicodeEncodeError: The text holds half a surrogate pair.
+    """
+    match value:
+        case str():
+            return value.encode()
+        case bytes():
+            return value
+        case bool():
+            return b"true" if value else b"false"
+        case int() | Decimal():
+            return str(value).encode()
+        case float():
+            return repr(value).encode()
+        case dt.datetime():
+            if value.tzinfo is None:
+                return value.isoformat(timespec="microseconds").encode()
+            utc = value.astimezone(dt.UTC).replace(tzinfo=None)
+            return utc.isoformat(timespec="microseconds").encode() + b"Z"
+        case dt.date():
+            return value.isoformat().encode()
+        case dt.time():
+            return value.isoformat(timespec="microseconds").encode()
+        case dict() | list():
+            return _encode(value)
+    raise TypeError(f"no canonical text for a value of type {type(value).__name__}")
