@@ -1,0 +1,233 @@
+"""Data files: Arrow batches in, Parquet files with field ids and statistics out.
+
+Memory is bounded by one row group: rows are buffered until a row group is full, written, and a file is
+closed when it has reached its target size. Nothing here commits; a file that no snapshot names is garbage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.table import Table, TableProperties
+from pyiceberg.typedef import Record
+from pyiceberg.utils.properties import property_as_int
+
+from airberg.lake.arrow import Projection, arrow_schema, file_schema, table_projection
+from airberg.lake.statistics import file_statistics
+
+
+@dataclass(frozen=True, slots=True)
+class FileSizes:
+    """How large files and row groups become.
+
+    Attributes:
+        target_file_bytes: A file is closed at the first row group that takes it there, in Parquet bytes.
+        row_group_bytes: A row group is written when the rows that wait reach this, in Arrow bytes.
+        row_group_rows: The same, in rows.
+    """
+
+    target_file_bytes: int = 128 * 1024 * 1024
+    row_group_bytes: int = 32 * 1024 * 1024
+    row_group_rows: int = 1_000_000
+
+
+class DataFileWriter:
+    """Writes rows into data files of one table, in the order of their arrival.
+
+    Args:
+        table: Whose schema, location, storage and properties apply, as they are now.
+        sizes: When to end a row group and a file.
+    """
+
+    def __init__(self, table: Table, sizes: FileSizes | None = None) -> None:
+        self.files: list[DataFile] = []
+        self._table = table
+        self._schema = table.schema()
+        self._target = arrow_schema(file_schema(self._schema))
+        self._sizes = sizes or FileSizes()
+        self._options = _parquet_options(table.properties)
+        self._projection: tuple[pa.Schema, Projection] | None = None
+        self._name = uuid.uuid4()
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self._waiting_bytes = 0
+        self._closed_bytes = 0
+        self._open: _OpenFile | None = None
+        self._number = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows taken so far."""
+        return sum(file.record_count for file in self.files) + self.open_rows
+
+    @property
+    def open_rows(self) -> int:
+        """Rows that are not yet in a closed file."""
+        return self._waiting_rows + (self._open.rows if self._open else 0)
+
+    @property
+    def open_bytes(self) -> int:
+        """Bytes of the file that is open."""
+        return self._open.size if self._open else 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes written so far, and the Arrow bytes of rows that still wait for their row group."""
+        return self._closed_bytes + self.open_bytes + self._waiting_bytes
+
+    def project(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch with all columns of the table, in the table's order and types, under file names.
+
+        Raises:
+            TypeError: It has a column that the table lacks, or one that does not fit.
+        """
+        if self._projection is None or not self._projection[0].equals(batch.schema):
+            self._projection = (batch.schema, table_projection(self._schema, batch.schema))
+        return self._projection[1](batch)
+
+    def write(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Take rows: any subset of the table's columns, in any order; returns them as they are stored.
+
+        Raises:
+            TypeError: A column does not fit the table.
+            OSError: The storage failed.
+        """
+        stored = self.project(batch)
+        self.write_stored(stored)
+        return stored
+
+    def write_stored(self, batch: pa.RecordBatch) -> None:
+        """Take rows that `project` made."""
+        if batch.num_rows == 0:
+            return
+        self._waiting.append(batch)
+        self._waiting_rows += batch.num_rows
+        self._waiting_bytes += batch.nbytes
+        if (
+            self._waiting_bytes >= self._sizes.row_group_bytes
+            or self._waiting_rows >= self._sizes.row_group_rows
+        ):
+            self._write_row_groups()
+            if self.open_bytes >= self._sizes.target_file_bytes:
+                self.roll()
+
+    def roll(self) -> None:
+        """End the open file; the next row starts another one."""
+        self._write_row_groups()
+        if self._open is None:
+            return
+        opened, self._open = self._open, None
+        footer, size = opened.close()
+        self._closed_bytes += size
+        self.files.append(self._data_file(opened.path, footer, size))
+
+    def close(self) -> tuple[DataFile, ...]:
+        """End the open file and return all files, in the order of their rows."""
+        self.roll()
+        return tuple(self.files)
+
+    def abandon(self) -> None:
+        """Stop, and delete every file written, as far as the storage lets us."""
+        self._waiting.clear()
+        self._waiting_rows = self._waiting_bytes = 0
+        opened, self._open = self._open, None
+        if opened is not None:
+            with contextlib.suppress(OSError, pa.ArrowException):
+                opened.close()
+            delete_quietly(self._table.io, opened.path)
+        for file in self.files:
+            delete_quietly(self._table.io, file.file_path)
+        self.files = []
+
+    def _write_row_groups(self) -> None:
+        if not self._waiting:
+            return
+        if self._open is None:
+            self._open = self._start()
+        rows = pa.Table.from_batches(self._waiting, schema=self._target)
+        groups = max(1, -(-self._waiting_bytes // self._sizes.row_group_bytes))
+        group_rows = min(-(-rows.num_rows // groups), self._sizes.row_group_rows)
+        self._open.writer.write_table(rows, row_group_size=group_rows)
+        self._open.rows += rows.num_rows
+        self._waiting = []
+        self._waiting_rows = self._waiting_bytes = 0
+
+    def _start(self) -> _OpenFile:
+        name = f"{self._number:05}-{self._name}.parquet"
+        self._number += 1
+        path = self._table.location_provider().new_data_location(name)
+        # The name is unique: asking the storage first whether it exists would cost a request per file.
+        sink = cast(Any, self._table.io.new_output(path).create(overwrite=True))
+        try:
+            writer = pq.ParquetWriter(sink, self._target, store_decimal_as_integer=True, **self._options)
+        except BaseException:
+            sink.close()
+            raise
+        return _OpenFile(path, sink, writer)
+
+    def _data_file(self, path: str, footer: pq.FileMetaData, size: int) -> DataFile:
+        return DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=path,
+            file_format=FileFormat.PARQUET,
+            partition=Record(),
+            file_size_in_bytes=size,
+            sort_order_id=None,
+            spec_id=self._table.metadata.default_spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            nan_value_counts={},
+            **asdict(file_statistics(footer, self._schema, self._table.properties)),
+        )
+
+
+@dataclass(slots=True)
+class _OpenFile:
+    path: str
+    sink: Any
+    writer: Any
+    rows: int = 0
+
+    @property
+    def size(self) -> int:
+        return int(self.sink.tell())
+
+    def close(self) -> tuple[pq.FileMetaData, int]:
+        try:
+            self.writer.close()
+            size = self.size
+        finally:
+            self.sink.close()
+        return self.writer.writer.metadata, size
+
+
+def _parquet_options(properties: dict[str, str]) -> dict[str, Any]:
+    """What the table's `write.parquet.*` properties mean to pyarrow."""
+
+    def number(name: str, default: int | None) -> int | None:
+        return property_as_int(properties, name, default)
+
+    names = TableProperties
+    codec = properties.get(names.PARQUET_COMPRESSION, names.PARQUET_COMPRESSION_DEFAULT)
+    return {
+        "compression": "none" if codec == "uncompressed" else codec,
+        "compression_level": number(names.PARQUET_COMPRESSION_LEVEL, None),
+        "data_page_size": number(names.PARQUET_PAGE_SIZE_BYTES, names.PARQUET_PAGE_SIZE_BYTES_DEFAULT),
+        "dictionary_pagesize_limit": number(
+            names.PARQUET_DICT_SIZE_BYTES, names.PARQUET_DICT_SIZE_BYTES_DEFAULT
+        ),
+        "write_batch_size": number(names.PARQUET_PAGE_ROW_LIMIT, names.PARQUET_PAGE_ROW_LIMIT_DEFAULT),
+    }
+
+
+def delete_quietly(io: FileIO, path: str) -> None:
+    """Delete a file that no snapshot names; what cannot be deleted is left for upkeep to find."""
+    with contextlib.suppress(OSError):
+        io.delete(path)

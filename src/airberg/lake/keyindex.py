@@ -1,0 +1,270 @@
+"""The keys of a checkpoint: which row wins, which rows of the table it replaces.
+
+Only keys, cursor, the deleted flag and row numbers are kept here, in an in-memory DuckDB that spills to a
+folder given for it. Keys compare as `IS NOT DISTINCT FROM` does: nulls equal each other, NaN equals NaN.
+"""
+
+# ruff: noqa: S608 - the SQL is put together from column names of this module and from integers
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_BUFFERED_ROWS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRows:
+    """Keys (one array per key column), cursor and deleted flag of some rows."""
+
+    keys: tuple[pa.Array, ...]
+    cursor: pa.Array | None
+
+    def columns(self) -> dict[str, pa.Array]:
+        """The arrays under the names that the index gives them."""
+        named = {f"k{i}": key for i, key in enumerate(self.keys)}
+        return named if self.cursor is None else {**named, "c": self.cursor}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBounds:
+    """What the statistics of a data file say about one key column.
+
+    Attributes:
+        low: Not above any value, None when unknown.
+        high: Not below any value, None when unknown.
+        nulls: Whether there may be nulls.
+        values: Whether there may be anything but nulls.
+    """
+
+    low: Any = None
+    high: Any = None
+    nulls: bool = True
+    values: bool = True
+
+
+class KeyIndex:
+    """Index of the rows of the checkpoints of one run.
+
+    Args:
+        key_types: Arrow types of the key columns.
+        cursor_type: Arrow type of the cursor, or None.
+        spill_dir: Folder in which a folder for temporary files is made, and removed by `close`.
+        memory_mb: Memory before it spills.
+        threads: Threads to use.
+    """
+
+    def __init__(
+        self,
+        key_types: tuple[pa.DataType, ...],
+        cursor_type: pa.DataType | None,
+        *,
+        spill_dir: Path,
+        memory_mb: int,
+        threads: int,
+    ) -> None:
+        self._key_types = key_types
+        self._has_cursor = cursor_type is not None
+        spill_dir.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="merge-", dir=spill_dir))
+        self._db = duckdb.connect(
+            ":memory:",
+            config={
+                "memory_limit": f"{memory_mb}MB",
+                "temp_directory": str(self._folder),
+                "threads": threads,
+                "preserve_insertion_order": False,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        )
+        # The joins below are written with the small side on the right, which is where DuckDB builds its
+        # hash table; it cannot know how long a stream is and might choose the table's side.
+        self._db.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        fields = [pa.field(f"k{i}", type_) for i, type_ in enumerate(key_types)]
+        if cursor_type is not None:
+            fields.append(pa.field("c", cursor_type))
+        self._columns = ", ".join(field.name for field in fields)
+        self._key_schema = pa.schema(fields)
+        self._row_schema = pa.schema([*fields, pa.field("d", pa.bool_()), pa.field("seq", pa.int64())])
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self._make("staged", pa.Table.from_batches([], schema=self._row_schema))
+
+    # ---- staging -----------------------------------------------------------------------------------------
+
+    def add(self, rows: KeyRows, deleted: pa.Array, first: int) -> None:
+        """Take the keys of staged rows; `first` is the number of the first one."""
+        sequence = pa.arange(first, first + len(deleted))
+        arrays = [*rows.columns().values(), deleted, sequence]
+        self._waiting.append(pa.RecordBatch.from_arrays(arrays, schema=self._row_schema))
+        self._waiting_rows += len(deleted)
+        if self._waiting_rows >= _BUFFERED_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            arrived = pa.Table.from_batches(self._waiting)
+            with _Registered(self._db, "arrived", arrived):
+                self._db.execute("INSERT INTO staged SELECT * FROM arrived")
+        self._waiting, self._waiting_rows = [], 0
+
+    def forget(self, until: int) -> None:
+        """Drop the rows before number `until`."""
+        self._flush()
+        self._db.execute(f"CREATE TABLE rest AS SELECT * FROM staged WHERE seq >= {int(until)}")
+        self._db.execute("DROP TABLE staged")
+        self._db.execute("ALTER TABLE rest RENAME TO staged")
+        for name in ("winners", "hits", "removed", "kept"):
+            self._db.execute(f"DROP TABLE IF EXISTS {name}")
+
+    def close(self) -> None:
+        """Free the memory and remove the temporary files."""
+        self._waiting, self._waiting_rows = [], 0
+        self._db.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    # ---- one checkpoint ----------------------------------------------------------------------------------
+
+    def settle(self, until: int) -> int:
+        """Find the winner of each key among the rows before number `until`; how many keys there are.
+
+        The highest cursor wins, null being the lowest; then the latest arrival.
+        """
+        self._flush()
+        order = "c DESC NULLS LAST, seq DESC" if self._has_cursor else "seq DESC"
+        keys = ", ".join(f"k{i}" for i in range(len(self._key_types)))
+        self._db.execute(
+            f"CREATE OR REPLACE TABLE winners AS SELECT {self._columns}, d, seq FROM staged "
+            f"WHERE seq < {int(until)} "
+            f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
+        )
+        return self._number("SELECT count(*) FROM winners")
+
+    def candidates(self, files: list[tuple[KeyBounds, ...]]) -> list[int]:
+        """Indexes of the files whose statistics do not rule out that they hold a winner's key."""
+        possible = set(range(len(files)))
+        for column, type_ in enumerate(self._key_types):
+            if not possible:
+                break
+            possible &= self._possible(column, type_, [bounds[column] for bounds in files])
+        return sorted(possible)
+
+    def _possible(self, column: int, type_: pa.DataType, bounds: list[KeyBounds]) -> set[int]:
+        key = f"k{column}"
+        has_nulls = bool(self._number(f"SELECT count(*) FROM winners WHERE {key} IS NULL"))
+        # Bounds leave NaN out (specification, data_file fields 125 and 128).
+        if pa.types.is_floating(type_) and self._number(f"SELECT count(*) FROM winners WHERE isnan({key})"):
+            return set(range(len(bounds)))
+        table = pa.table(
+            {
+                "file": pa.arange(0, len(bounds)),
+                "low": pa.array([b.low for b in bounds], type_),
+                "high": pa.array([b.high for b in bounds], type_),
+            }
+        )
+        with _Registered(self._db, "bounds", table):
+            # For each file the smallest key that is not below its lower bound.
+            inside = self._db.execute(
+                f"SELECT b.file FROM bounds b ASOF JOIN "
+                f"(SELECT DISTINCT {key} AS k FROM winners WHERE {key} IS NOT NULL) w ON b.low <= w.k "
+                "WHERE w.k <= b.high"
+            ).fetchall()
+        possible = {int(row[0]) for row in inside}
+        for index, known in enumerate(bounds):
+            unknown = known.values and (known.low is None or known.high is None)
+            if unknown or (known.nulls and has_nulls):
+                possible.add(index)
+        return possible
+
+    def match(self, rows: Iterable[tuple[int, pa.Array, KeyRows]]) -> int:
+        """Find the rows of the table that winners replace; how many they are.
+
+        A row with a newer cursor than its winner's stays, and the winner is dropped.
+
+        Args:
+            rows: File number, positions and keys of rows of the table, in any order.
+        """
+        schema = pa.schema([("file", pa.int64()), ("pos", pa.int64()), *self._key_schema])
+        reader = pa.RecordBatchReader.from_batches(schema, _table_rows(rows, schema))
+        same = " AND ".join(f"f.k{i} IS NOT DISTINCT FROM w.k{i}" for i in range(len(self._key_types)))
+        newer = "f.c IS NOT NULL AND (w.c IS NULL OR f.c > w.c)" if self._has_cursor else "false"
+        with _Registered(self._db, "present", reader):
+            self._db.execute(
+                f"CREATE OR REPLACE TABLE hits AS SELECT f.file, f.pos, w.seq, {newer} AS newer "
+                f"FROM present f JOIN winners w ON {same}"
+            )
+        self._db.execute(
+            "CREATE OR REPLACE TABLE removed AS SELECT file, pos FROM hits WHERE NOT newer ORDER BY file, pos"
+        )
+        self._db.execute(
+            "CREATE OR REPLACE TABLE kept AS SELECT w.seq FROM winners w "
+            "ANTI JOIN (SELECT seq FROM hits WHERE newer) h ON w.seq = h.seq WHERE NOT w.d ORDER BY w.seq"
+        )
+        return self._number("SELECT count(*) FROM removed")
+
+    def removed_counts(self) -> dict[int, int]:
+        """How many rows go, for each file that loses any."""
+        rows = self._db.execute("SELECT file, count(*) FROM removed GROUP BY file").fetchall()
+        return {int(file): int(count) for file, count in rows}
+
+    def removed(self, file: int, first: int, end: int) -> pa.Array:
+        """Positions that go, of one file, from `first` up to, not including, `end`."""
+        return self._positions(
+            f"SELECT pos FROM removed WHERE file = {int(file)} AND pos >= {int(first)} AND pos < {int(end)}"
+        )
+
+    def kept_count(self, first: int, end: int) -> int:
+        """How many staged rows from number `first` up to, not including, `end` go into the table."""
+        return self._number(f"SELECT count(*) FROM kept WHERE seq >= {int(first)} AND seq < {int(end)}")
+
+    def kept(self, first: int, end: int) -> pa.Array:
+        """Numbers of the staged rows that go into the table, from `first` up to, not including, `end`."""
+        return self._positions(
+            f"SELECT seq FROM kept WHERE seq >= {int(first)} AND seq < {int(end)} ORDER BY seq"
+        )
+
+    # ---- DuckDB ------------------------------------------------------------------------------------------
+
+    def _make(self, name: str, rows: pa.Table) -> None:
+        with _Registered(self._db, "rows", rows):
+            self._db.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM rows")
+
+    def _number(self, sql: str) -> int:
+        row = self._db.execute(sql).fetchone()
+        return int(row[0]) if row else 0
+
+    def _positions(self, sql: str) -> pa.Array:
+        column = self._db.execute(sql).to_arrow_table().column(0)
+        return pc.cast(column.combine_chunks(), pa.int64())
+
+
+def _table_rows(rows: Iterable[tuple[int, pa.Array, KeyRows]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for file, positions, keys in rows:
+        files = pa.repeat(pa.scalar(file, pa.int64()), len(positions))
+        arrays = [files, positions, *keys.columns().values()]
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+class _Registered:
+    """A name for Arrow data inside DuckDB, for the length of a block."""
+
+    def __init__(
+        self, db: duckdb.DuckDBPyConnection, name: str, data: pa.Table | pa.RecordBatchReader
+    ) -> None:
+        self._db, self._name, self._data = db, name, data
+
+    def __enter__(self) -> None:
+        self._db.register(self._name, self._data)
+
+    def __exit__(self, *_: object) -> None:
+        self._db.unregister(self._name)

@@ -1,0 +1,49 @@
+"""Small reads, for the command line and for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from airberg.lake.scan import has_delete_files, live_batches, live_files
+
+
+def first_rows(table: Table, n: int) -> list[dict[str, Any]]:
+    """Up to `n` rows of the current snapshot, as dictionaries; in no particular order.
+
+    Dates and times that Python cannot hold (before year 1, after 9999) come as text.
+    """
+    rows: list[dict[str, Any]] = []
+    schema = table.schema()
+    for task in live_files(table):
+        for _, batch in live_batches(table, task, schema, batch_rows=max(1, min(n, 8192))):
+            if len(rows) >= n:
+                return rows
+            rows += _dictionaries(batch.slice(0, n - len(rows)))
+    return rows
+
+
+def _dictionaries(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    columns = {name: _values(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+    return [{name: values[i] for name, values in columns.items()} for i in range(batch.num_rows)]
+
+
+def _values(column: pa.Array) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        if not pa.types.is_temporal(column.type):
+            raise
+        return list(column.cast(pa.string()).to_pylist())
+
+
+def row_count(table: Table) -> int:
+    """Rows of the current snapshot, deleted ones not counted."""
+    if not has_delete_files(table):
+        return sum(task.file.record_count for task in live_files(table))
+    schema = table.schema().select(table.schema().fields[0].name)
+    return sum(
+        len(positions) for task in live_files(table) for positions, _ in live_batches(table, task, schema)
+    )

@@ -1,0 +1,293 @@
+"""Writers: how the rows of a run get into a table, by mode.
+
+Rows are staged in data files as they arrive. `mark` says that what was staged until now is covered by the
+next state; `commit` commits up to the mark, with the note that holds this state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from airberg.lake.catalog import catalog_errors
+from airberg.lake.commit import Committed, Committer
+from airberg.lake.files import FileSizes, delete_quietly
+from airberg.lake.note import Note, Sealer
+from airberg.lake.snapshots import FileChanges, current_files
+from airberg.lake.staging import StagedFile, Staging
+from airberg.plan.model import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class WriterSettings:
+    """How writers use disk and memory.
+
+    Attributes:
+        target_file_bytes: Size at which a data file is closed.
+        row_group_bytes: Rows that wait in memory for their row group, in Arrow bytes.
+        row_group_rows: The same, in rows.
+        spill_dir: Folder for temporary files of merges; needed for merges only.
+        merge_memory_mb: Memory for the keys of a checkpoint before they spill.
+        threads: Threads of a merge's join.
+    """
+
+    target_file_bytes: int = 128 * 1024 * 1024
+    row_group_bytes: int = 32 * 1024 * 1024
+    row_group_rows: int = 1_000_000
+    spill_dir: Path | None = None
+    merge_memory_mb: int = 192
+    threads: int = 2
+
+    @property
+    def sizes(self) -> FileSizes:
+        """Sizes of files and row groups."""
+        return FileSizes(self.target_file_bytes, self.row_group_bytes, self.row_group_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class MergeKey:
+    """What rows are merged by, as paths of names in the table.
+
+    Attributes:
+        columns: The key.
+        cursor: Orders the versions of a key; None for order of arrival.
+        deleted_at: A row in which it is not null deletes its key.
+    """
+
+    columns: tuple[tuple[str, ...], ...]
+    cursor: tuple[str, ...] | None = None
+    deleted_at: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReport:
+    """What a commit did.
+
+    Attributes:
+        rows_written: Rows of the source that came into the table.
+        rows_deleted: Rows that left it: replaced, deleted, or overwritten.
+        snapshot_id: The snapshot, None when only the state was noted.
+        bytes_written: Size of the new data files.
+        files: Number of the new data files.
+    """
+
+    rows_written: int = 0
+    rows_deleted: int = 0
+    snapshot_id: int | None = None
+    bytes_written: int = 0
+    files: int = 0
+
+
+class TableWriter(Protocol):
+    """Brings rows into one table, for one run. Not for use by several threads at once."""
+
+    @property
+    def staged_rows(self) -> int:
+        """Rows that are staged and not committed."""
+        ...
+
+    @property
+    def staged_bytes(self) -> int:
+        """Bytes that are staged and not committed."""
+        ...
+
+    @property
+    def rows_since_mark(self) -> int:
+        """Staged rows that the next state does not cover."""
+        ...
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Stage rows: any of the table's columns, in any order; a missing column is null.
+
+        Raises:
+            TypeError: A column does not fit the table.
+            TransientFailed, ConfigurationFailed: The storage failed or refused.
+        """
+        ...
+
+    def mark(self, until: int | None = None) -> None:
+        """The next state covers the first `until` rows of this writer; without it, all that are staged."""
+        ...
+
+    def commit(self, note: Note) -> CommitReport:
+        """Commit what is staged up to the mark, with the state that covers it.
+
+        What came after the mark stays staged. Without rows to commit only the note is set. After an error
+        the rows are still staged. Raises what `Committer.commit` raises.
+        """
+        ...
+
+    def finish(self, note: Note) -> CommitReport:
+        """Commit everything staged, marked or not: the stream was read to its end."""
+        ...
+
+    def discard(self) -> None:
+        """Delete what is staged, as far as possible, and free memory. Safe to call at any time."""
+        ...
+
+
+class StagingWriter:
+    """What the writers have in common; the methods are those of `TableWriter`."""
+
+    def __init__(self, committer: Committer, settings: WriterSettings | None = None) -> None:
+        self._committer = committer
+        self._settings = settings or WriterSettings()
+        self._staging = Staging(committer.table, self._settings.sizes)
+
+    @property
+    def staged_rows(self) -> int:
+        """See `TableWriter.staged_rows`."""
+        return self._staging.rows
+
+    @property
+    def staged_bytes(self) -> int:
+        """See `TableWriter.staged_bytes`."""
+        return self._staging.bytes
+
+    @property
+    def rows_since_mark(self) -> int:
+        """See `TableWriter.rows_since_mark`."""
+        return self._staging.end - self._staging.marked
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """See `TableWriter.write`."""
+        with catalog_errors("staging rows"):
+            self._staging.write(batch)
+
+    def mark(self, until: int | None = None) -> None:
+        """See `TableWriter.mark`."""
+        self._staging.mark(until)
+
+    def discard(self) -> None:
+        """See `TableWriter.discard`."""
+        # A commit whose outcome is unknown may have brought these files into the table.
+        if not self._committer.in_doubt:
+            self._staging.discard()
+
+    def _marked_files(self) -> list[StagedFile]:
+        with catalog_errors("closing staged files"):
+            return self._staging.marked_files()
+
+    def _delete(self, files: Sequence[DataFile], keep: Collection[DataFile]) -> None:
+        if self._committer.in_doubt:
+            return
+        kept = {file.file_path for file in keep}
+        for file in files:
+            if file.file_path not in kept:
+                delete_quietly(self._committer.table.io, file.file_path)
+
+
+class AppendWriter(StagingWriter):
+    """Adds rows. A commit of somebody else does not matter to it: the same files are committed again."""
+
+    def commit(self, note: Note) -> CommitReport:
+        """See `TableWriter.commit`."""
+        files = tuple(staged.data_file for staged in self._marked_files())
+        rows = sum(file.record_count for file in files)
+        changes = FileChanges(added=files, rows_written=rows)
+        done = self._committer.commit(note, lambda _: changes)
+        self._staging.forget_marked()
+        return report(done)
+
+    def finish(self, note: Note) -> CommitReport:
+        """See `TableWriter.finish`."""
+        self.mark()
+        return self.commit(note)
+
+
+class OverwriteWriter(StagingWriter):
+    """Replaces all rows of a table by those of the run, in one snapshot at its end."""
+
+    def commit(self, note: Note) -> CommitReport:
+        """Not possible before the end.
+
+        Raises:
+            RuntimeError: Always; a programming error.
+        """
+        raise RuntimeError(f"an overwrite commits once, by finish(); not at checkpoint {note.number}")
+
+    def finish(self, note: Note) -> CommitReport:
+        """Swap the table: its rows are exactly the staged ones afterwards, also when there are none.
+
+        Rows that somebody else added meanwhile go as well: the table is what the source has.
+        """
+        self.mark()
+        added = tuple(staged.data_file for staged in self._marked_files())
+
+        def plan(table: Table) -> FileChanges:
+            removed, has_deletes = current_files(table)
+            return FileChanges(
+                added=added,
+                removed=tuple(removed),
+                drop_deletes=has_deletes,
+                rows_written=sum(file.record_count for file in added),
+                rows_deleted=sum(file.record_count for file in removed),
+            )
+
+        done = self._committer.commit(note, plan)
+        self._staging.forget_marked()
+        return report(done)
+
+
+def report(done: Committed) -> CommitReport:
+    """The report of a commit that landed."""
+    changes = done.changes
+    return CommitReport(
+        rows_written=changes.rows_written,
+        rows_deleted=changes.rows_deleted,
+        snapshot_id=done.snapshot_id,
+        bytes_written=sum(file.file_size_in_bytes for file in changes.added),
+        files=len(changes.added),
+    )
+
+
+def open_writer(
+    mode: Mode,
+    catalog: Catalog,
+    table: Table,
+    *,
+    job_id: UUID | str,
+    started_from: Note | None,
+    settings: WriterSettings | None = None,
+    guard: Callable[[], None] | None = None,
+    sealer: Sealer | None = None,
+    key: MergeKey | None = None,
+) -> TableWriter:
+    """A writer for one run of a job into one table.
+
+    Args:
+        mode: How rows get into the table.
+        catalog: The table's catalog.
+        table: The table, as it was when its note was read; its schema takes all columns to be written.
+        job_id: The job, whose note the commits set.
+        started_from: The note that the run starts from.
+        settings: Use of disk and memory.
+        guard: Called right before each commit; raises when the run may not write any more.
+        sealer: Encrypts the state in the note; for streams whose state holds values of encrypted columns.
+        key: For mode merge.
+
+    Raises:
+        LeaseHeld: Another run has written since the note was read.
+        ConfigurationFailed: The merge key does not fit the table.
+    """
+    committer = Committer(
+        catalog, table, job_id, started_from=started_from, sealer=sealer, guard=guard or (lambda: None)
+    )
+    if mode == "append":
+        return AppendWriter(committer, settings)
+    if mode == "overwrite":
+        return OverwriteWriter(committer, settings)
+    if key is None:
+        raise ValueError("a merge needs a key")
+    # Here, not above: it needs DuckDB, which the other modes do not, and it builds on this module.
+    from airberg.lake.merge import MergeWriter
+
+    return MergeWriter(committer, key, settings or WriterSettings())
