@@ -24,7 +24,7 @@ Aspect: TypeAlias = Any
 """One of DataHub's generated aspect classes."""
 
 PLATFORM = "iceberg"
-STATE_PREFIX = "airberg.state"
+STATE_PREFIX = "airberg.checkpoint."
 """Table properties that hold a connector's state: positions in the source, no business of a catalog."""
 
 

@@ -52,6 +52,7 @@ class TableFacts:
         datahub: Environment and platform instance.
         flow_url: The page of the flow in Airflow.
         namespace_properties: Properties of the table's namespace.
+        domain: Urn of the domain, or None.
         domain_name: Name of a domain that DataHub may not have yet; None where the urn was looked up.
     """
 
@@ -62,6 +63,7 @@ class TableFacts:
     datahub: DataHubSettings
     flow_url: str
     namespace_properties: Mapping[str, str] = field(default_factory=dict)
+    domain: str | None = None
     domain_name: str | None = None
 
     @property
@@ -112,15 +114,15 @@ def _governance(target: Target, facts: TableFacts, schema: DescribedSchema) -> l
     for urn in dict.fromkeys([*tags, *([column_tag] if encrypted else [])]):
         # The key aspect alone makes a tag that is missing and changes nothing of one that is there.
         out += upserts(urn, TagUrn.from_string(urn).to_key_aspect())
-    if governance.domain:
+    if facts.domain:
         if facts.domain_name:
-            out += upserts(governance.domain, aspects.DomainPropertiesClass(name=facts.domain_name))
-        out += upserts(target.urn, aspects.DomainsClass(domains=[governance.domain]))
+            out += upserts(facts.domain, aspects.DomainPropertiesClass(name=facts.domain_name))
+        out += upserts(target.urn, aspects.DomainsClass(domains=[facts.domain]))
     patch = DatasetPatchBuilder(target.urn)
     for urn in tags:
         patch.add_tag(aspects.TagAssociationClass(tag=urn))
     if governance.owner:
-        patch.addowner_aspect(owner_aspect(governance.owner))
+        patch.add_owner(owner_aspect(governance.owner))
     for line in encrypted:
         key = json.dumps({"key": line.rule.key_name, "mode": line.rule.mode}) if line.rule else None
         tag = aspects.TagAssociationClass(tag=column_tag, context=key)

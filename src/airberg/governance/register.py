@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from airberg.errors import AirbergError, ConfigurationFailed, RunError, TransientFailed
-from airberg.governance.resolve import domain_name
+from airberg.governance.facts import table_facts, write_table_facts
+from airberg.governance.resolve import DOMAIN_PREFIX, domain_name, open_directory
 from airberg.governance.wire import without_repeats
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from airberg.jobs.model import Job, Run
     from airberg.plan.model import JobPlan
     from airberg.settings import Settings
+
+__all__ = ["register_run", "table_facts", "write_table_facts"]
 
 
 def register_run(job: Job, run: Run, catalog: Catalog, settings: Settings, sink: MetadataSink) -> str:
@@ -70,7 +73,8 @@ def _loads(
     from airberg.governance.proposals import TableFacts
 
     streams = {stream.table: stream for stream in plan.streams}
-    named = None if settings.datahub.server else domain_name(job.request.domain, plan.governance.domain)
+    domain = _domain(plan, settings)
+    named = None if settings.datahub.server else domain_name(job.request.domain, domain)
     namespace = cache(catalog.load_namespace_properties)
     loads: list[tuple[Table, TableFacts]] = []
     for report in run.report.streams:
@@ -88,7 +92,16 @@ def _loads(
             datahub=settings.datahub,
             flow_url=flow_url,
             namespace_properties=namespace(plan.namespace),
+            domain=domain,
             domain_name=named,
         )
         loads.append((table, facts))
     return loads
+
+
+def _domain(plan: JobPlan, settings: Settings) -> str | None:
+    """The domain's urn; a job that was submitted without preflight may still have only its name."""
+    domain = plan.governance.domain
+    if not domain or domain.startswith(DOMAIN_PREFIX):
+        return domain or None
+    return open_directory(settings).resolve(domain)

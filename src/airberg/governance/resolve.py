@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
-from airberg.errors import Conflict, InvalidRequest, Problem, Unavailable
+from airberg.errors import Conflict, InvalidRequest, Unavailable
 from airberg.plan.names import did_you_mean
 
 if TYPE_CHECKING:
@@ -179,20 +179,13 @@ def clean_tags(tags: Iterable[str] | None) -> tuple[str, ...]:
     """Names of tags, from names or `urn:li:tag:` urns, in order, without blanks and duplicates.
 
     Raises:
-        InvalidRequest: A tag cannot be one; `/tags/<index>` says which.
+        ValueError: Some cannot be tags; it says all that is wrong. (No `InvalidRequest`: the check is one
+            of many of a request body, which reports them together.)
     """
-    names: dict[str, None] = {}
-    problems: list[Problem] = []
-    for index, tag in enumerate(tags or ()):
-        name = tag.strip().removeprefix(TAG_PREFIX).strip()
-        if not name:
-            continue
-        if problem := _tag_problem(f"/tags/{index}", name):
-            problems.append(problem)
-        names.setdefault(name)
-    if problems:
-        raise InvalidRequest(problems)
-    return tuple(names)
+    names = list(dict.fromkeys(tag.strip().removeprefix(TAG_PREFIX).strip() for tag in tags or ()))
+    if wrong := [found for name in names if (found := _tag_problem(name))]:
+        raise ValueError(" ".join(wrong))
+    return tuple(name for name in names if name)
 
 
 def owner_urn(owner_id: str) -> str:
@@ -212,16 +205,15 @@ def _encoded(text: str) -> str:
     return "".join(quote(c) if c in _RESERVED else c for c in text)
 
 
-def _tag_problem(pointer: str, name: str) -> Problem | None:
-    if name.startswith("urn:li:"):
-        return Problem(pointer, "bad-tag", f"{name!r} is not a tag.", "Give a name or a urn:li:tag: urn.")
+def _tag_problem(name: str) -> str | None:
+    if name.startswith("urn:"):
+        return f"{name[:80]!r} is not the urn of a tag."
     if "," in name:
-        return Problem(pointer, "tag-with-comma", f"The tag {name!r} has a comma.", "Send a list of tags.")
+        return f"The tag {name[:80]!r} has a comma; send a list of tags."
     if any(unicodedata.category(c).startswith("C") for c in name):
-        return Problem(pointer, "bad-tag", "A tag has control characters.", "Remove them.")
+        return "A tag has control characters."
     if len(name) > MAX_TAG_LENGTH or len(quote(TAG_PREFIX + name)) > MAX_URN_BYTES:
-        found = f"The tag {name[:40] + '...'!r} is too long."
-        return Problem(pointer, "tag-too-long", found, f"Use at most {MAX_TAG_LENGTH} characters.")
+        return f"The tag {name[:40] + '...'!r} is too long (at most {MAX_TAG_LENGTH} characters)."
     return None
 
 

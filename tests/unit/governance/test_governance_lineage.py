@@ -1,0 +1,46 @@
+"""Where source streams are among DataHub's datasets."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from airberg.governance.lineage import source_platform, source_urn
+from support.governed_tables import CUSTOMERS
+
+
+@pytest.mark.parametrize(
+    ("connector", "platform"),
+    [
+        ("source-postgres", "postgres"),
+        ("source-mongodb-v2", "mongodb"),
+        ("source-azure-blob-storage", "abs"),
+        ("source-google-analytics-v4", "google-analytics"),
+        ("source-my_own", "my-own"),
+    ],
+)
+def test_connectors_are_datahubs_platforms(connector: str, platform: str) -> None:
+    """Version suffixes go; unknown ones are platforms of their own name."""
+    assert source_platform(connector) == platform
+
+
+@pytest.mark.parametrize(
+    ("namespace", "stream", "config", "name"),
+    [
+        ("public", "customers", {"database": "crm"}, "crm.public.customers"),
+        ("crm", "customers", {"database": "crm"}, "crm.customers"),
+        ("public", "customers", {}, "public.customers"),
+        (None, "issues", {}, "issues"),
+        (None, "t", {"db_name": "d", "schema": "s"}, "d.s.t"),
+        (None, "shop.orders", {"project_id": "p"}, "p.orders"),
+        ("public", "t", {"database": "******"}, "public.t"),
+        ("public", "t", {"database": {"name": "x"}}, "public.t"),
+    ],
+)
+def test_names_of_source_datasets(
+    namespace: str | None, stream: str, config: dict[str, object], name: str
+) -> None:
+    """Database, schema and stream as far as they are known; a masked setting is not."""
+    plan = msgspec.structs.replace(CUSTOMERS, namespace=namespace, name=stream)
+    urn = source_urn("source-postgres", plan, config, "PROD")
+    assert urn == f"urn:li:dataset:(urn:li:dataPlatform:postgres,{name},PROD)"

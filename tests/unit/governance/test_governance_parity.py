@@ -1,0 +1,76 @@
+"""Aspects equal those of DataHub's own Iceberg source.
+
+`datahub_iceberg_source_1_7.json` was written by acryl-datahub 1.7.0.17 with pyiceberg 0.11.1, which it pins,
+run over `make_every_type`; what depends on place, time or chance was replaced by fixed words.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyiceberg.table import Table
+
+from airberg.governance.entities import container_proposals, dataset_proposals, target_of
+from airberg.governance.proposals import TableFacts, table_proposals
+from airberg.governance.schema import describe_schema
+from airberg.governance.wire import as_json
+from airberg.jobs.model import StreamReport
+from airberg.settings import DataHubSettings
+from support.governed_tables import ORDERS, make_job, make_run
+
+ORACLE = json.loads((Path(__file__).parent / "datahub_iceberg_source_1_7.json").read_text())
+INSTANCES = {"platform_instance lake": "lake", "no platform instance": None}
+
+
+def normalised(proposal: Any) -> list[Any]:
+    """Urn, aspect and value without place, time and generated names."""
+    obj = as_json(proposal)
+    value = obj["aspect"]["json"]
+    if obj["aspectName"] == "datasetProperties":
+        words = {"location": "<location>", "snapshot-id": "<snapshot>", "manifest-list": "<manifests>"}
+        value["customProperties"] |= words
+        value["lastModified"]["time"] = 0
+    text = re.sub(r"(__(struct|map_entry|fixed)_)[0-9a-f]{32}", r"\1X", json.dumps(value))
+    return [obj["entityUrn"], obj["aspectName"], json.loads(text)]
+
+
+@pytest.mark.parametrize("recipe", ORACLE)
+def test_container_and_dataset_equal_those_of_datahubs_source(everything: Table, recipe: str) -> None:
+    """Same urns, same aspects, same values, same order; only its ownership, an UPSERT, is not repeated."""
+    target = target_of(everything, DataHubSettings(platform_instance=INSTANCES[recipe]))
+    ours = [
+        *container_proposals(target, {"team": "crm"} | _namespace_defaults(recipe)),
+        *dataset_proposals(target, describe_schema(everything.schema())),
+    ]
+    theirs = [entry for entry in ORACLE[recipe] if entry[1] != "ownership"]
+    assert [normalised(p) for p in ours] == theirs
+    assert len(theirs) == 12
+
+
+@pytest.mark.parametrize("recipe", ORACLE)
+def test_owner_equals_that_of_datahubs_source(everything: Table, recipe: str) -> None:
+    """The owner that is patched in has the urn and the type that DataHub's source makes of the property."""
+    job = make_job()
+    datahub = DataHubSettings(platform_instance=INSTANCES[recipe])
+    facts = TableFacts(
+        job=job,
+        run=make_run("Everything"),
+        stream=ORDERS,
+        report=StreamReport(stream="orders", table="Everything"),
+        datahub=datahub,
+        flow_url="http://airflow/dags/x",
+    )
+    patches = [as_json(p) for p in table_proposals(everything, facts)]
+    (patch,) = [p["aspect"]["json"]["patch"] for p in patches if p["aspectName"] == "ownership"]
+    (owner,) = next(value["owners"] for _, name, value in ORACLE[recipe] if name == "ownership")
+    assert [step["value"] for step in patch] == [owner]
+
+
+def _namespace_defaults(recipe: str) -> dict[str, str]:
+    """Properties that the catalog itself gives a namespace."""
+    value = next(value for _, name, value in ORACLE[recipe] if name == "containerProperties")
+    return {k: v for k, v in value["customProperties"].items() if k != "team"}
