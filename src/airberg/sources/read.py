@@ -1,0 +1,68 @@
+"""The read of a connector: a process whose output is the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from airberg.sources.launch import LaunchDescription
+from airberg.sources.process import MAX_LINE_BYTES, ConnectorProcess
+from airberg.sources.redact import Redactor
+from airberg.sources.secret_fields import secret_values
+
+
+class ReadProcess(ConnectorProcess):
+    """A connector that reads; use as a context manager.
+
+    Start it in the thread that consumes it: the process dies with the thread that started it.
+
+    Args:
+        launch: How to start it.
+        config: The configuration, with secrets.
+        configured_catalog: `ConfiguredAirbyteCatalog`: which streams, how.
+        state: Content of the state file (`states_for_connector`); None or `[]` begins at the beginning.
+        idle_timeout_s: How long the output may be silent before the read counts as hung.
+        max_line_bytes: The longest line that is taken.
+
+    Attributes:
+        redactor: Takes the secrets of `config` out of texts of this connector.
+    """
+
+    def __init__(
+        self,
+        launch: LaunchDescription,
+        config: dict[str, Any],
+        configured_catalog: dict[str, Any],
+        state: bytes | None = None,
+        *,
+        idle_timeout_s: float = 3600.0,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
+        self.redactor = Redactor(secret_values(launch.spec, config))
+        self._idle_timeout_s = idle_timeout_s
+        files = {
+            "config": msgspec.json.encode(config),
+            "catalog": msgspec.json.encode(configured_catalog),
+        }
+        if state is not None and state != b"[]":
+            files["state"] = state
+        super().__init__(launch, "read", files, redactor=self.redactor, max_line_bytes=max_line_bytes)
+
+    def __enter__(self) -> ReadProcess:
+        return self
+
+    def line_batches(self) -> Iterator[list[bytes]]:
+        """The lines of its output, as many at once as have arrived (about 1 MB at full speed).
+
+        Raises:
+            TransientFailed: Silent for longer than the idle timeout.
+            ConfigurationFailed: A line is longer than the limit.
+        """
+        return self.batches(idle_timeout_s=self._idle_timeout_s)
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines of its output one by one; see `line_batches`."""
+        for batch in self.line_batches():
+            yield from batch

@@ -1,0 +1,93 @@
+"""Takes known secrets out of texts of a connector before anybody else sees them.
+
+A connector prints what it likes: exception texts with the whole configuration, URLs with passwords, HTTP
+headers. So each secret is looked for in the forms in which programs print it: as it is, JSON-escaped, as a
+Python literal, URL-quoted, in base64 (also inside a longer text such as `user:password`), and, for a secret
+of several lines such as a PEM key, line by line.
+
+What this cannot do: find a secret in a form that is not listed (hex, encrypted, split over two messages).
+Values shorter than four characters are left alone: they occur in texts by chance, and hiding every `1`
+would make each message unreadable without hiding anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, quote_plus
+
+MASK = "**********"
+MIN_LENGTH = 4
+_URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
+
+
+class Redactor:
+    """Replaces every form of the given values by `MASK`.
+
+    Args:
+        values: The secrets in plain text.
+    """
+
+    def __init__(self, values: Iterable[str] = ()) -> None:
+        forms = {form for value in values for form in _forms(value)}
+        # The longest first: a secret that contains another one is hidden whole.
+        ordered = sorted(forms, key=lambda form: (-len(form), form))
+        self.longest = len(ordered[0].encode("utf-8", "surrogatepass")) if ordered else 0
+        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def __repr__(self) -> str:
+        return "Redactor(...)"
+
+    def text(self, text: str) -> str:
+        """The text without secrets."""
+        if self._pattern is None:
+            return text
+        # A mask between two remainders can complete another secret that has asterisks in it, so until
+        # nothing is left. This ends: each round removes at least one character that is no asterisk.
+        while self._pattern.search(text):
+            text = self._pattern.sub(MASK, text)
+        return text
+
+    def bytes(self, data: bytes) -> bytes:
+        """The same for bytes; those that are not UTF-8 stay as they are."""
+        return self.text(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
+def without_url_credentials(text: str) -> str:
+    """The text with `user:password` in URLs replaced, for texts whose secrets are not known."""
+    return _URL_CREDENTIALS.sub(MASK, text)
+
+
+def _forms(value: str) -> Iterator[str]:
+    lines = [line.strip() for line in value.splitlines()] if "\n" in value else []
+    for text in {value, value.strip(), *lines}:
+        for form in (text, *_printed(text), *_base64(text)):
+            if len(form) >= MIN_LENGTH and form.strip("*"):
+                yield form
+
+
+def _printed(text: str) -> Iterator[str]:
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield json.dumps(text)[1:-1].replace("/", "\\/")
+    yield repr(text)[1:-1]
+    if len(text) >= MIN_LENGTH:
+        data = text.encode("utf-8", "surrogatepass")
+        yield quote(data, safe="")
+        yield quote(data)
+        yield quote_plus(data)
+
+
+def _base64(text: str) -> Iterator[str]:
+    """The characters that any base64 text holding `text` must have, for each of the three alignments."""
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) < MIN_LENGTH:
+        return
+    for shift in range(3):
+        encoded = base64.b64encode(bytes(shift) + data)
+        whole = (shift + len(data)) * 8 // 6  # characters whose six bits are all known
+        core = encoded[-(-shift * 8 // 6) : whole].decode()
+        yield core
+        yield core.replace("+", "-").replace("/", "_")

@@ -1,0 +1,95 @@
+"""The private folders of one connector process.
+
+Two folders, because they want different things: the configuration (it holds secrets) belongs in memory, the
+connector's own temporary files may be large and belong on disk. Both are removed at the end; what a killed
+process of ours left behind is removed by the next one: each folder is held by a lock that dies with its
+holder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+_PREFIX = "airberg-run-"
+_MEMORY = Path("/dev/shm")  # noqa: S108 - memory-backed; each folder below it is private
+_HOLD = ".held"
+_YOUNG_S = 60.0
+
+
+class Workspace:
+    """Private folders (mode 0700) for one connector process; use as a context manager.
+
+    Attributes:
+        home: Becomes `HOME`, `TMPDIR` and the working folder of the connector.
+    """
+
+    def __init__(self) -> None:
+        disk, memory = Path(tempfile.gettempdir()), _memory()
+        for base in {disk, memory}:
+            _sweep(base)
+        self._held: list[tuple[Path, IO[bytes]]] = []
+        try:
+            self.home = self._make(disk)
+            self._secrets = self._make(memory)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _make(self, base: Path) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        hold = (folder / _HOLD).open("wb")
+        fcntl.flock(hold, fcntl.LOCK_EX)
+        self._held.append((folder, hold))
+        return folder
+
+    def add(self, name: str, content: bytes) -> Path:
+        """Write a file that only we can read (mode 0600)."""
+        path = self._secrets / name
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        return path
+
+    def remove(self) -> None:
+        """Remove both folders with all that is in them."""
+        while self._held:
+            folder, hold = self._held.pop()
+            shutil.rmtree(folder, ignore_errors=True)
+            hold.close()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+
+def _memory() -> Path:
+    """A memory-backed folder where there is one."""
+    return _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+
+
+def _sweep(base: Path) -> None:
+    """Remove folders of ours whose holder is gone."""
+    for folder in base.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            status = folder.lstat()
+            if status.st_uid != os.getuid():
+                continue
+            if not (folder / _HOLD).exists():
+                if time.time() - status.st_mtime > _YOUNG_S:  # a young one is just being made
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
+            with (folder / _HOLD).open("rb") as hold:
+                fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: alive
+                shutil.rmtree(folder, ignore_errors=True)

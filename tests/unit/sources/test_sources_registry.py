@@ -1,0 +1,119 @@
+"""Which connectors are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from airberg.errors import InvalidRequest, Unavailable
+from airberg.settings import Settings
+from airberg.sources.registry import ConnectorRegistry, load_registry
+
+
+def settings_with(tmp_path: Path, text: str | None = None) -> Settings:
+    """Settings whose connectors file has that text."""
+    settings = Settings(home=tmp_path)
+    if text is not None:
+        settings.connectors_file.write_text(text)
+    return settings
+
+
+def test_every_entry_of_the_snapshot_is_complete() -> None:
+    """Each connector has a package of its name, an exact version, an interpreter range, a title."""
+    entries = ConnectorRegistry().entries()
+    assert len(entries) >= 60
+    for entry in entries:
+        assert entry.package == f"airbyte-{entry.name}"
+        assert entry.version
+        assert entry.python.startswith(("<", ">"))
+        assert entry.title
+        assert entry.category != "own"
+        assert entry.executable is None
+
+
+def test_well_known_connectors_are_there() -> None:
+    """The connectors that the documentation speaks of, with the fix for one whose pins are broken."""
+    registry = ConnectorRegistry()
+    assert registry.find("source-faker").version == "7.2.1"
+    for name in ("github", "file", "s3", "sftp-bulk", "gcs", "azure-blob-storage"):
+        registry.find(f"source-{name}")
+    assert registry.find("source-s3").overrides == ("smart-open[s3]>=5.2,<8",)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("source-fakr", "source-faker"),
+        ("faker", "source-faker"),
+        ("GitHub", "source-github"),
+        ("source-google-sheet", "source-google-sheets"),
+        ("azure", "source-azure-blob-storage"),
+    ],
+)
+def test_unknown_name_is_refused_with_the_nearest(name: str, near: str) -> None:
+    """A misspelt name becomes a question, never a download."""
+    with pytest.raises(InvalidRequest) as caught:
+        ConnectorRegistry().find(name)
+    (problem,) = caught.value.problems
+    assert (problem.pointer, problem.code) == ("/source_name", "unknown-source")
+    assert near in problem.guidance
+
+
+@pytest.mark.parametrize(
+    "name", ["", "source-", "../../etc/passwd", "x" * 10_000, "source-evil==1 --index-url x"]
+)
+def test_strange_names_are_refused(name: str) -> None:
+    """No name leads anywhere but to the registry."""
+    with pytest.raises(InvalidRequest) as caught:
+        ConnectorRegistry().find(name)
+    assert len(str(caught.value)) < 500
+
+
+def test_own_connectors_are_read_from_the_file(tmp_path: Path) -> None:
+    """An executable (relative to the file) and a package of another version; both win over the snapshot."""
+    settings = settings_with(
+        tmp_path,
+        """
+        [connectors.source-orders]
+        executable = "bin/source-orders"
+        [connectors.source-s3]
+        package = "airbyte-source-s3"
+        version = "4.14.2"
+        overrides = ["a<2"]
+        title = "Our S3"
+        """,
+    )
+    registry = load_registry(settings)
+    orders, s3 = registry.find("source-orders"), registry.find("source-s3")
+    assert (orders.executable, orders.title) == (str(tmp_path / "bin/source-orders"), "Orders")
+    assert (s3.version, s3.overrides, s3.title, s3.category) == ("4.14.2", ("a<2",), "Our S3", "own")
+
+
+def test_no_file_is_no_own_connectors(tmp_path: Path) -> None:
+    """The file is optional."""
+    assert load_registry(settings_with(tmp_path)).entries() == ConnectorRegistry().entries()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[connectors", "Expected"),
+        ("x = 1", "no table"),
+        ("connectors = 1", "not a table"),
+        ("[connectors]\nsource-x = 1", "not a table"),
+        ("[connectors.source-x]", "needs `executable`"),
+        ('[connectors.source-x]\nexecutable = "a"\npackage = "b"\nversion = "1"', "needs `executable`"),
+        ('[connectors.source-x]\npackage = "b"', "needs `executable`"),
+        ('[connectors.source-x]\nexecutabel = "a"', "executabel"),
+        ('[connectors.source-x]\npackage = "-r evil.txt"\nversion = "1"', "package"),
+        ('[connectors.source-x]\npackage = "b"\nversion = "../1"', "version"),
+        ('[connectors."../x"]\nexecutable = "a"', "source-some-words"),
+    ],
+)
+def test_file_that_is_not_well_formed_is_told(tmp_path: Path, text: str, why: str) -> None:
+    """Each fault of the file is named; nothing is silently left out."""
+    with pytest.raises(Unavailable) as caught:
+        load_registry(settings_with(tmp_path, text))
+    assert caught.value.code == "connectors-file"
+    assert why in caught.value.message
