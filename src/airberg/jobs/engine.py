@@ -1,0 +1,161 @@
+"""Engines for SQLite and PostgreSQL, set up so that several processes can share a store.
+
+SQLite: WAL, so that readers and the one writer do not block each other; and every transaction that may
+write begins with `BEGIN IMMEDIATE`. A deferred transaction that reads and then writes has to upgrade its
+lock, which fails at once with "database is locked" when another one wrote in between, whatever the busy
+timeout (https://www.sqlite.org/isolation.html). Read-only transactions say so with `read_only`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from airberg.errors import ConfigurationFailed, Unavailable
+
+BUSY_TIMEOUT_S = 20.0
+CONNECT_TIMEOUT_S = 5
+POOL_TIMEOUT_S = 10.0
+READ_ONLY = "airberg_read_only"
+
+
+def engine_of(database_url: str) -> Engine:
+    """An engine for `sqlite:///...` or `postgresql://...` (driver psycopg 3).
+
+    Raises:
+        ConfigurationFailed: The URL is not one, or names a database that is not supported.
+    """
+    url = parse_url(database_url)
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url)
+    return _postgresql_engine(url)
+
+
+def parse_url(database_url: str) -> URL:
+    """The URL, with psycopg as PostgreSQL's driver. Its text is never shown: it may hold a password.
+
+    Raises:
+        ConfigurationFailed: It is not the URL of a database that is supported.
+    """
+    try:
+        url = sa.make_url(database_url)
+    except (ArgumentError, ValueError):
+        raise _bad_url("is not a database URL") from None
+    backend = url.get_backend_name()
+    if backend == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise _bad_url(f"names the database {backend!r}, which is not supported")
+    if url.database in (None, "", ":memory:"):
+        raise _bad_url("names no file")
+    return url
+
+
+def _bad_url(what: str) -> ConfigurationFailed:
+    return ConfigurationFailed(
+        f"The setting AIRBERG_STORE_URL {what}.",
+        guidance="Use sqlite:////absolute/path.db or postgresql://user:password@host/database.",
+        code="bad-store-url",
+    )
+
+
+def sqlite_path(url: URL) -> Path:
+    """The file of an SQLite URL."""
+    return Path(url.database or "").absolute()
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    timeout = {} if "timeout" in url.query else {"timeout": BUSY_TIMEOUT_S}
+    engine = sa.create_engine(
+        url,
+        connect_args={"isolation_level": None} | timeout,
+        pool_size=5,
+        max_overflow=35,
+        pool_timeout=POOL_TIMEOUT_S,
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def make_private(*_: object) -> None:
+        """Create the file for its owner alone; SQLite gives its WAL the same mode."""
+        path = sqlite_path(url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        try:
+            cursor.execute("PRAGMA foreign_keys = ON")
+            cursor.execute("PRAGMA journal_mode = WAL")
+        finally:
+            cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get(READ_ONLY, False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    try:
+        return sa.create_engine(
+            url,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "airberg"},
+            pool_size=5,
+            max_overflow=15,
+            pool_timeout=POOL_TIMEOUT_S,
+            pool_pre_ping=True,  # a restarted server must not cost each pooled connection one failure
+            hide_parameters=True,
+        )
+    except ModuleNotFoundError:
+        raise ConfigurationFailed(
+            "The job store is on PostgreSQL, and its driver is not installed.",
+            guidance="Install airberg[postgresql].",
+            code="driver-missing",
+        ) from None
+
+
+def read_only(engine: Engine) -> Engine:
+    """The same engine for transactions that do not write; shares the pool."""
+    return engine.execution_options(**{READ_ONLY: True})
+
+
+@contextmanager
+def outages_as_unavailable() -> Iterator[None]:
+    """Turn a database that does not answer into `Unavailable`, which callers may retry.
+
+    The cause is not chained: a driver's message may name hosts and users.
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError, TimeoutError) as e:
+        raise store_unavailable(e) from None
+    except DBAPIError as e:
+        if e.connection_invalidated:
+            raise store_unavailable(e) from None
+        raise
+
+
+def store_unavailable(error: Exception) -> Unavailable:
+    """The database does not answer (or, for SQLite, stays locked by another process)."""
+    cause = getattr(error, "orig", None) or error
+    name = getattr(cause, "sqlite_errorname", None) if isinstance(cause, sqlite3.Error) else None
+    return Unavailable(
+        f"The job store does not answer ({name or type(cause).__name__}).",
+        guidance="Try again in a few seconds.",
+        retry_after=5,
+        code="store-unavailable",
+    )

@@ -1,0 +1,298 @@
+"""The job store in memory: for tests and trials. Gone with the process, otherwise the same behaviour."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from airberg.jobs.encoding import decode_free, encode_free, storable_text
+from airberg.jobs.lifecycle import (
+    Ending,
+    ended,
+    free_shard,
+    is_newer,
+    lease_held,
+    lease_lost,
+    name_taken,
+    new_run,
+    no_job,
+    no_run,
+    require_living,
+    started,
+    with_schedule,
+)
+from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.plan.model import JobPlan
+
+
+class MemoryJobStore:
+    """Implements `airberg.jobs.port.JobStore`; one lock makes each method a transaction."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._jobs: dict[UUID, Job] = {}
+        self._configs: dict[UUID, str] = {}
+        self._runs: dict[UUID, Run] = {}
+        self._leases: dict[UUID, Lease] = {}
+        self._held: set[UUID] = set()
+        self._answers: dict[tuple[str, str], StoredAnswer] = {}
+        self._flows_version = 0
+
+    # ---- jobs --------------------------------------------------------------------------------------------
+
+    def add_job(self, job: Job, source_config: dict[str, object], run: Run | None = None) -> Job:
+        """See `JobStore.add_job`."""
+        config = encode_free(source_config)
+        with self._lock:
+            taken = self.find_job(job.owner_id, job.request.name)
+            if taken is not None:
+                raise name_taken(job.request.name, taken.id)
+            living = Counter(j.shard for j in self._jobs.values() if j.deleted_at is None)
+            job = replace(job, shard=free_shard(living))
+            self._jobs[job.id] = job
+            self._configs[job.id] = config
+            if run is not None:
+                self._runs[run.id] = run
+            self._flows_version += 1
+            return job
+
+    def job(self, job_id: UUID) -> Job:
+        """See `JobStore.job`."""
+        with self._lock:
+            try:
+                return self._jobs[job_id]
+            except KeyError:
+                raise no_job(job_id) from None
+
+    def find_job(self, owner_id: str, name: str) -> Job | None:
+        """See `JobStore.find_job`."""
+        with self._lock:
+            for job in self._jobs.values():
+                if (job.owner_id, job.request.name, job.deleted_at) == (owner_id, name, None):
+                    return job
+            return None
+
+    def jobs(
+        self, *, created_by: str | None = None, include_deleted: bool = False, limit: int | None = None
+    ) -> Sequence[Job]:
+        """See `JobStore.jobs`."""
+        with self._lock:
+            found = [
+                job
+                for job in self._jobs.values()
+                if (created_by is None or job.created_by == created_by)
+                and (include_deleted or job.deleted_at is None)
+            ]
+        return sorted(found, key=lambda j: (j.created_at, j.id.hex), reverse=True)[:limit]
+
+    def source_config(self, job_id: UUID) -> dict[str, object]:
+        """See `JobStore.source_config`."""
+        with self._lock:
+            if job_id not in self._configs:
+                raise no_job(job_id)
+            return decode_free(self._configs[job_id])
+
+    def replace_source_config(
+        self, job_id: UUID, source_config: dict[str, object], public: dict[str, object]
+    ) -> None:
+        """See `JobStore.replace_source_config`. Raises NotFound for a deleted job."""
+        config = encode_free(source_config)
+        with self._lock:
+            self._jobs[job_id] = replace(
+                require_living(self.job(job_id)), public_config=decode_free(encode_free(public))
+            )
+            self._configs[job_id] = config
+
+    def set_schedule(self, job_id: UUID, schedule: str | None, timezone: str) -> Job:
+        """See `JobStore.set_schedule`. Raises NotFound for a deleted job."""
+        with self._lock:
+            job = with_schedule(require_living(self.job(job_id)), schedule, timezone)
+            self._flows_version += 1
+            self._jobs[job_id] = job
+            return job
+
+    def set_paused(self, job_id: UUID, paused: bool) -> Job:
+        """See `JobStore.set_paused`. Raises NotFound for a deleted job."""
+        with self._lock:
+            job = replace(require_living(self.job(job_id)), paused=paused)
+            self._flows_version += 1
+            self._jobs[job_id] = job
+            return job
+
+    def set_plan(self, job_id: UUID, plan: JobPlan) -> None:
+        """See `JobStore.set_plan`. Raises NotFound."""
+        with self._lock:
+            self._jobs[job_id] = replace(self.job(job_id), plan=plan)
+
+    def set_flow_hash(self, job_id: UUID, flow_hash: str | None) -> None:
+        """See `JobStore.set_flow_hash`. Raises NotFound."""
+        with self._lock:
+            self._jobs[job_id] = replace(self.job(job_id), flow_hash=flow_hash)
+
+    def set_job_status(self, job_id: UUID, status: JobStatus, message: str | None) -> None:
+        """See `JobStore.set_job_status`. Raises NotFound."""
+        with self._lock:
+            self._jobs[job_id] = replace(
+                self.job(job_id), status=status, status_message=storable_text(message)
+            )
+
+    def delete_job(self, job_id: UUID, at: datetime) -> Job:
+        """See `JobStore.delete_job`. Deleting twice changes nothing. Raises NotFound."""
+        with self._lock:
+            job = self.job(job_id)
+            if job.deleted_at is None:
+                job = replace(job, deleted_at=at)
+                self._jobs[job_id] = job
+                self._flows_version += 1
+                del self._configs[job_id]
+            return job
+
+    # ---- runs --------------------------------------------------------------------------------------------
+
+    def add_run(self, run: Run) -> Run:
+        """See `JobStore.add_run`. Raises NotFound for a job that is unknown or deleted."""
+        with self._lock:
+            require_living(self.job(run.job_id))
+            known = self.find_run(run.job_id, run.flow_run_id)
+            if known is None:
+                self._runs[run.id] = run
+            return known or run
+
+    def run(self, run_id: UUID) -> Run:
+        """See `JobStore.run`."""
+        with self._lock:
+            try:
+                return self._runs[run_id]
+            except KeyError:
+                raise no_run(run_id) from None
+
+    def find_run(self, job_id: UUID, flow_run_id: str) -> Run | None:
+        """See `JobStore.find_run`."""
+        with self._lock:
+            for run in self._runs.values():
+                if (run.job_id, run.flow_run_id) == (job_id, flow_run_id):
+                    return run
+            return None
+
+    def runs(self, job_id: UUID, *, limit: int = 50) -> Sequence[Run]:
+        """See `JobStore.runs`."""
+        with self._lock:
+            found = [run for run in self._runs.values() if run.job_id == job_id]
+        return sorted(found, key=lambda r: (r.created_at, r.id.hex), reverse=True)[:limit]
+
+    def open_runs(self) -> Sequence[Run]:
+        """See `JobStore.open_runs`. Oldest first."""
+        with self._lock:
+            found = [
+                run
+                for run in self._runs.values()
+                if not run.status.ended and self._jobs[run.job_id].deleted_at is None
+            ]
+        return sorted(found, key=lambda r: (r.created_at, r.id.hex))
+
+    def start_run(self, job_id: UUID, flow_run_id: str, attempt: int, at: datetime) -> Run:
+        """See `JobStore.start_run`. Raises NotFound for a job that is unknown or deleted."""
+        with self._lock:
+            known = self.find_run(job_id, flow_run_id)
+            job, run = started(self.job(job_id), known or new_run(job_id, flow_run_id, at), attempt, at)
+            self._jobs[job_id], self._runs[run.id] = job, run
+            return run
+
+    def report_run(self, run_id: UUID, report: RunReport) -> None:
+        """See `JobStore.report_run`. Raises NotFound."""
+        with self._lock:
+            self._runs[run_id] = replace(self.run(run_id), report=report)
+
+    def end_run(
+        self,
+        run_id: UUID,
+        status: RunStatus,
+        at: datetime,
+        *,
+        error: str | None = None,
+        error_code: str | None = None,
+        report: RunReport | None = None,
+    ) -> Run:
+        """See `JobStore.end_run`. Raises NotFound."""
+        ending = Ending(status=status, at=at, error=error, error_code=error_code, report=report)
+        with self._lock:
+            run = self.run(run_id)
+            newer = any(is_newer(r, run) for r in self._runs.values() if r.job_id == run.job_id)
+            job, run = ended(self.job(run.job_id), run, ending, newest=not newer)
+            self._jobs[job.id], self._runs[run_id] = job, run
+            return run
+
+    # ---- leases ------------------------------------------------------------------------------------------
+
+    def acquire_lease(self, job_id: UUID, holder: str, seconds: float) -> Lease:
+        """See `JobStore.acquire_lease`. Raises NotFound for an unknown job."""
+        with self._lock:
+            self.job(job_id)
+            held = self.lease(job_id)
+            if held is not None and held.holder != holder:
+                raise lease_held(job_id)
+            last = self._leases.get(job_id)
+            token = held.token if held else (last.token if last else 0) + 1
+            return self._hold(Lease(job_id=job_id, holder=holder, token=token, expires_at=_in(seconds)))
+
+    def renew_lease(self, lease: Lease, seconds: float) -> Lease:
+        """See `JobStore.renew_lease`."""
+        with self._lock:
+            if not self._still(lease):
+                raise lease_lost(lease.job_id)
+            return self._hold(replace(lease, expires_at=_in(seconds)))
+
+    def release_lease(self, lease: Lease) -> None:
+        """See `JobStore.release_lease`."""
+        with self._lock:
+            if self._still(lease):
+                self._held.discard(lease.job_id)
+
+    def lease(self, job_id: UUID) -> Lease | None:
+        """See `JobStore.lease`."""
+        with self._lock:
+            lease = self._leases.get(job_id)
+            if lease is None or job_id not in self._held or lease.expires_at <= datetime.now(UTC):
+                return None
+            return lease
+
+    def _hold(self, lease: Lease) -> Lease:
+        self._leases[lease.job_id] = lease  # stays when given back: its token is the last one
+        self._held.add(lease.job_id)
+        return lease
+
+    def _still(self, lease: Lease) -> bool:
+        known = self._leases.get(lease.job_id)
+        return (
+            known is not None
+            and lease.job_id in self._held
+            and (known.token, known.holder) == (lease.token, lease.holder)
+        )
+
+    # ---- answers and flows -------------------------------------------------------------------------------
+
+    def remember_answer(self, answer: StoredAnswer) -> StoredAnswer:
+        """See `JobStore.remember_answer`."""
+        with self._lock:
+            return self._answers.setdefault((answer.caller, answer.key), answer)
+
+    def stored_answer(self, caller: str, key: str) -> StoredAnswer | None:
+        """See `JobStore.stored_answer`."""
+        with self._lock:
+            return self._answers.get((caller, key))
+
+    def flows_version(self) -> str:
+        """See `JobStore.flows_version`."""
+        with self._lock:
+            return str(self._flows_version)
+
+    def close(self) -> None:
+        """See `JobStore.close`: nothing to release."""
+
+
+def _in(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)

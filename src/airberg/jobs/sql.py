@@ -1,0 +1,388 @@
+"""The job store on SQLite and PostgreSQL.
+
+Each method is one transaction. On SQLite it holds the write lock from its beginning; on PostgreSQL rows
+that are read to be changed are locked (`FOR UPDATE`), always the job before its runs, so that two
+transactions cannot wait for each other. `flows_state` has one row: whoever changes flows updates it first
+and thereby waits for its turn, which makes names and shards race-free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine
+
+from airberg.jobs import sql_leases
+from airberg.jobs.encoding import (
+    decode_free,
+    encode_free,
+    encode_struct,
+    job_columns,
+    job_of,
+    run_columns,
+    run_of,
+    storable_text,
+)
+from airberg.jobs.engine import outages_as_unavailable, read_only
+from airberg.jobs.lifecycle import (
+    Ending,
+    ended,
+    free_shard,
+    name_taken,
+    new_run,
+    no_job,
+    no_run,
+    require_living,
+    started,
+    with_schedule,
+)
+from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.jobs.tables import answers, flows_state, jobs, runs
+from airberg.keys.seal import Sealer
+from airberg.plan.model import JobPlan, encode_plan
+
+JOB_VALUES = [c for c in jobs.c if c.name != "source_config"]
+"""Everything of a job but its secrets, which are read only when they are asked for."""
+
+
+def config_context(job_id: UUID) -> dict[str, str]:
+    """Binds a sealed configuration to its job: moved to another row, it does not open."""
+    return {"job": str(job_id), "field": "source_config"}
+
+
+class SqlJobStore:
+    """Implements `airberg.jobs.port.JobStore`. The schema must be there: `airberg.jobs.migrate.upgrade`."""
+
+    def __init__(self, engine: Engine, sealer: Sealer) -> None:
+        self._engine = engine
+        self._reader = read_only(engine)
+        self._sealer = sealer
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with outages_as_unavailable(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with outages_as_unavailable(), self._reader.begin() as connection:
+            yield connection
+
+    # ---- jobs --------------------------------------------------------------------------------------------
+
+    def add_job(self, job: Job, source_config: dict[str, object], run: Run | None = None) -> Job:
+        """See `JobStore.add_job`."""
+        sealed = self._seal(job.id, source_config)
+        with self._write() as c:
+            _flows_changed(c)
+            taken = c.execute(_named(job.owner_id, job.request.name, jobs.c.id)).scalar()
+            if taken is not None:
+                raise name_taken(job.request.name, taken)
+            living = sa.select(jobs.c.shard, sa.func.count().label("jobs")).where(jobs.c.deleted_at.is_(None))
+            counts = {row.shard: row.jobs for row in c.execute(living.group_by(jobs.c.shard))}
+            values = job_columns(job) | {"shard": free_shard(counts), "source_config": sealed}
+            c.execute(jobs.insert().values(values))
+            if run is not None:
+                c.execute(runs.insert().values(run_columns(run)))
+            return _job(c, job.id)
+
+    def job(self, job_id: UUID) -> Job:
+        """See `JobStore.job`."""
+        with self._read() as c:
+            return _job(c, job_id)
+
+    def find_job(self, owner_id: str, name: str) -> Job | None:
+        """See `JobStore.find_job`."""
+        with self._read() as c:
+            row = c.execute(_named(owner_id, name, *JOB_VALUES)).mappings().first()
+            return None if row is None else job_of(row)
+
+    def jobs(
+        self, *, created_by: str | None = None, include_deleted: bool = False, limit: int | None = None
+    ) -> Sequence[Job]:
+        """See `JobStore.jobs`."""
+        query = sa.select(*JOB_VALUES).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+        if created_by is not None:
+            query = query.where(jobs.c.created_by == created_by)
+        if not include_deleted:
+            query = query.where(jobs.c.deleted_at.is_(None))
+        with self._read() as c:
+            return [job_of(row) for row in c.execute(query).mappings()]
+
+    def source_config(self, job_id: UUID) -> dict[str, object]:
+        """See `JobStore.source_config`."""
+        with self._read() as c:
+            sealed = c.execute(sa.select(jobs.c.source_config).where(jobs.c.id == job_id)).scalar()
+        if sealed is None:  # no such job, or deleted and forgotten
+            raise no_job(job_id)
+        return decode_free(self._sealer.open(bytes(sealed), config_context(job_id)))
+
+    def _seal(self, job_id: UUID, source_config: dict[str, object]) -> bytes:
+        return self._sealer.seal(encode_free(source_config).encode(), config_context(job_id))
+
+    def replace_source_config(
+        self, job_id: UUID, source_config: dict[str, object], public: dict[str, object]
+    ) -> None:
+        """See `JobStore.replace_source_config`. Raises NotFound for a deleted job."""
+        values = {"source_config": self._seal(job_id, source_config), "public_config": encode_free(public)}
+        with self._write() as c:
+            require_living(_job(c, job_id, lock=True))
+            _set_job(c, job_id, values)
+
+    def set_schedule(self, job_id: UUID, schedule: str | None, timezone: str) -> Job:
+        """See `JobStore.set_schedule`. Raises NotFound for a deleted job."""
+        with self._write() as c:
+            _flows_changed(c)
+            job = with_schedule(require_living(_job(c, job_id, lock=True)), schedule, timezone)
+            _set_job(c, job_id, {"request": encode_struct(job.request)})
+            return job
+
+    def set_paused(self, job_id: UUID, paused: bool) -> Job:
+        """See `JobStore.set_paused`. Raises NotFound for a deleted job."""
+        with self._write() as c:
+            _flows_changed(c)
+            require_living(_job(c, job_id, lock=True))
+            _set_job(c, job_id, {"paused": paused})
+            return _job(c, job_id)
+
+    def set_plan(self, job_id: UUID, plan: JobPlan) -> None:
+        """See `JobStore.set_plan`. Raises NotFound."""
+        with self._write() as c:
+            _set_job(c, job_id, {"plan": encode_plan(plan)})
+
+    def set_flow_hash(self, job_id: UUID, flow_hash: str | None) -> None:
+        """See `JobStore.set_flow_hash`. Raises NotFound."""
+        with self._write() as c:
+            _set_job(c, job_id, {"flow_hash": flow_hash})
+
+    def set_job_status(self, job_id: UUID, status: JobStatus, message: str | None) -> None:
+        """See `JobStore.set_job_status`. Raises NotFound."""
+        with self._write() as c:
+            _set_job(c, job_id, {"status": status.value, "status_message": storable_text(message)})
+
+    def delete_job(self, job_id: UUID, at: datetime) -> Job:
+        """See `JobStore.delete_job`. Deleting twice changes nothing. Raises NotFound."""
+        with self._write() as c:
+            _flows_changed(c)
+            job = _job(c, job_id, lock=True)
+            if job.deleted_at is not None:
+                return job
+            _set_job(c, job_id, {"deleted_at": at, "source_config": None})
+            return _job(c, job_id)
+
+    # ---- runs --------------------------------------------------------------------------------------------
+
+    def add_run(self, run: Run) -> Run:
+        """See `JobStore.add_run`. Raises NotFound for a job that is unknown or deleted."""
+        with self._write() as c:
+            require_living(_job(c, run.job_id, lock=True))
+            known = _find_run(c, run.job_id, run.flow_run_id)
+            if known is None:
+                c.execute(runs.insert().values(run_columns(run)))
+            return known or run
+
+    def run(self, run_id: UUID) -> Run:
+        """See `JobStore.run`."""
+        with self._read() as c:
+            return _run(c, run_id)
+
+    def find_run(self, job_id: UUID, flow_run_id: str) -> Run | None:
+        """See `JobStore.find_run`."""
+        with self._read() as c:
+            return _find_run(c, job_id, flow_run_id)
+
+    def runs(self, job_id: UUID, *, limit: int = 50) -> Sequence[Run]:
+        """See `JobStore.runs`."""
+        newest = sa.select(runs).where(runs.c.job_id == job_id)
+        newest = newest.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(limit)
+        with self._read() as c:
+            return [run_of(row) for row in c.execute(newest).mappings()]
+
+    def open_runs(self) -> Sequence[Run]:
+        """See `JobStore.open_runs`. Oldest first."""
+        still_open = (
+            sa.select(runs)
+            .join(jobs, jobs.c.id == runs.c.job_id)
+            # literal text: a bound parameter would keep the databases from using the partial index
+            .where(sa.text("runs.status IN ('queued', 'running')"), jobs.c.deleted_at.is_(None))
+            .order_by(runs.c.created_at, runs.c.id)
+        )
+        with self._read() as c:
+            return [run_of(row) for row in c.execute(still_open).mappings()]
+
+    def start_run(self, job_id: UUID, flow_run_id: str, attempt: int, at: datetime) -> Run:
+        """See `JobStore.start_run`. Raises NotFound for a job that is unknown or deleted."""
+        with self._write() as c:
+            job = _job(c, job_id, lock=True)
+            known = _find_run(c, job_id, flow_run_id)
+            job, run = started(job, known or new_run(job_id, flow_run_id, at), attempt, at)
+            if known is None:
+                c.execute(runs.insert().values(run_columns(run)))
+            else:
+                c.execute(runs.update().where(runs.c.id == run.id).values(run_columns(run)))
+            _set_outcome(c, job)
+            return run
+
+    def report_run(self, run_id: UUID, report: RunReport) -> None:
+        """See `JobStore.report_run`. Raises NotFound."""
+        with self._write() as c:
+            change = runs.update().where(runs.c.id == run_id).values(report=encode_struct(report))
+            if c.execute(change).rowcount == 0:
+                raise no_run(run_id)
+
+    def end_run(
+        self,
+        run_id: UUID,
+        status: RunStatus,
+        at: datetime,
+        *,
+        error: str | None = None,
+        error_code: str | None = None,
+        report: RunReport | None = None,
+    ) -> Run:
+        """See `JobStore.end_run`. Raises NotFound."""
+        ending = Ending(status=status, at=at, error=error, error_code=error_code, report=report)
+        with self._write() as c:
+            job = _job(c, _run(c, run_id).job_id, lock=True)
+            run = _run(c, run_id)  # again, now that nobody else can change it
+            job, run = ended(job, run, ending, newest=not _has_newer(c, run))
+            c.execute(runs.update().where(runs.c.id == run_id).values(run_columns(run)))
+            _set_outcome(c, job)
+            return run
+
+    # ---- leases ------------------------------------------------------------------------------------------
+
+    def acquire_lease(self, job_id: UUID, holder: str, seconds: float) -> Lease:
+        """See `JobStore.acquire_lease`. Raises NotFound for an unknown job."""
+        with self._write() as c:
+            if c.execute(sa.select(jobs.c.id).where(jobs.c.id == job_id)).first() is None:
+                raise no_job(job_id)
+            return sql_leases.acquire(c, job_id, holder, seconds)
+
+    def renew_lease(self, lease: Lease, seconds: float) -> Lease:
+        """See `JobStore.renew_lease`."""
+        with self._write() as c:
+            return sql_leases.renew(c, lease, seconds)
+
+    def release_lease(self, lease: Lease) -> None:
+        """See `JobStore.release_lease`."""
+        with self._write() as c:
+            sql_leases.release(c, lease)
+
+    def lease(self, job_id: UUID) -> Lease | None:
+        """See `JobStore.lease`."""
+        with self._read() as c:
+            return sql_leases.current(c, job_id)
+
+    # ---- answers and flows -------------------------------------------------------------------------------
+
+    def remember_answer(self, answer: StoredAnswer) -> StoredAnswer:
+        """See `JobStore.remember_answer`."""
+        values: dict[str, Any] = {
+            "caller": answer.caller,
+            "key": answer.key,
+            "body_hash": answer.body_hash,
+            "status": answer.status,
+            "answer": answer.answer,
+            "created_at": datetime.now(UTC),
+        }
+        with self._write() as c:
+            insert = postgresql.insert if c.dialect.name == "postgresql" else sqlite.insert
+            c.execute(insert(answers).values(values).on_conflict_do_nothing())
+            return _answer(c, answer.caller, answer.key) or answer
+
+    def stored_answer(self, caller: str, key: str) -> StoredAnswer | None:
+        """See `JobStore.stored_answer`."""
+        with self._read() as c:
+            return _answer(c, caller, key)
+
+    def flows_version(self) -> str:
+        """See `JobStore.flows_version`. One row is read."""
+        with self._read() as c:
+            return str(c.execute(sa.select(flows_state.c.version)).scalar_one())
+
+    def close(self) -> None:
+        """See `JobStore.close`."""
+        self._engine.dispose()
+
+
+# ---- rows ------------------------------------------------------------------------------------------------
+
+
+def _flows_changed(c: Connection) -> None:
+    """Take the turn of those who change flows, and give the flows a new version."""
+    c.execute(flows_state.update().values(version=uuid4().hex))
+
+
+def _named(owner_id: str, name: str, *columns: sa.Column[Any]) -> sa.Select[Any]:
+    return sa.select(*columns).where(
+        jobs.c.owner_id == owner_id, jobs.c.name == name, jobs.c.deleted_at.is_(None)
+    )
+
+
+def _job(c: Connection, job_id: UUID, *, lock: bool = False) -> Job:
+    query = sa.select(*JOB_VALUES).where(jobs.c.id == job_id)
+    row = c.execute(query.with_for_update() if lock else query).mappings().first()
+    if row is None:
+        raise no_job(job_id)
+    return job_of(row)
+
+
+def _set_job(c: Connection, job_id: UUID, values: dict[str, Any]) -> None:
+    if c.execute(jobs.update().where(jobs.c.id == job_id).values(values)).rowcount == 0:
+        raise no_job(job_id)
+
+
+def _set_outcome(c: Connection, job: Job) -> None:
+    """Store what a run changes of its job."""
+    changed = ("status", "status_message", "last_started_at", "last_completed_at", "last_failed_at")
+    values = job_columns(job)
+    _set_job(c, job.id, {name: values[name] for name in changed})
+
+
+def _run(c: Connection, run_id: UUID) -> Run:
+    row = c.execute(sa.select(runs).where(runs.c.id == run_id)).mappings().first()
+    if row is None:
+        raise no_run(run_id)
+    return run_of(row)
+
+
+def _find_run(c: Connection, job_id: UUID, flow_run_id: str) -> Run | None:
+    query = sa.select(runs).where(runs.c.job_id == job_id, runs.c.flow_run_id == flow_run_id)
+    row = c.execute(query).mappings().first()
+    return None if row is None else run_of(row)
+
+
+def _has_newer(c: Connection, run: Run) -> bool:
+    """Whether a later run of the job has started."""
+    later = sa.or_(
+        runs.c.created_at > run.created_at,
+        sa.and_(runs.c.created_at == run.created_at, runs.c.id > run.id),
+    )
+    started_later = sa.select(runs.c.id).where(
+        runs.c.job_id == run.job_id, runs.c.status != RunStatus.QUEUED.value, later
+    )
+    return c.execute(started_later.limit(1)).first() is not None
+
+
+def _answer(c: Connection, caller: str, key: str) -> StoredAnswer | None:
+    row = (
+        c.execute(sa.select(answers).where(answers.c.caller == caller, answers.c.key == key))
+        .mappings()
+        .first()
+    )
+    if row is None:
+        return None
+    return StoredAnswer(
+        key=row["key"],
+        caller=row["caller"],
+        body_hash=row["body_hash"],
+        status=row["status"],
+        answer=row["answer"],
+    )

@@ -1,0 +1,157 @@
+"""Tables of the job store, the same on SQLite and PostgreSQL.
+
+Values that Airberg owns the shape of (request, plan, report) are JSON in text columns: they are read and
+written as a whole, round-trip exactly on both databases, and PostgreSQL's `jsonb` would refuse a NUL that
+a connector's catalog may hold. A change here needs a migration in `airberg.jobs.migrations`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+HEAD_REVISION = "0001"
+"""The migration that these tables are the result of."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime. SQLite has no time zones and PostgreSQL answers in the session's zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 - as the base class
+        """Refuse naive datetimes: nobody could tell what they mean."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a datetime without time zone cannot be stored")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401, ARG002 - as the base class
+        """Give back UTC whatever the database answers in."""
+        if value is None:
+            return None
+        moment: datetime = value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("owner_id", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("plan", Text),
+    Column("public_config", Text, nullable=False),
+    Column("source_config", LargeBinary),  # sealed; null once the job is deleted
+    Column("status", String(16), nullable=False),
+    Column("status_message", Text),
+    Column("paused", Boolean, nullable=False),
+    Column("shard", Integer, nullable=False),
+    Column("flow_hash", String(128)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("last_started_at", UtcDateTime),
+    Column("last_completed_at", UtcDateTime),
+    Column("last_failed_at", UtcDateTime),
+    Column("deleted_at", UtcDateTime),
+    Index(None, "created_by", "created_at"),
+    Index(None, "created_at"),
+)
+Index(
+    "uq_jobs_owner_id_name_living",
+    jobs.c.owner_id,
+    jobs.c.name,
+    unique=True,
+    sqlite_where=text("deleted_at IS NULL"),
+    postgresql_where=text("deleted_at IS NULL"),
+)
+Index(
+    "ix_jobs_shard_living",
+    jobs.c.shard,
+    sqlite_where=text("deleted_at IS NULL"),
+    postgresql_where=text("deleted_at IS NULL"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("job_id", Uuid, ForeignKey("jobs.id"), nullable=False),
+    Column("flow_run_id", String(250), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("report", Text, nullable=False),
+    Column("error", Text),
+    Column("error_code", String(100)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    UniqueConstraint("job_id", "flow_run_id"),
+    Index(None, "job_id", "created_at"),
+)
+Index(
+    "ix_runs_open",
+    runs.c.created_at,
+    sqlite_where=text("status IN ('queued', 'running')"),
+    postgresql_where=text("status IN ('queued', 'running')"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id"), primary_key=True),
+    Column("holder", Text),  # null: given back; the row stays, so that the token never starts again
+    Column("token", BigInteger, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("caller", Text, primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("body_hash", String(128), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+flows_state = Table(
+    "flows_state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # one row, 1
+    Column("version", String(32), nullable=False),  # random, new with each change of a flow
+)
