@@ -17,6 +17,7 @@ import datahub.metadata.schema_classes as aspects
 from datahub.metadata.urns import TagUrn
 from datahub.specific.dataset import DatasetPatchBuilder
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 
 from airberg.errors import ConfigurationFailed
 from airberg.governance.entities import (
@@ -157,7 +158,7 @@ def _activity(target: Target, facts: TableFacts) -> list[Proposal]:
             customProperties={"dag_id": facts.job.flow_id, "run_id": run.flow_run_id},
         )
         out += upserts(target.urn, operation)
-    rows, size = _extent(target.table)
+    rows, size = extent(target.table.current_snapshot())
     profile = aspects.DatasetProfileClass(
         timestampMillis=at,
         rowCount=rows,
@@ -167,9 +168,12 @@ def _activity(target: Target, facts: TableFacts) -> list[Proposal]:
     return out + upserts(target.urn, profile)
 
 
-def _extent(table: Table) -> tuple[int | None, int | None]:
-    """Rows and bytes by the summary of the current snapshot; rows that position deletes hide do not count."""
-    snapshot = table.current_snapshot()
+def extent(snapshot: Snapshot | None) -> tuple[int | None, int | None]:
+    """Rows and bytes of a table by the summary of its snapshot, None where that does not say.
+
+    Rows that position deletes hide are part of `total-records` (Iceberg spec, Snapshot summary) and not
+    of the table.
+    """
     if snapshot is None:
         return 0, 0
     summary = snapshot.summary

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 
-from airberg.governance.proposals import TableFacts, table_proposals
+from airberg.governance.proposals import TableFacts, extent, table_proposals
 from airberg.governance.runs import flow_proposals
 from airberg.governance.wire import as_json
 from airberg.jobs.model import RunStatus
@@ -152,6 +153,31 @@ def test_a_table_without_snapshot_is_empty_and_untouched(lake: Catalog) -> None:
     assert said(out, "operation") == []
     assert [(p["rowCount"], p["sizeInBytes"]) for p in said(out, "datasetProfile")] == [(0, 0)]
     assert said(table_proposals(lake.load_table("sales.orders"), from_nothing), "operation") != []
+
+
+@pytest.mark.parametrize(
+    ("summary", "rows_and_bytes"),
+    [
+        ({"total-records": "10", "total-position-deletes": "3", "total-files-size": "99"}, (7, 99)),
+        ({"total-records": "10"}, (10, None)),
+        ({}, (None, None)),
+    ],
+)
+def test_rows_that_are_hidden_do_not_count(
+    summary: dict[str, str], rows_and_bytes: tuple[int | None, int | None]
+) -> None:
+    """A merge writes position deletes; what a summary does not say is not guessed."""
+    told = Summary(Operation.OVERWRITE, **summary)
+    snapshot = Snapshot(snapshot_id=1, timestamp_ms=1, manifest_list="m", summary=told)
+    assert extent(snapshot) == rows_and_bytes
+
+
+def test_columns_that_the_table_lacks_are_left_out(lake: Catalog) -> None:
+    """A plan may know more columns than the table has yet: no field tag and no line hangs in the air."""
+    out = table_proposals(lake.load_table("sales.orders"), facts_of())
+    assert said(out, "editableSchemaMetadata") == []
+    (lineage,) = said(out, "upstreamLineage")
+    assert [fine["transformOperation"] for fine in lineage["fineGrainedLineages"]] == ["IDENTITY"]
 
 
 def test_the_connectors_state_stays_out(customers: Table) -> None:
