@@ -7,6 +7,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -100,7 +101,7 @@ def running_server() -> Iterator[Server]:
                 c.execute("CREATE DATABASE airberg")
             yield Server(f"postgresql://tester:{password}@127.0.0.1:{port}/airberg", connect)
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # "fast": does not wait for clients to leave
             server.wait(timeout=30)
     finally:
         shutil.rmtree(folder)

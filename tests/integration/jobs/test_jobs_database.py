@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import stat
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
@@ -26,7 +29,7 @@ from airberg.keys import sql as key_tables
 from airberg.keys.seal import Sealer
 from airberg.settings import KeySettings, Settings
 from support.job_race import add_a_job, migrate, race, take_the_lease
-from support.jobs import a_job
+from support.jobs import NOON, a_job, a_run
 from support.postgresql import Server
 
 PLANTED = "planted-s3cret-4711"
@@ -257,3 +260,31 @@ def test_urls_of_no_store_are_refused(url: str) -> None:
         engine_of(url)
     assert e.value.code == "bad-store-url"
     assert PLANTED not in e.value.sentence()
+
+
+def test_a_change_waits_for_the_one_before_it(postgresql_server: Server) -> None:
+    """Reading a job to change it locks it: two starts of one flow run at once make one run."""
+    upgrade(postgresql_server.url)
+    store = SqlJobStore(engine_of(postgresql_server.url), Sealer([bytes(32)]))
+    job = store.add_job(a_job("waits"), {})
+    rival = a_run(job.id, "r")
+    with (
+        psycopg.connect(f"{postgresql_server.connect} dbname=airberg") as slow,
+        psycopg.connect(f"{postgresql_server.connect} dbname=airberg", autocommit=True) as watch,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        slow.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [job.id])
+        slow.execute(
+            "INSERT INTO runs (id, job_id, flow_run_id, status, attempt, report, created_at)"
+            " VALUES (%s, %s, 'r', 'queued', 0, '{}', %s)",
+            [rival.id, job.id, rival.created_at],
+        )
+        starting = pool.submit(store.start_run, job.id, "r", 1, NOON)
+        deadline = time.monotonic() + 30
+        while not watch.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall():
+            assert time.monotonic() < deadline, "start_run waits for nobody"
+            threading.Event().wait(0.02)
+        slow.commit()
+        assert starting.result(timeout=30).id == rival.id
+    store.delete_job(job.id, NOON)
+    store.close()
