@@ -12,6 +12,8 @@ import msgspec
 
 PrimitiveName: TypeAlias = Literal[
     "boolean",
+    "byte",
+    "short",
     "int",
     "long",
     "float",
@@ -26,7 +28,10 @@ PrimitiveName: TypeAlias = Literal[
 
 
 class Primitive(msgspec.Struct, frozen=True, tag="primitive", tag_field="kind"):
-    """A type without parameters; `timestamp` has no zone, `timestamptz` is UTC, both in microseconds."""
+    """A type without parameters; `timestamp` has no zone, `timestamptz` is UTC, both in microseconds.
+
+    `byte` and `short` are targets of casts only: they limit the range, and a table holds them as `int`.
+    """
 
     name: PrimitiveName
 
@@ -80,6 +85,8 @@ class List(msgspec.Struct, frozen=True, tag="list", tag_field="kind"):
 ColumnType: TypeAlias = Primitive | Decimal | Json | Struct | List
 
 BOOLEAN = Primitive("boolean")
+BYTE = Primitive("byte")
+SHORT = Primitive("short")
 INT = Primitive("int")
 LONG = Primitive("long")
 FLOAT = Primitive("float")
@@ -91,3 +98,8 @@ TIMESTAMPTZ = Primitive("timestamptz")
 STRING = Primitive("string")
 BINARY = Primitive("binary")
 JSON = Json()
+
+
+def stored_type(target: ColumnType) -> ColumnType:
+    """The type that a table has for the target of a cast: Iceberg has no integers narrower than `int`."""
+    return INT if target in (BYTE, SHORT) else target

@@ -143,5 +143,14 @@ def canonical_text(value: object) -> bytes:
         case dt.time():
             return value.isoformat(timespec="microseconds").encode()
         case dict() | list():
-            return _encode(value)
+            return canonical_json(value)
     raise TypeError(f"no canonical text for a value of type {type(value).__name__}")
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON text with sorted keys and no spaces, `Decimal` as a number with the digits that it has.
+
+    Raises:
+        UnicodeEncodeError: A string holds half a surrogate pair.
+    """
+    return _encode(value)

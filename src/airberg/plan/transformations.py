@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from airberg.columns.targets import cast_problem, parse_target_type
-from airberg.columns.types import BINARY, ColumnType, Field, Struct
+from airberg.columns.types import BINARY, ColumnType, Field, Struct, stored_type
 from airberg.errors import Problem
 from airberg.plan.model import ColumnPlan, EncryptRule, Path, Transformation
 from airberg.plan.names import did_you_mean
@@ -250,7 +250,7 @@ def plan_columns(
         name = rule.rename or f.name
         column_path = (*table_path, name)
         children: tuple[ColumnPlan, ...] = ()
-        target = rule.cast or f.type
+        target = stored_type(rule.cast) if rule.cast is not None else f.type
         if isinstance(f.type, Struct) and rule.cast is None and rule.encrypt is None:
             children = plan_columns(f.type.fields, rules, context, source_path=path, table_path=column_path)
             if not children:
