@@ -1,0 +1,61 @@
+"""The port to the orchestrator. `airberg.flows.airflow` and `airberg.flows.memory` pass one behaviour suite.
+
+Every method may be repeated: asking for what is already so does nothing. All of them are safe to be called
+from several threads, and raise `Unavailable` when the orchestrator does not answer or does not let us in.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, TypeAlias
+
+from airberg.flows.model import FlowSpec
+
+FlowRunState: TypeAlias = Literal["queued", "running", "success", "failed"]
+
+
+class Orchestrator(Protocol):
+    """Holds one flow for each job and runs it.
+
+    Flows get there through the feed of the API (`GET /internal/airflow/flows`), which the orchestrator
+    reads; this port asks it to read at once, and does what a feed cannot.
+    """
+
+    def flow_url(self, flow_id: str) -> str:
+        """Where a person sees the flow. Asks nobody."""
+        ...
+
+    def publish(self, spec: FlowSpec, wait_s: float) -> bool:
+        """Have a flow registered as the feed now has it.
+
+        Returns:
+            Whether it was seen with exactly this spec within `wait_s`.
+        """
+        ...
+
+    def withdraw(self, flow_id: str) -> None:
+        """Remove a flow with its history, once the feed does not have it any more. Ends its runs."""
+        ...
+
+    def set_paused(self, flow_id: str, paused: bool) -> None:
+        """Let a flow's schedule rest, or go on. Raises Unavailable when the flow is not registered yet."""
+        ...
+
+    def is_paused(self, flow_id: str) -> bool | None:
+        """Whether it rests; None when there is no such flow."""
+        ...
+
+    def trigger(self, flow_id: str, flow_run_id: str) -> None:
+        """Start a run. The id makes it happen once. Raises Unavailable when there is no such flow yet."""
+        ...
+
+    def cancel(self, flow_id: str, flow_run_id: str) -> None:
+        """End a run that has not ended; its processes get SIGTERM within seconds."""
+        ...
+
+    def run_state(self, flow_id: str, flow_run_id: str) -> FlowRunState | None:
+        """State of a run; None when it is not known."""
+        ...
+
+    def healthy(self) -> bool:
+        """Whether flows are being parsed and run. Never raises."""
+        ...

@@ -1,0 +1,130 @@
+"""Builds the flows of a shard from their specs. Called by the generated flow files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+log = logging.getLogger(__name__)
+
+SENTINEL_ID = "airberg_sentinel"
+HASH_MARK = "airberg-spec: "
+"""Stands before the spec's hash in a flow's documentation; the service looks for it there."""
+MAX_TAG = 100
+"""Longer tags make Airflow refuse the flow."""
+REGISTER_TIMEOUT = timedelta(minutes=15)
+
+
+def build_all(specs_json: str, sentinel: bool = False) -> dict[str, DAG]:
+    """The flows of one file, by their ids.
+
+    Args:
+        specs_json: A JSON array of flow specs.
+        sentinel: Also make the flow whose file is parsed again when flows are to be looked for.
+    """
+    from airflow.sdk import get_parsing_context
+
+    only = get_parsing_context().dag_id  # on a worker: the one flow that it is about to run
+    flows: dict[str, DAG] = {}
+    if sentinel and only in (None, SENTINEL_ID):
+        flows[SENTINEL_ID] = _sentinel()
+    for spec in json.loads(specs_json):
+        flow_id = spec["flow_id"]
+        if only not in (None, flow_id):
+            continue
+        flow = _build_or_mark(flow_id, spec)
+        if flow is not None:
+            flows[flow_id] = flow
+    return flows
+
+
+def spec_hash(spec: dict[str, Any]) -> str:
+    """Hash of a spec as it arrived. `airberg.flows.model.FlowSpec.spec_hash` computes the same."""
+    canonical = json.dumps(spec, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def build_flow(spec: dict[str, Any]) -> DAG:
+    """One flow: task `sync`, then task `register`.
+
+    Raises:
+        Exception: The spec is broken, in whatever way Airflow or the code below finds that.
+    """
+    from airflow.sdk import DAG, CronTriggerTimetable
+
+    from airberg_airflow.operator import AirbergOperator
+
+    schedule = spec["schedule"]
+    with DAG(
+        spec["flow_id"],
+        dag_display_name=str(spec["name"]) or spec["flow_id"],
+        doc_md=f"Job {spec['job_id']} of Airberg.\n\n{HASH_MARK}{spec_hash(spec)}",
+        schedule=CronTriggerTimetable(schedule, timezone=spec["timezone"]) if schedule else None,
+        # Not earlier than the job: a start in the past would make Airflow run the last missed interval.
+        start_date=datetime.fromisoformat(spec["created_at"]),
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=bool(spec["paused"]),
+        tags=sorted({str(tag)[:MAX_TAG] for tag in spec["tags"] if tag}),
+        default_args={
+            "owner": "airberg",
+            "retries": int(spec["retries"]),
+            "retry_delay": timedelta(seconds=int(spec["retry_delay_s"])),
+        },
+    ) as flow:
+        sync = AirbergOperator(
+            task_id="sync",
+            verb="sync",
+            job_id=spec["job_id"],
+            execution_timeout=timedelta(seconds=int(spec["timeout_s"])),
+        )
+        register = AirbergOperator(
+            task_id="register", verb="register", job_id=spec["job_id"], execution_timeout=REGISTER_TIMEOUT
+        )
+        sync >> register
+    return flow
+
+
+def _build_or_mark(flow_id: str, spec: dict[str, Any]) -> DAG | None:
+    """The flow, or an empty one that says what is wrong; a broken spec never harms its neighbours."""
+    try:
+        return build_flow(spec)
+    except Exception as e:  # whatever it is: the other flows of the file must load
+        log.exception("the flow %s cannot be built", flow_id)
+        reason = f"{type(e).__name__}: {e}"[:500]
+    try:
+        return _broken(flow_id, reason)
+    except Exception:
+        log.exception("the flow %s cannot even be shown as broken", flow_id)
+        return None
+
+
+def _broken(flow_id: str, reason: str) -> DAG:
+    from airflow.sdk import DAG
+
+    return DAG(
+        flow_id,
+        dag_display_name=f"{flow_id} (broken)",
+        doc_md=f"Airberg's spec of this flow cannot be used.\n\n    {reason}",
+        schedule=None,
+        is_paused_upon_creation=True,
+        tags=["airberg", "airberg-broken"],
+    )
+
+
+def _sentinel() -> DAG:
+    from airflow.sdk import DAG
+
+    return DAG(
+        SENTINEL_ID,
+        doc_md="Airberg asks Airflow to parse this flow's file when jobs have changed. It never runs.",
+        schedule=None,
+        is_paused_upon_creation=True,
+        tags=["airberg"],
+    )
