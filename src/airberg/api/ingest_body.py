@@ -23,7 +23,7 @@ Text = Annotated[str, Field(max_length=2_000)]
 
 def _reject(code: str, message: str, guidance: str = "") -> PydanticCustomError:
     """An error that keeps its guidance on the way through pydantic."""
-    return PydanticCustomError(code, "{message}", {"message": message, "guidance": guidance})  # type: ignore[arg-type]  # codes are our own literals
+    return PydanticCustomError(code, "{message}", {"message": message, "guidance": guidance})
 
 
 class ColumnTransformation(BaseModel):

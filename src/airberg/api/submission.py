@@ -157,6 +157,9 @@ class Submitter:
     def _store_job(self, submission: Submission, prepared: Prepared) -> Job:
         now = datetime.now(UTC)
         request = _with_key_names(submission.request, self._settings.keys.default_key)
+        if prepared.plan is None and request.domain and self._settings.datahub.server:
+            # Without a plan there is no other place for the urn that was found in DataHub.
+            request = msgspec.structs.replace(request, domain=self._domains.resolve(request.domain))
         job = Job(
             id=uuid4(),
             owner_id=request.owner_id,

@@ -19,8 +19,8 @@ from airberg.errors import AirbergError, InvalidRequest, Problem, Unavailable
 from airberg.plan.model import IngestRequest
 from airberg.plan.prepared import Prepared
 from airberg.settings import Settings, settings_environment
-from airberg.sources.registry import find
-from airberg.sources.spec import mask_config
+from airberg.sources.registry import load_registry
+from airberg.sources.secret_fields import mask_config
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,9 @@ class ChildPlanner:
         preflight: bool,
     ) -> Prepared:
         """See `airberg.plan.prepared.Planner`."""
-        find(request.source_name, self._settings)  # an unknown source needs no process to be refused
+        load_registry(self._settings).find(
+            request.source_name
+        )  # an unknown source needs no process to be refused
         if not preflight:
             return Prepared(plan=None, public_config=mask_config({}, source_config))
         timeout = self._settings.sources.preflight_timeout_s

@@ -77,7 +77,8 @@ def build_plan(
     fields = {s.label: stream_fields(s.catalog_stream.get("json_schema") or {}) for s in selected}
     merge_keys = {s.label: _merge_key(request, s, fields[s.label]) for s in selected}
     _report_merge_keys(request, merge_keys, problems)
-    rules = match_rules(request.column_transformations, fields, keys.default, keys.exists, problems)
+    names = {s.label: s.name for s in selected}
+    rules = match_rules(request.column_transformations, fields, names, keys.default, keys.exists, problems)
     streams = [
         _plan_stream(request, s, fields[s.label], rules[s.label], merge_keys[s.label], problems)
         for s in selected

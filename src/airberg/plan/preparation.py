@@ -12,6 +12,7 @@ from typing import Any
 
 from airberg.columns.arrow import table_fields
 from airberg.errors import ConfigurationFailed, InvalidRequest, Problem
+from airberg.governance.resolve import open_directory
 from airberg.jobs.model import Job
 from airberg.keys.port import KeyStore
 from airberg.lake.catalog import open_catalog
@@ -23,8 +24,8 @@ from airberg.plan.prepared import Prepared, TableDifference
 from airberg.settings import Settings
 from airberg.sources.launch import LaunchDescription
 from airberg.sources.preflight import preflight
-from airberg.sources.registry import find
-from airberg.sources.spec import mask_config
+from airberg.sources.registry import load_registry
+from airberg.sources.secret_fields import mask_config
 from airberg.sources.verbs import discover
 
 
@@ -48,7 +49,7 @@ def prepare(
         Unavailable: The connector is still being installed, or did not answer in time.
     """
     renewed: list[dict[str, Any]] = []
-    entry = find(request.source_name, settings)
+    entry = load_registry(settings).find(request.source_name)
     found = preflight(entry, source_config, settings, deadline, on_config=renewed.append)
     connector = Connector(request.source_name, found.launch.version, found.streams, time.time())
     plan = build_plan(request, connector, _directory(settings, keys), domain=domain)
@@ -79,7 +80,9 @@ def replan(
     timeout = settings.sources.discover_timeout_s
     streams = discover(launch, source_config, timeout_s=timeout, on_config=on_config)
     connector = Connector(job.request.source_name, launch.version, streams, time.time())
-    domain = job.plan.governance.domain if job.plan else job.request.domain
+    domain = job.plan.governance.domain if job.plan else None
+    if domain is None and job.request.domain:
+        domain = open_directory(settings).resolve(job.request.domain)
     return build_plan(job.request, connector, _directory(settings, keys), domain=domain)
 
 

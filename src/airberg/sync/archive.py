@@ -17,6 +17,8 @@ import zstandard
 from airberg.plan.model import StreamPlan
 from airberg.plan.transformations import all_columns
 
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+
 
 class StreamArchive:
     """The raw records of one stream in one attempt. The file gets its name when it is closed."""
@@ -26,7 +28,7 @@ class StreamArchive:
         self._final = folder / f"{stream.table}.{attempt}.jsonl.zst"
         self._partial = self._final.with_suffix(".partial")
         self._hidden = hidden_properties(stream)
-        self._file: IO[bytes] = self._partial.open("wb", opener=_private)
+        self._file: IO[bytes] = os.fdopen(os.open(self._partial, _NEW_FILE, 0o600), "wb")
         self._out = zstandard.ZstdCompressor(level=3).stream_writer(self._file, closefd=False)
 
     def add(self, data: bytes, emitted_at_ms: int) -> None:
@@ -42,7 +44,7 @@ class StreamArchive:
         """Finish the file; an attempt that failed keeps what it read."""
         if self._file.closed:
             return
-        self._out.close()
+        self._out.flush(zstandard.FLUSH_FRAME)
         self._file.close()
         self._partial.replace(self._final)
 
@@ -65,7 +67,3 @@ def _properties(stream: StreamPlan) -> list[str]:
 def archive_folder(root: Path, job_id: UUID, run_id: UUID) -> Path:
     """Where the raw records of a run are."""
     return root / str(job_id) / str(run_id)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

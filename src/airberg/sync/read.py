@@ -9,14 +9,14 @@ from typing import Any
 
 from airberg.errors import RunError
 from airberg.protocol.ledger import Ledger
-from airberg.protocol.messages import Control, Log, Record, State, Trace, decode
+from airberg.protocol.messages import Control, Log, Record, decode
+from airberg.protocol.state import State, StateKey
 from airberg.sync.stream import StreamSink
 
 log = logging.getLogger(__name__)
 connector_log = logging.getLogger("airberg.connector")
 
 PROGRESS_EVERY_S = 5.0
-STREAM = tuple[str | None, str]
 
 LEVELS = {"FATAL": logging.ERROR, "ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.INFO}
 
@@ -25,7 +25,7 @@ class Reader:
     """Feeds the sinks from the connector's output lines.
 
     Args:
-        sinks: The sink of each stream that is read, by (namespace, name).
+        sinks: The sink of each stream that is read.
         on_config: Stores a new configuration that the connector hands out (CONTROL).
         on_checkpoint: Called after each commit and now and then, to report progress.
         redact: Hides secrets in what the connector logs.
@@ -33,7 +33,7 @@ class Reader:
 
     def __init__(
         self,
-        sinks: Mapping[STREAM, StreamSink],
+        sinks: Mapping[StateKey, StreamSink],
         ledger: Ledger,
         *,
         on_config: Callable[[dict[str, Any]], None],
@@ -57,23 +57,19 @@ class Reader:
         for number, line in enumerate(lines, 1):
             message = decode(line, number)
             if isinstance(message, Record):
-                key = (message.namespace, message.stream)
-                ledger.record(key)
-                sink = sinks.get(key)
-                if sink is not None:
-                    sink.add(message)
+                key = message.key
+                if ledger.add_records(key):
+                    sinks[key].add(message)
             elif isinstance(message, State):
                 self._state(message)
-            elif isinstance(message, Trace):
-                ledger.trace(message)
             elif isinstance(message, Control):
-                if message.config is not None:
-                    self._on_config(message.config)
+                self._on_config(message.config)
             elif isinstance(message, Log):
-                connector_log.log(
-                    LEVELS.get(message.level, logging.DEBUG), "%s", self._redact(message.message)
-                )
-            if number % 1000 == 0 or isinstance(message, State):
+                level = LEVELS.get(message.level, logging.DEBUG)
+                connector_log.log(level, "%s", self._redact(message.message))
+            else:
+                ledger.observe(message)
+            if number % 1000 == 0:
                 self._progress()
 
     def _state(self, message: State) -> None:
@@ -81,14 +77,13 @@ class Reader:
 
         The counts are compared first: a state whose records did not all arrive must not be committed.
         """
-        self._ledger.state(message)
-        if message.stream is not None:
-            key = (message.stream.namespace, message.stream.name)
-            covered = [self._sinks[key]] if key in self._sinks else []
-        else:
+        self._ledger.add_state(message)
+        if message.key is None:
             covered = list(self._sinks.values())
+        else:
+            covered = [self._sinks[message.key]] if message.key in self._sinks else []
         for sink in covered:
-            sink.cover(message.raw)
+            sink.cover(message)
         if any(sink.due() for sink in covered):
             for sink in covered:
                 sink.checkpoint()

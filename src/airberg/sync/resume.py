@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from airberg.lake.note import Note
 from airberg.plan.model import StreamPlan
-from airberg.protocol.state import is_shared, without_streams
+from airberg.protocol.state import State, StateKey, state_from_json, states_for_connector
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +44,47 @@ def begin(stream: StreamPlan, note: Note | None, run_id: str) -> Begin:
     return Begin(note, generation, done)
 
 
-def states(streams: Sequence[StreamPlan], begins: Mapping[str, Begin]) -> list[dict[str, Any]]:
+def states(streams: Sequence[StreamPlan], begins: Mapping[str, Begin]) -> bytes:
     """The content of the connector's state file.
 
     Per-stream states are given back as they are. A state that several streams share (GLOBAL, LEGACY) is in
     each of their tables, which cannot be committed together: the oldest one is given back, so that nothing
     is lost, and streams whose table has none are taken out of it, so that they are read from the start.
     """
-    own: list[dict[str, Any]] = []
-    shared: list[Note] = []
-    fresh: list[StreamPlan] = []
+    own: list[State] = []
+    shared: list[tuple[tuple[int, int], State]] = []
+    fresh: set[StateKey] = set()
     for stream in streams:
         note = begins[stream.table].note
-        if stream.sync_mode != "incremental" or note is None or note.state is None:
-            if stream.sync_mode == "incremental":
-                fresh.append(stream)
+        if stream.sync_mode != "incremental":
             continue
-        if is_shared(note.state):
-            shared.append(note)
+        if note is None or note.state is None:
+            fresh.add(StateKey(stream.namespace, stream.name))
+            continue
+        state = state_from_json(str(note.state).encode())
+        if state.kind == "stream":
+            own.append(state)
         else:
-            own.append(note.state)
-    if shared:
-        oldest = min(shared, key=lambda n: (n.sync_id, n.number))
-        assert oldest.state is not None  # noqa: S101 - notes without state were sorted out above
-        return [without_streams(oldest.state, [(s.namespace, s.name) for s in fresh])]
-    return own
+            shared.append(((note.sync_id, note.number), state))
+    if not shared:
+        return states_for_connector(own)
+    oldest = min(shared, key=lambda entry: entry[0])[1]
+    return states_for_connector([_without(oldest, fresh)])
+
+
+def _without(state: State, streams: set[StateKey]) -> State:
+    """A global state that knows nothing of some streams."""
+    if state.kind != "global" or not streams:
+        return state
+    message = msgspec.json.decode(state.raw)
+    entries = message["global"].get("stream_states") or []
+    message["global"]["stream_states"] = [
+        e
+        for e in entries
+        if StateKey(e["stream_descriptor"].get("namespace") or None, e["stream_descriptor"]["name"])
+        not in streams
+    ]
+    return state_from_json(msgspec.json.encode(message))
 
 
 def configured_catalog(

@@ -26,14 +26,14 @@ from airberg.errors import (
     RunCancelled,
     RunError,
     TransientFailed,
-    Unavailable,
 )
-from airberg.governance.register import table_facts
+from airberg.governance.facts import facts_difference, table_facts
 from airberg.jobs.model import Job, Run, RunReport, RunStatus, StreamReport
 from airberg.jobs.port import JobStore
 from airberg.keys.cipher import CipherShelf
 from airberg.keys.port import KeyStore
 from airberg.keys.seal import Sealer
+from airberg.lake.catalog import catalog_errors
 from airberg.lake.note import Note, read_note
 from airberg.lake.schema import schema_changes
 from airberg.lake.tables import ensure_table, evolve
@@ -42,19 +42,23 @@ from airberg.plan.model import JobPlan, StreamPlan
 from airberg.plan.planner import merge_columns
 from airberg.plan.preparation import replan
 from airberg.protocol.ledger import Ledger
+from airberg.protocol.state import StateKey
 from airberg.settings import Settings
 from airberg.sources.launch import LaunchDescription, resolve
 from airberg.sources.read import ReadProcess
 from airberg.sources.redact import Redactor
-from airberg.sources.registry import find
-from airberg.sources.spec import mask_config, secret_values
+from airberg.sources.registry import load_registry
+from airberg.sources.secret_fields import mask_config, secret_values
 from airberg.sync.archive import StreamArchive, archive_folder
 from airberg.sync.lease import LeaseKeeper, job_lease
-from airberg.sync.read import STREAM, Reader, commit_what_is_covered
+from airberg.sync.read import Reader, commit_what_is_covered
 from airberg.sync.resume import Begin, begin, configured_catalog, states
 from airberg.sync.stream import CheckpointPolicy, RunStamp, StreamSink, merged_report
 
 log = logging.getLogger(__name__)
+
+INSTALL_WITHIN_S = 1800.0
+"""A worker that sees a connector for the first time installs it; nobody waits for an answer there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +139,11 @@ class _Session:
         self._job = job
         self._run = run
         self._lease = lease
-        self._sinks: dict[STREAM, StreamSink] = {}
+        self._sinks: dict[StateKey, StreamSink] = {}
         self._done: list[StreamReport] = []
         self._ledger: Ledger | None = None
         self._cancelled = False
+        self._secrets: frozenset[str] = frozenset()
         self.redactor = Redactor(())
 
     def report(self) -> RunReport:
@@ -152,9 +157,10 @@ class _Session:
         """Plan, prepare the tables, read, commit."""
         settings, job = self._parts.settings, self._job
         config = self._parts.store.source_config(job.id)
-        entry = find(job.request.source_name, settings)
-        launch = resolve(entry, settings, deadline=None)
-        self.redactor = Redactor(secret_values(launch.spec, config))
+        entry = load_registry(settings).find(job.request.source_name)
+        launch = resolve(entry, settings, deadline=time.monotonic() + INSTALL_WITHIN_S)
+        self._secrets = secret_values(launch.spec, config)
+        self.redactor = Redactor(self._secrets)
         plan = self._current_plan(launch, config)
         tables = self._prepare_tables(plan)
         begins = {s.table: self._begin(s, tables[s.table]) for s in plan.streams}
@@ -163,7 +169,7 @@ class _Session:
         if not active:
             log.info("every stream was completed by an earlier attempt")
             return
-        self._ledger = Ledger([(s.namespace, s.name) for s in active])
+        self._ledger = Ledger([_key(s) for s in active], redact=lambda text: self.redactor.text(text))
         sync_id = int(self._run.created_at.timestamp())
         catalog = configured_catalog(plan.streams, begins, sync_id)
         process = ReadProcess(
@@ -192,7 +198,8 @@ class _Session:
     def _store_config(self, launch: LaunchDescription) -> Any:  # noqa: ANN401 - a closure, typed at its use
         def store(config: dict[str, Any]) -> None:
             self._parts.store.replace_source_config(self._job.id, config, mask_config(launch.spec, config))
-            self.redactor = self.redactor.with_values(secret_values(launch.spec, config))
+            self._secrets |= secret_values(launch.spec, config)
+            self.redactor = Redactor(self._secrets)
             log.info("the source handed out a new configuration; it is stored")
 
         return store
@@ -207,12 +214,23 @@ class _Session:
             fields = self._builder(plan, stream, 0).fields
             facts = table_facts(self._job.id, plan, stream)
             table = ensure_table(self._parts.catalog, plan.namespace, stream.table, fields, facts)
-            opened[stream.table] = table
+            opened[stream.table] = self._with_facts(table, facts)
             changes[stream.table] = schema_changes(table.schema(), fields)
         return {name: evolve(table, changes[name]) for name, table in opened.items()}
 
+    def _with_facts(self, table: Table, facts: dict[str, str]) -> Table:
+        """Give a table that exists the facts that have changed (owner, encryption)."""
+        updates, stale = facts_difference(table.properties, facts)
+        if not updates and not stale:
+            return table
+        with catalog_errors("noting facts in the table"), table.transaction() as transaction:
+            transaction.set_properties(updates)
+            if stale:
+                transaction.remove_properties(*stale)
+        return table
+
     def _begin(self, stream: StreamPlan, table: Table) -> Begin:
-        note = read_note(table, self._job.id, self._parts.sealer)
+        note = read_note(table, str(self._job.id), self._parts.sealer)
         start = begin(stream, note, self._run.flow_run_id)
         if start.done:
             earlier = self._earlier(stream)
@@ -231,7 +249,7 @@ class _Session:
             start = begins[stream.table]
             if start.done:
                 continue
-            self._sinks[(stream.namespace, stream.name)] = StreamSink(
+            self._sinks[_key(stream)] = StreamSink(
                 stream,
                 start,
                 self._builder(plan, stream, start.generation_id),
@@ -256,6 +274,7 @@ class _Session:
         if stream.mode == "merge":
             columns = merge_columns(stream)
             key = MergeKey(columns=columns.key, cursor=columns.cursor, deleted_at=columns.deleted_at)
+        settings = self._parts.settings
         return open_writer(
             stream.mode,
             self._parts.catalog,
@@ -263,8 +282,8 @@ class _Session:
             job_id=self._job.id,
             started_from=note,
             settings=WriterSettings(
-                target_file_bytes=self._parts.settings.sync.target_file_bytes,
-                spill_dir=self._parts.settings.home / "spill" / str(self._run.id),
+                target_file_bytes=settings.sync.target_file_bytes,
+                spill_dir=settings.home / "spill" / str(self._run.id),
             ),
             guard=self._lease.check,
             sealer=self._parts.sealer if stream.protect_state else None,
@@ -335,10 +354,5 @@ class _Session:
                 signal.signal(s, handler)
 
 
-def describe_failure(error: AirbergError) -> int:
-    """Log an error for people and give the exit code of the process."""
-    if isinstance(error, RunError):
-        return error.exit_code
-    if isinstance(error, Unavailable):
-        return TransientFailed.exit_code
-    return ConfigurationFailed.exit_code
+def _key(stream: StreamPlan) -> StateKey:
+    return StateKey(stream.namespace or None, stream.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from airberg.jobs.model import StreamReport
 from airberg.lake.note import Note
 from airberg.lake.writers import TableWriter
 from airberg.plan.model import StreamPlan
-from airberg.protocol.messages import Record
+from airberg.protocol.messages import Record, record_changes
+from airberg.protocol.state import State
 from airberg.sync.archive import StreamArchive
 from airberg.sync.resume import Begin
 
@@ -64,7 +65,7 @@ class StreamSink:
         self._stamp = stamp
         self._policy = policy
         self._archive = archive
-        self._state: dict[str, Any] | None = begin.note.state if begin.note else None
+        self._state: str | None = begin.note.state if begin.note else None
         self._generation = begin.generation_id
         self._number = begin.note.number if begin.note else 0
         self._added = 0
@@ -91,17 +92,17 @@ class StreamSink:
 
     def add(self, record: Record) -> None:
         """Take one record."""
-        self._builder.add(record.data, record.emitted_at, record.changes)
+        self._builder.add(record.data, record.emitted_at, record_changes(record))
         self._added += 1
         if self._archive is not None:
             self._archive.add(bytes(record.data), record.emitted_at)
         if len(self._builder) >= self._policy.batch_rows or self._builder.nbytes >= BATCH_BYTES:
             self._stage()
 
-    def cover(self, state: Mapping[str, Any]) -> None:
+    def cover(self, state: State) -> None:
         """Note that `state` covers every record taken so far."""
         if self.commits_early:
-            self._state = dict(state)
+            self._state = state.raw.decode()
             self._covered = self._added
             self._new_state = True
 

@@ -40,10 +40,10 @@ EVENTS: dict[str, Any] = {
 }
 
 
-def plan(streams: list[dict[str, Any]] | None = None, **changes: Any) -> JobPlan:
+def plan(offered: list[dict[str, Any]] | None = None, **changes: Any) -> JobPlan:
     """Plan a request against some streams."""
     base: dict[str, Any] = {"name": "n", "source_name": "source-x", "schema_name": "shop", "mode": "append"}
-    connector = Connector("source-x", "1.0", streams or [USERS], 1.0)
+    connector = Connector("source-x", "1.0", offered or [USERS], 1.0)
     keys = KeyDirectory("default", lambda name: name in {"default", "pii"})
     return build_plan(IngestRequest(**(base | changes)), connector, keys, domain=None)
 
