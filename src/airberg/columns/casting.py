@@ -40,13 +40,26 @@ from airberg.columns.reading import (
     to_float,
     utc_time,
 )
-from airberg.columns.types import BINARY, JSON, STRING, ColumnType, Decimal, Primitive
+from airberg.columns.types import (
+    BINARY,
+    DATE,
+    JSON,
+    STRING,
+    TIME,
+    TIMESTAMP,
+    TIMESTAMPTZ,
+    ColumnType,
+    Decimal,
+    Primitive,
+)
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _SECOND: Final = dt.timedelta(seconds=1)
 _TRUE: Final = frozenset({"true", "t", "yes", "y", "1"})
 _FALSE: Final = frozenset({"false", "f", "no", "n", "0"})
 _BITS: Final = {"byte": 8, "short": 16, "int": 32, "long": 64}
+
+_READ_FIRST: Final = frozenset({DATE, TIME, TIMESTAMP, TIMESTAMPTZ, BINARY})
 
 _MOMENT = re.compile(
     r"([0-9]{4})(?:-([0-9]{1,2})(?:-([0-9]{1,2})"
@@ -59,17 +72,17 @@ _MOMENT = re.compile(
 def caster(source: ColumnType, target: ColumnType) -> Convert:
     """The cast of a column's JSON values.
 
-    A value is first read by its declared type, which gives a date-time its meaning; one that is not of that
-    type is cast as what it is.
+    Texts that are declared as dates, times or bytes are read as such first, which gives them their meaning;
+    every other value, and one that is not what was declared, is cast as what it is.
     """
     if target == STRING:
         return text_of
     if target == JSON:
         return _json_from_text if source == STRING else json_text
-    read = reader(source)
     to = _target(target)
-    if source in (STRING, JSON):
+    if source not in _READ_FIRST:
         return to
+    read = reader(source)
 
     def cast(value: JsonValue) -> CellValue:
         try:
@@ -142,7 +155,7 @@ def _to_double(value: CellValue) -> float:
 
 def _to_float(value: CellValue) -> float:
     try:
-        (single,) = struct.unpack("f", struct.pack("f", _to_double(value)))
+        (single,) = struct.unpack("<f", struct.pack("<f", _to_double(value)))
     except OverflowError:
         reject(SIZE)
     return float(single)

@@ -25,7 +25,8 @@ _decode_exact = msgspec.json.Decoder(float_hook=Decimal).decode
 def parse_exact(data: bytes | msgspec.Raw) -> JsonValue:
     """Parse JSON text (any buffer) with every number exact: integers of any size, fractions as `Decimal`.
 
-    Half a surrogate pair in a string is kept as it is, although no text can be made of it.
+    Half a surrogate pair in a string is kept as it is, although no text can be made of it. What is no number
+    (`NaN`, `Infinity`) or none that can be kept (1e9999999999999999999) is a string.
 
     Raises:
         ValueError: It is not JSON, or nests too deeply.
@@ -35,7 +36,7 @@ def parse_exact(data: bytes | msgspec.Raw) -> JsonValue:
     except _FAULTS:
         pass
     try:
-        return json.loads(bytes(data), parse_int=_parse_int, parse_float=_parse_float)
+        return json.loads(bytes(data), parse_int=_parse_int, parse_float=_parse_float, parse_constant=str)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -58,8 +59,8 @@ def _parse_int(digits: str) -> int | Decimal:
     return int(digits) if len(digits) <= _MAX_DIGITS else Decimal(digits)
 
 
-def _parse_float(text: str) -> Decimal | float:
+def _parse_float(text: str) -> Decimal | str:
     try:
         return Decimal(text)
     except InvalidOperation:
-        return float(text)  # an exponent beyond all bounds: infinity or zero
+        return text  # an exponent beyond all bounds: no number of any column

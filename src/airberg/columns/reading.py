@@ -35,6 +35,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,
 _MAX_EXPONENT: Final = 400
 """Numbers of more digits before the point fit no column; expanding them could take all memory."""
 
+_PLAIN_DIGITS: Final = 40
 _READING_DAY: Final = dt.date(2000, 1, 1)
 
 
@@ -150,7 +151,9 @@ def decimal_reader(target: Decimal, *, rounded: bool = False) -> Convert:
 
 
 def number_text(value: int | float | Exact) -> str:
-    """A number as the source wrote it, or as near to that as it was kept."""
+    """A number with all its digits, without an exponent unless it is very large or very small."""
+    if isinstance(value, Exact) and -_PLAIN_DIGITS < value.adjusted() < _PLAIN_DIGITS:
+        return format(value, "f")
     return repr(value) if isinstance(value, float) else str(value)
 
 

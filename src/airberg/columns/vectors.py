@@ -26,7 +26,7 @@ from airberg.columns.convert import (
 )
 from airberg.columns.json_text import JsonValue
 from airberg.columns.reading import REJECTIONS, TYPECAST, Convert, reason_of
-from airberg.columns.types import DATE, STRING, TIMESTAMP, TIMESTAMPTZ, ColumnType, List, Primitive
+from airberg.columns.types import DATE, LONG, STRING, TIMESTAMP, TIMESTAMPTZ, ColumnType, List, Primitive
 from airberg.plan.model import ColumnPlan
 
 Fast = Callable[[Sequence[JsonValue]], pa.Array]
@@ -39,7 +39,7 @@ _DAY_US: Final = 86_400_000_000
 
 
 class InexactNumbers(Exception):
-    """Numbers are about to become text, but were decoded as doubles: decode them again with all digits."""
+    """Digits matter, but numbers were decoded as doubles: decode them again with all digits."""
 
 
 @dataclass(slots=True)
@@ -84,9 +84,8 @@ def vector(column: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> Vecto
         convert = single_conversion(column, cipher_for)
         untouched = column.cast_to is None and column.encrypt is None
         kinds, fast = _FAST.get(column.source_type, _NO_FAST) if untouched else _NO_FAST
-        return _Single(
-            convert, arrow_type(column.type), path, kinds, fast, untouched and column.type == STRING
-        )
+        lossy = _LOSSY.get(column.source_type) if untouched else None
+        return _Single(convert, arrow_type(column.type), path, kinds, fast, lossy)
     kind = arrow_type(column.type)
     if isinstance(column.source_type, List):
         return _List(vector(element_of(column.source_type), cipher_for, path), kind, path)
@@ -101,7 +100,7 @@ class _Single:
     path: str
     kinds: frozenset[type]
     fast: Fast | None
-    is_text: bool
+    lossy: Callable[[JsonValue], bool] | None
 
     def array(
         self, values: Sequence[JsonValue], rows: Sequence[int], log: ChangeLog, *, exact: bool
@@ -113,7 +112,7 @@ class _Single:
                     return self.fast(values)
                 except _FAILED:
                     pass
-            elif self.is_text and not exact and not kinds.isdisjoint((float, dict, list)):
+            elif self.lossy is not None and not exact and any(map(self.lossy, values)):
                 raise InexactNumbers
         return pa.array(self.one_by_one(values, rows, log), self.type)
 
@@ -227,11 +226,16 @@ def _within(numbers: pa.Array, low: int, high: int) -> pa.Array:
     return numbers
 
 
+# Values of the wrong kind that are taken all the same, but of which a double may have lost digits.
+_LOSSY: Final[dict[ColumnType, Callable[[JsonValue], bool]]] = {
+    STRING: lambda value: isinstance(value, float | dict | list),
+    LONG: lambda value: isinstance(value, float) and abs(value) >= 2**53,
+}
 _NO_FAST: Final[tuple[frozenset[type], Fast | None]] = (frozenset(), None)
 _FAST: Final[dict[ColumnType, tuple[frozenset[type], Fast | None]]] = {
     STRING: (frozenset({str, _NONE}), _as(pa.string())),
     Primitive("boolean"): (frozenset({bool, _NONE}), _as(pa.bool_())),
-    Primitive("long"): (frozenset({int, _NONE}), _as(pa.int64())),
+    LONG: (frozenset({int, _NONE}), _as(pa.int64())),
     Primitive("double"): (frozenset({int, float, _NONE}), _as(pa.float64())),
     DATE: (frozenset({str, _NONE}), _dates),
     TIMESTAMP: (frozenset({str, _NONE}), _timestamps(None)),

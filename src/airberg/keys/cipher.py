@@ -114,8 +114,9 @@ class CipherShelf:
 def canonical_text(value: object) -> bytes:
     """The bytes of a value that are encrypted: UTF-8 text that every engine can cast back.
 
-    Numbers as Python writes them, `true` and `false`, `2026-01-02`, `2026-01-02T03:04:05.123456Z` (without
-    the Z when it has no zone), `03:04:05.123456`, objects and lists as JSON with sorted keys and no spaces.
+    Numbers as Python writes them (decimals with all digits of their scale), `true` and `false`, `2026-01-02`,
+    `2026-01-02T03:04:05.123456Z` (without the Z when it has no zone), `03:04:05.123456`, objects and lists as
+    JSON with sorted keys and no spaces.
     Bytes stay as they are.
 
     Raises:
@@ -129,8 +130,10 @@ def canonical_text(value: object) -> bytes:
             return value
         case bool():
             return b"true" if value else b"false"
-        case int() | Decimal():
+        case int():
             return str(value).encode()
+        case Decimal():
+            return format(value, "f").encode()
         case float():
             return repr(value).encode()
         case dt.datetime():

@@ -127,6 +127,7 @@ EAST = dt.timezone(dt.timedelta(hours=5))
         (1, b"1"),
         (-(10**37), b"-10000000000000000000000000000000000000"),
         (Decimal("1.50"), b"1.50"),
+        (Decimal("0E-9"), b"0.000000000"),
         (1.5, b"1.5"),
         (True, b"true"),
         (False, b"false"),
