@@ -179,6 +179,15 @@ def _plan_stream(
     _check_key_survives(stream.label, rules, key, problems)
     _check_deletions_survive(request, stream.label, rules, problems)
     _check_names(request, stream.label, columns, problems)
+    if not columns and not request.add_ingestion_metadata:
+        problems.append(
+            Problem(
+                "/streams",
+                "no-columns",
+                f"{stream.label!r} has no columns, and without metadata columns its table would have none.",
+                "Keep the metadata columns, or leave the stream out.",
+            )
+        )
     removed = tuple(".".join(path) for path, rule in rules.items() if rule.drop)
     return StreamPlan(
         name=stream.name,
