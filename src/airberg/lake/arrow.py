@@ -13,7 +13,7 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.io.pyarrow import schema_to_pyarrow
-from pyiceberg.schema import Schema, sanitize_column_names
+from pyiceberg.schema import Schema, make_compatible_name
 from pyiceberg.types import IcebergType, ListType, NestedField, StructType
 
 FIELD_ID = b"PARQUET:field_id"
@@ -41,26 +41,26 @@ def file_schema(schema: Schema) -> Schema:
     Readers go by field id; the names only have to be unique and fit for Avro and Parquet paths, where a dot
     would be a separator. Two columns whose clean names coincide are kept apart by their ids.
     """
-    clean = sanitize_column_names(schema)
-    return Schema(*_unique(clean.fields), schema_id=schema.schema_id)
+    return Schema(*_file_fields(schema.fields), schema_id=schema.schema_id)
 
 
-def _unique(fields: Sequence[NestedField]) -> list[NestedField]:
+def _file_fields(fields: Sequence[NestedField]) -> list[NestedField]:
     seen: set[str] = set()
     result = []
     for field in fields:
-        name = field.name if field.name not in seen else f"{field.name}__{field.field_id}"
+        name = make_compatible_name(field.name)
+        while name in seen:
+            name = f"{name}__{field.field_id}"
         seen.add(name)
-        update = {"name": name, "field_type": _unique_inside(field.field_type)}
-        result.append(field.model_copy(update=update))
+        result.append(field.model_copy(update={"name": name, "field_type": _file_type(field.field_type)}))
     return result
 
 
-def _unique_inside(type_: IcebergType) -> IcebergType:
+def _file_type(type_: IcebergType) -> IcebergType:
     if isinstance(type_, StructType):
-        return StructType(*_unique(type_.fields))
+        return StructType(*_file_fields(type_.fields))
     if isinstance(type_, ListType):
-        return ListType(type_.element_id, _unique_inside(type_.element_type), type_.element_required)
+        return ListType(type_.element_id, _file_type(type_.element_type), type_.element_required)
     return type_
 
 

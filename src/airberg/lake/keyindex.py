@@ -19,6 +19,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airberg.errors import TransientFailed
+
 _BUFFERED_ROWS = 100_000
 
 
@@ -61,6 +63,7 @@ class KeyIndex:
         spill_dir: Folder in which a folder for temporary files is made, and removed by `close`.
         memory_mb: Memory before it spills.
         threads: Threads to use.
+        settled_rows: How many rows to look for winners in at once; the rest waits on disk.
     """
 
     def __init__(
@@ -71,9 +74,11 @@ class KeyIndex:
         spill_dir: Path,
         memory_mb: int,
         threads: int,
+        settled_rows: int = 4_000_000,
     ) -> None:
         self._key_types = key_types
         self._has_cursor = cursor_type is not None
+        self._settled_rows = settled_rows
         spill_dir.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="merge-", dir=spill_dir))
         self._db = duckdb.connect(
@@ -98,7 +103,10 @@ class KeyIndex:
         self._row_schema = pa.schema([*fields, pa.field("d", pa.bool_()), pa.field("seq", pa.int64())])
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
-        self._make("staged", pa.Table.from_batches([], schema=self._row_schema))
+        empty = pa.Table.from_batches([], schema=self._row_schema)
+        for name in ("staged", "winners"):
+            with _Registered(self._db, "rows", empty):
+                self._execute(f"CREATE TABLE {name} AS SELECT * FROM rows")
 
     # ---- staging -----------------------------------------------------------------------------------------
 
@@ -115,17 +123,19 @@ class KeyIndex:
         if self._waiting:
             arrived = pa.Table.from_batches(self._waiting)
             with _Registered(self._db, "arrived", arrived):
-                self._db.execute("INSERT INTO staged SELECT * FROM arrived")
+                self._execute("INSERT INTO staged SELECT * FROM arrived")
         self._waiting, self._waiting_rows = [], 0
 
     def forget(self, until: int) -> None:
         """Drop the rows before number `until`."""
         self._flush()
-        self._db.execute(f"CREATE TABLE rest AS SELECT * FROM staged WHERE seq >= {int(until)}")
-        self._db.execute("DROP TABLE staged")
-        self._db.execute("ALTER TABLE rest RENAME TO staged")
-        for name in ("winners", "hits", "removed", "kept"):
-            self._db.execute(f"DROP TABLE IF EXISTS {name}")
+        # A new table: deleting from one of DuckDB's does not give its memory back.
+        self._execute(f"CREATE TABLE rest AS SELECT * FROM staged WHERE seq >= {int(until)}")
+        self._execute("DROP TABLE staged")
+        self._execute("ALTER TABLE rest RENAME TO staged")
+        self._execute("TRUNCATE winners")
+        for name in ("hits", "removed", "kept"):
+            self._execute(f"DROP TABLE IF EXISTS {name}")
 
     def close(self) -> None:
         """Free the memory and remove the temporary files."""
@@ -141,13 +151,17 @@ class KeyIndex:
         The highest cursor wins, null being the lowest; then the latest arrival.
         """
         self._flush()
+        self._execute("TRUNCATE winners")
         order = "c DESC NULLS LAST, seq DESC" if self._has_cursor else "seq DESC"
         keys = ", ".join(f"k{i}" for i in range(len(self._key_types)))
-        self._db.execute(
-            f"CREATE OR REPLACE TABLE winners AS SELECT {self._columns}, d, seq FROM staged "
-            f"WHERE seq < {int(until)} "
-            f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
-        )
+        covered = f"seq < {int(until)}"
+        parts = -(-self._number(f"SELECT count(*) FROM staged WHERE {covered}") // self._settled_rows)
+        for part in range(parts):
+            self._execute(
+                f"INSERT INTO winners SELECT {self._columns}, d, seq FROM staged "
+                f"WHERE {covered} AND hash({keys}) % {parts} = {part} "
+                f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
+            )
         return self._number("SELECT count(*) FROM winners")
 
     def candidates(self, files: list[tuple[KeyBounds, ...]]) -> list[int]:
@@ -174,7 +188,7 @@ class KeyIndex:
         )
         with _Registered(self._db, "bounds", table):
             # For each file the smallest key that is not below its lower bound.
-            inside = self._db.execute(
+            inside = self._execute(
                 f"SELECT b.file FROM bounds b ASOF JOIN "
                 f"(SELECT DISTINCT {key} AS k FROM winners WHERE {key} IS NOT NULL) w ON b.low <= w.k "
                 "WHERE w.k <= b.high"
@@ -195,64 +209,96 @@ class KeyIndex:
             rows: File number, positions and keys of rows of the table, in any order.
         """
         schema = pa.schema([("file", pa.int64()), ("pos", pa.int64()), *self._key_schema])
-        reader = pa.RecordBatchReader.from_batches(schema, _table_rows(rows, schema))
+        source = _Source(rows, schema)
+        reader = pa.RecordBatchReader.from_batches(schema, source.batches())
         same = " AND ".join(f"f.k{i} IS NOT DISTINCT FROM w.k{i}" for i in range(len(self._key_types)))
         newer = "f.c IS NOT NULL AND (w.c IS NULL OR f.c > w.c)" if self._has_cursor else "false"
         with _Registered(self._db, "present", reader):
-            self._db.execute(
-                f"CREATE OR REPLACE TABLE hits AS SELECT f.file, f.pos, w.seq, {newer} AS newer "
-                f"FROM present f JOIN winners w ON {same}"
-            )
-        self._db.execute(
-            "CREATE OR REPLACE TABLE removed AS SELECT file, pos FROM hits WHERE NOT newer ORDER BY file, pos"
-        )
-        self._db.execute(
-            "CREATE OR REPLACE TABLE kept AS SELECT w.seq FROM winners w "
-            "ANTI JOIN (SELECT seq FROM hits WHERE newer) h ON w.seq = h.seq WHERE NOT w.d ORDER BY w.seq"
-        )
-        return self._number("SELECT count(*) FROM removed")
+            try:
+                self._execute(
+                    f"CREATE OR REPLACE TABLE hits AS SELECT f.file, f.pos, w.seq, {newer} AS newer "
+                    f"FROM present f JOIN winners w ON {same}"
+                )
+            except (duckdb.Error, TransientFailed):
+                if source.error is not None:
+                    raise source.error from None
+                raise
+        return self._number("SELECT count(*) FROM hits WHERE NOT newer")
 
     def removed_counts(self) -> dict[int, int]:
         """How many rows go, for each file that loses any."""
-        rows = self._db.execute("SELECT file, count(*) FROM removed GROUP BY file").fetchall()
+        rows = self._execute("SELECT file, count(*) FROM hits WHERE NOT newer GROUP BY file").fetchall()
         return {int(file): int(count) for file, count in rows}
 
-    def removed(self, file: int, first: int, end: int) -> pa.Array:
-        """Positions that go, of one file, from `first` up to, not including, `end`."""
-        return self._positions(
-            f"SELECT pos FROM removed WHERE file = {int(file)} AND pos >= {int(first)} AND pos < {int(end)}"
+    def open_removed(self, file: int) -> None:
+        """Prepare `removed` for one file."""
+        self._execute(
+            "CREATE OR REPLACE TABLE removed AS "
+            f"SELECT pos FROM hits WHERE file = {int(file)} AND NOT newer ORDER BY pos"
         )
 
-    def kept_count(self, first: int, end: int) -> int:
-        """How many staged rows from number `first` up to, not including, `end` go into the table."""
-        return self._number(f"SELECT count(*) FROM kept WHERE seq >= {int(first)} AND seq < {int(end)}")
+    def removed(self, first: int, end: int) -> pa.Array:
+        """Positions that go, of the open file, from `first` up to, not including, `end`."""
+        return self._positions(f"SELECT pos FROM removed WHERE pos >= {int(first)} AND pos < {int(end)}")
+
+    def open_kept(self, first: int, end: int) -> int:
+        """Prepare `kept` for the staged rows from number `first` up to `end`; how many of them are kept.
+
+        A range at a time, because sorting all of them may need more memory than there is.
+        """
+        self._execute(
+            "CREATE OR REPLACE TABLE kept AS SELECT w.seq FROM "
+            f"(SELECT seq FROM winners WHERE NOT d AND seq >= {int(first)} AND seq < {int(end)}) w "
+            "ANTI JOIN (SELECT seq FROM hits WHERE newer) h ON w.seq = h.seq ORDER BY w.seq"
+        )
+        return self._number("SELECT count(*) FROM kept")
 
     def kept(self, first: int, end: int) -> pa.Array:
-        """Numbers of the staged rows that go into the table, from `first` up to, not including, `end`."""
+        """Numbers of the staged rows that go into the table, of the open range, in order."""
         return self._positions(
             f"SELECT seq FROM kept WHERE seq >= {int(first)} AND seq < {int(end)} ORDER BY seq"
         )
 
     # ---- DuckDB ------------------------------------------------------------------------------------------
 
-    def _make(self, name: str, rows: pa.Table) -> None:
-        with _Registered(self._db, "rows", rows):
-            self._db.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM rows")
+    def _execute(self, sql: str) -> duckdb.DuckDBPyConnection:
+        try:
+            return self._db.execute(sql)
+        # A commit that finds no memory is a transaction error; there is no other in a private database.
+        except (duckdb.OutOfMemoryException, duckdb.IOException, duckdb.TransactionException) as error:
+            raise TransientFailed(
+                f"The keys of a merge need more memory or temporary space: {str(error).splitlines()[0]}",
+                guidance="Commit more often (AIRBERG_SYNC__CHECKPOINT_BYTES), or free disk space.",
+                code="merge-out-of-memory",
+            ) from None
 
     def _number(self, sql: str) -> int:
-        row = self._db.execute(sql).fetchone()
+        row = self._execute(sql).fetchone()
         return int(row[0]) if row else 0
 
     def _positions(self, sql: str) -> pa.Array:
-        column = self._db.execute(sql).to_arrow_table().column(0)
+        column = self._execute(sql).to_arrow_table().column(0)
         return pc.cast(column.combine_chunks(), pa.int64())
 
 
-def _table_rows(rows: Iterable[tuple[int, pa.Array, KeyRows]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for file, positions, keys in rows:
-        files = pa.repeat(pa.scalar(file, pa.int64()), len(positions))
-        arrays = [files, positions, *keys.columns().values()]
-        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+class _Source:
+    """Rows of the table as a stream for DuckDB, which would turn an error in it into one of its own."""
+
+    def __init__(self, rows: Iterable[tuple[int, pa.Array, KeyRows]], schema: pa.Schema) -> None:
+        self._rows = rows
+        self._schema = schema
+        self.error: BaseException | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The batches; an error is kept."""
+        try:
+            for file, positions, keys in self._rows:
+                files = pa.repeat(pa.scalar(file, pa.int64()), len(positions))
+                arrays = [files, positions, *keys.columns().values()]
+                yield pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        except BaseException as error:
+            self.error = error
+            raise
 
 
 class _Registered:

@@ -113,7 +113,7 @@ class MergeWriter(StagingWriter):
         touched = self._index.removed_counts()
         writer = DataFileWriter(table, self._settings.sizes)
         try:
-            untouched = self._rewrite_staged(table, staged, writer)
+            untouched, written = self._rewrite_staged(table, staged, writer)
             writer.roll()
             for index in sorted(touched):
                 self._rewrite(table, index, candidates[index], writer, touched[index])
@@ -122,11 +122,10 @@ class MergeWriter(StagingWriter):
             writer.abandon()
             raise
         self._outputs += rewritten
-        first, end = staged[0].first, staged[-1].end
         return FileChanges(
             added=(*untouched, *rewritten),
             removed=tuple(candidates[index].file for index in sorted(touched)),
-            rows_written=self._index.kept_count(first, end),
+            rows_written=written,
             rows_deleted=replaced,
         )
 
@@ -139,11 +138,12 @@ class MergeWriter(StagingWriter):
 
     def _rewrite_staged(
         self, table: Table, staged: list[StagedFile], writer: DataFileWriter
-    ) -> list[DataFile]:
-        """Write the winners of files with losers; returns the files in which every row has won."""
-        untouched = []
+    ) -> tuple[list[DataFile], int]:
+        """Write the winners of files with losers; the other files, and the number of all winners."""
+        untouched, written = [], 0
         for file in staged:
-            kept = self._index.kept_count(file.first, file.end)
+            kept = self._index.open_kept(file.first, file.end)
+            written += kept
             if kept == file.data_file.record_count:
                 untouched.append(file.data_file)
             elif kept:
@@ -151,7 +151,7 @@ class MergeWriter(StagingWriter):
                     first = file.first + start
                     rows = self._index.kept(first, first + batch.num_rows)
                     writer.write(batch.take(pc.subtract(rows, first)))
-        return untouched
+        return untouched, written
 
     def _rewrite(
         self, table: Table, index: int, task: FileScanTask, writer: DataFileWriter, removed: int
@@ -160,8 +160,9 @@ class MergeWriter(StagingWriter):
         if removed == task.file.record_count:
             return
         deleted = deleted_positions(table.io, task)
+        self._index.open_removed(index)
         for start, batch in file_batches(table, task.file, table.schema()):
-            gone = self._index.removed(index, start, start + batch.num_rows)
+            gone = self._index.removed(start, start + batch.num_rows)
             if deleted is not None:
                 gone = pa.concat_arrays([gone, deleted])
             if len(gone):

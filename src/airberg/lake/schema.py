@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from pyiceberg.exceptions import ValidationError
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
     BinaryType,
@@ -127,17 +126,16 @@ def iceberg_schema(fields: Sequence[Field]) -> Schema:
     """
     _check_names(fields, ())
     ids = itertools.count(1)
-    schema = Schema(*(_nested_field(field, ids) for field in fields))
+    nested = [_nested_field(field, ids) for field in fields]
     try:
-        # Builds the index of dotted names, where a column `a.b` meets a field `b` of a struct `a`.
-        schema.column_names  # noqa: B018 - a cached property that checks
-    except ValidationError as error:
+        return Schema(*nested)
+    # Iceberg names fields with dots, and there a column `a.b` meets a field `b` of a struct `a`.
+    except ValueError as error:
         raise ConfigurationFailed(
             f"Two columns have one name in Iceberg: {error}",
             guidance="Rename one of them.",
             code="column-name-collision",
         ) from None
-    return schema
 
 
 def column_type_of(type_: IcebergType) -> ColumnType:
@@ -223,8 +221,8 @@ def _type_changes(old: IcebergType, wanted: ColumnType, path: Path) -> Iterator[
         if not _promotes(old, new):
             raise _refused(
                 path,
-                f"is {_text(old)} in the table and {wanted} in the source",
-                f"Cast the column to {_text(old)}, rename it, or write to a new table.",
+                f"is {type_text(old)} in the table and {wanted} in the source",
+                f"Cast the column to {type_text(old)}, rename it, or write to a new table.",
                 "column-type-changed",
             )
         yield PromotedColumn(path, column_type_of(old), wanted)
@@ -264,7 +262,8 @@ def _check_names(fields: Sequence[Field], path: Path) -> None:
             _check_names(field.type.fields, here)
 
 
-def _text(type_: IcebergType) -> str:
+def type_text(type_: IcebergType) -> str:
+    """The type as people read it: in our own words where we have them, else in Iceberg's."""
     try:
         return str(column_type_of(type_))
     except ConfigurationFailed:

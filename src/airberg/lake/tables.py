@@ -27,6 +27,7 @@ from airberg.lake.schema import (
     SchemaChange,
     iceberg_schema,
     iceberg_type,
+    type_text,
 )
 
 _NEW_TABLE = {"format-version": "2", "write.parquet.compression-codec": "zstd"}
@@ -180,7 +181,7 @@ def describe(table: Table) -> TableSummary:
         rows = row_count(table)
     return TableSummary(
         identifier=tuple(table.name()),
-        fields=tuple((f.name, str(f.field_type)) for f in table.schema().fields),
+        fields=tuple((f.name, type_text(f.field_type)) for f in table.schema().fields),
         row_count=rows,
         snapshots=tuple(_snapshots(table)),
         location=table.location(),

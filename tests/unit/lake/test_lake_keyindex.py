@@ -1,0 +1,110 @@
+"""The key index by itself: winners in parts, candidates by bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airberg.errors import TransientFailed
+from airberg.lake.keyindex import KeyBounds, KeyIndex, KeyRows
+
+
+def index(folder: Path, *, settled_rows: int = 1000, cursor: bool = True) -> KeyIndex:
+    """An index over one key of numbers."""
+    cursor_type = pa.int64() if cursor else None
+    return KeyIndex(
+        (pa.int64(),), cursor_type, spill_dir=folder, memory_mb=64, threads=1, settled_rows=settled_rows
+    )
+
+
+def add(keys: KeyIndex, values: list[int | None], first: int = 0) -> None:
+    """Add rows whose cursor is their number."""
+    cursor = pa.arange(first, first + len(values))
+    deleted = pa.repeat(pa.scalar(False), len(values))
+    keys.add(KeyRows((pa.array(values, pa.int64()),), cursor), deleted, first)
+
+
+@settings(max_examples=25, deadline=None)
+@given(values=st.lists(st.one_of(st.none(), st.integers(0, 8)), max_size=40), part=st.integers(1, 9))
+def test_winners_are_the_same_in_however_many_parts(
+    tmp_path_factory: pytest.TempPathFactory, values: list[int | None], part: int
+) -> None:
+    """Looking for winners in parts of the keys finds one per key, the latest."""
+    keys = index(tmp_path_factory.mktemp("spill"), settled_rows=part)
+    add(keys, values)
+    assert keys.settle(len(values)) == len(set(values))
+    assert keys.match(()) == 0
+    latest = {value: number for number, value in enumerate(values)}
+    assert keys.open_kept(0, len(values)) == len(latest)
+    assert keys.kept(0, len(values)).to_pylist() == sorted(latest.values())
+    keys.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    values=st.lists(st.one_of(st.none(), st.integers(-20, 20)), min_size=1, max_size=6),
+    files=st.lists(st.lists(st.one_of(st.none(), st.integers(-20, 20)), min_size=1, max_size=4), max_size=8),
+)
+def test_a_file_that_holds_a_key_is_always_a_candidate(
+    tmp_path_factory: pytest.TempPathFactory, values: list[int | None], files: list[list[int | None]]
+) -> None:
+    """Candidates are exactly the files whose bounds, or nulls, touch a key."""
+    keys = index(tmp_path_factory.mktemp("spill"))
+    add(keys, values)
+    keys.settle(len(values))
+    bounds = []
+    for content in files:
+        known = [value for value in content if value is not None]
+        low, high = (min(known), max(known)) if known else (None, None)
+        bounds.append((KeyBounds(low, high, nulls=None in content, values=bool(known)),))
+    found = keys.candidates(bounds)
+    for number, content in enumerate(files):
+        known = [value for value in content if value is not None]
+        inside = any(v is not None and known and min(known) <= v <= max(known) for v in values)
+        assert (number in found) == (inside or (None in content and None in values))
+    keys.close()
+
+
+def test_a_file_without_statistics_is_a_candidate(tmp_path: Path) -> None:
+    """What is not known rules nothing out."""
+    keys = index(tmp_path)
+    add(keys, [5])
+    keys.settle(1)
+    assert keys.candidates([(KeyBounds(),), (KeyBounds(low=9),), (KeyBounds(6, 9, nulls=False),)]) == [0, 1]
+    keys.close()
+
+
+def test_an_error_in_the_table_is_told_as_it_is(tmp_path: Path) -> None:
+    """DuckDB would wrap what a stream raises; the caller has to see the reason."""
+    keys = index(tmp_path)
+    add(keys, [5])
+    keys.settle(1)
+
+    def broken() -> Iterator[tuple[int, pa.Array, KeyRows]]:
+        yield 0, pa.array([0], pa.int64()), KeyRows((pa.array([5], pa.int64()),), pa.array([0], pa.int64()))
+        raise ConnectionResetError("storage")
+
+    with pytest.raises(ConnectionResetError):
+        keys.match(broken())
+    keys.close()
+
+
+def test_too_little_memory_is_told_with_a_way_out(tmp_path: Path) -> None:
+    """A join that does not fit says so as a transient failure with guidance, not as an engine's error."""
+    keys = KeyIndex((pa.string(),), None, spill_dir=tmp_path, memory_mb=4, threads=1)
+
+    def fill() -> None:
+        for first in range(0, 400_000, 50_000):
+            texts = pa.array([f"{number:0200}" for number in range(first, first + 50_000)])
+            keys.add(KeyRows((texts,), None), pa.repeat(pa.scalar(False), 50_000), first)
+        keys.settle(400_000)
+
+    with pytest.raises(TransientFailed) as caught:
+        fill()
+    assert caught.value.code == "merge-out-of-memory"
+    keys.close()
