@@ -139,8 +139,9 @@ class ConnectorProcess:
         poll.register(out, select.POLLIN)
         poll.register(err, select.POLLIN)
         heard = time.monotonic()
+        pause_ms = min(_LOOK_EVERY_S, idle_timeout_s) * 1000
         while True:
-            ready = {descriptor for descriptor, _ in poll.poll(_LOOK_EVERY_S * 1000)}
+            ready = {descriptor for descriptor, _ in poll.poll(pause_ms)}
             now = time.monotonic()
             if err in ready and not self._read_stderr(err):
                 poll.unregister(err)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from airberg.sources.launch import LaunchDescription
-from airberg.sources.process import MAX_LINE_BYTES, ConnectorProcess
+from airberg.sources.process import GRACE_S, MAX_LINE_BYTES, ConnectorProcess
 from airberg.sources.redact import Redactor
 from airberg.sources.secret_fields import secret_values
 
@@ -24,6 +24,7 @@ class ReadProcess(ConnectorProcess):
         configured_catalog: `ConfiguredAirbyteCatalog`: which streams, how.
         state: Content of the state file (`states_for_connector`); None or `[]` begins at the beginning.
         idle_timeout_s: How long the output may be silent before the read counts as hung.
+        grace_s: Time to end by itself, after SIGTERM or after its output has ended.
         max_line_bytes: The longest line that is taken.
 
     Attributes:
@@ -38,6 +39,7 @@ class ReadProcess(ConnectorProcess):
         state: bytes | None = None,
         *,
         idle_timeout_s: float = 3600.0,
+        grace_s: float = GRACE_S,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         self.redactor = Redactor(secret_values(launch.spec, config))
@@ -48,7 +50,9 @@ class ReadProcess(ConnectorProcess):
         }
         if state is not None and state != b"[]":
             files["state"] = state
-        super().__init__(launch, "read", files, redactor=self.redactor, max_line_bytes=max_line_bytes)
+        super().__init__(
+            launch, "read", files, redactor=self.redactor, grace_s=grace_s, max_line_bytes=max_line_bytes
+        )
 
     def __enter__(self) -> ReadProcess:
         return self
