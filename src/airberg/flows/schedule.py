@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 import zoneinfo
 from datetime import UTC, datetime
 
@@ -24,6 +25,8 @@ PRESETS = {
     "@annually": "0 0 1 1 *",
 }
 MAX_LENGTH = 200
+_DRAWN = re.compile(r"(^|[\s,])[rh]($|[\s,/(])", re.IGNORECASE)
+"""`R` and `H`: croniter draws such a field anew at each reading."""
 _ANY_DAY = datetime(2024, 1, 1)
 
 
@@ -31,15 +34,19 @@ def check_schedule(text: str) -> str | None:
     """What is wrong with a schedule, as a sentence; None when it can be used.
 
     Refused although Airflow accepts them: six or seven fields (Airflow takes seconds as the *last* field),
-    `@once`, `@reboot`, and expressions that never come true (31 February).
+    `@once`, `@reboot`, random fields, and expressions that never come true (31 February).
     """
     if len(text) > MAX_LENGTH:
         return f"The schedule is longer than {MAX_LENGTH} characters."
+    if not text.isprintable():
+        return "The schedule has characters that cannot be printed."
     if text.startswith("@"):
         return None if text in PRESETS else _unknown_preset(text)
     fields = text.split()
     if len(fields) != 5:
         return f"{text!r} has {len(fields)} fields; a cron expression has five."
+    if _DRAWN.search(text):
+        return f"{text!r} has a random field."
     try:
         if not croniter.is_valid(text, strict=True):
             return f"{text!r} is not a cron expression that can come true."
