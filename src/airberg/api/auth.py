@@ -1,0 +1,174 @@
+"""Who may call: bearer tokens (RFC 6750), the metadata that tells clients where to get one (RFC 9728).
+
+Routes say `caller: Annotated[Principal, Security(principal, scopes=["ingest:read"])]`. The dependencies are
+plain functions: FastAPI runs them in its thread pool, so fetching an issuer's keys never blocks the loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+
+from airberg.errors import MalformedCredentials, NotAllowed, NotAuthenticated, RequestError
+from airberg.identity.principal import Principal
+from airberg.identity.verifier import Verifier
+from airberg.settings import Settings
+
+INGEST_READ: Final = "ingest:read"
+INGEST_WRITE: Final = "ingest:write"
+KEYS_ADMIN: Final = "keys:admin"
+SCOPES: Final = {
+    INGEST_READ: "See jobs and runs.",
+    INGEST_WRITE: "Create, change, start and delete jobs.",
+    KEYS_ADMIN: "Make and rotate encryption keys.",
+}
+
+REALM = "airberg"
+WELL_KNOWN = "/.well-known/oauth-protected-resource"
+B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+"""A token as RFC 6750 section 2.1 has it."""
+
+BEARER = HTTPBearer(
+    scheme_name="access token",
+    bearerFormat="JWT",
+    description="An access token of the configured issuer. `airberg token` prints one of the development's.",
+    auto_error=False,
+)
+"""For the OpenAPI document; the header is read by `bearer_token`, which is stricter."""
+
+
+def bearer_token(request: Request) -> str:
+    """The token of the Authorization header. Nowhere else is one looked for: URLs end in logs.
+
+    Raises:
+        NotAuthenticated: There are no credentials, or they are of another scheme.
+        MalformedCredentials: The header is there twice, or has no well-formed token.
+    """
+    values = request.headers.getlist("authorization")
+    if len(values) > 1:
+        raise MalformedCredentials("There is more than one Authorization header.", guidance="Send one.")
+    scheme, _, rest = (values[0] if values else "").strip().partition(" ")
+    if scheme.lower() != "bearer":
+        raise NotAuthenticated(
+            "An access token is needed.", guidance="Send it in the header Authorization: Bearer <token>."
+        )
+    token = rest.strip(" ")
+    if not B64TOKEN.fullmatch(token):
+        raise MalformedCredentials(
+            "The Authorization header is not `Bearer` and one token.",
+            guidance="Send Authorization: Bearer <token>, with nothing else.",
+        )
+    return token
+
+
+def principal(
+    security: SecurityScopes,
+    request: Request,
+    _: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None,
+) -> Principal:
+    """The verified caller; the token must have all scopes that the route asks for, administrators' too.
+
+    Raises:
+        NotAuthenticated: There is no token, or it does not hold.
+        MalformedCredentials: The header is not well formed.
+        NotAllowed: A scope is missing.
+        Unavailable: The issuer's keys are needed and cannot be fetched.
+    """
+    verifier: Verifier = request.app.state.verifier
+    caller = verifier.verify(bearer_token(request))
+    missing = [s for s in security.scopes if s not in caller.scopes]
+    if missing:
+        raise NotAllowed(
+            f"The access token lacks the scope {' '.join(missing)}.",
+            scope=" ".join(security.scopes),
+            guidance="Get a token with that scope.",
+        )
+    return caller
+
+
+def token_digest(token: str) -> bytes:
+    """What is compared of a machine token: a digest, so that not even its length can be timed."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def machine(request: Request) -> None:
+    """Let in who has the machine token of this deployment (Airflow's DAG bundle); for `/internal/...`.
+
+    Raises:
+        NotAuthenticated: There is no token, or it is another one.
+        MalformedCredentials: The header is not well formed.
+    """
+    expected: str = request.app.state.machine_token
+    given = bearer_token(request)
+    if not expected or not hmac.compare_digest(token_digest(given), token_digest(expected)):
+        raise NotAuthenticated(
+            "The machine token is not the one of this deployment.",
+            challenge="invalid_token",
+            guidance="Give the DAG bundle the token of this deployment.",
+        )
+
+
+# ---- challenges ------------------------------------------------------------------------------------------
+
+
+def challenge(error: RequestError, metadata_url: str) -> str | None:
+    """The value of WWW-Authenticate for an error (RFC 6750 section 3), or None if it is not about tokens."""
+    code, scope = None, None
+    match error:
+        case NotAuthenticated():
+            code = error.challenge  # None when there were no credentials: then nothing is wrong with them
+        case MalformedCredentials():
+            code = "invalid_request"
+        case NotAllowed() if error.scope is not None:
+            code, scope = "insufficient_scope", error.scope
+        case _:
+            return None
+    parts = {"realm": REALM}
+    if code is not None:
+        parts |= {"error": code, "error_description": error.message}
+    if scope is not None:
+        parts["scope"] = scope
+    parts["resource_metadata"] = metadata_url
+    return "Bearer " + ", ".join(f'{k}="{_quotable(v)}"' for k, v in parts.items())
+
+
+def _quotable(text: str) -> str:
+    """Only what RFC 6750 section 3 allows in a value: printable ASCII without `"` and a backslash."""
+    return "".join(c for c in text if " " <= c <= "~" and c not in '"\\')
+
+
+def metadata_url(public_url: str) -> str:
+    """Where the metadata of a resource is: the well-known part goes between host and path (RFC 9728)."""
+    parts = urlsplit(public_url)
+    return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{parts.path.rstrip('/')}"
+
+
+def install(app: FastAPI) -> None:
+    """Add the metadata route. `app.state` must have `settings`, `verifier` and `machine_token`."""
+    settings: Settings = app.state.settings
+    verifier: Verifier = app.state.verifier
+    app.state.resource_metadata_url = metadata_url(settings.public_url)
+    document: dict[str, Any] = {
+        "resource": settings.public_url,
+        "scopes_supported": list(SCOPES),
+        "bearer_methods_supported": ["header"],
+        "resource_name": "Airberg",
+    }
+    issuer = verifier.policy.issuer
+    if issuer.startswith(("https://", "http://")):  # the development issuer has no address
+        document["authorization_servers"] = [issuer]
+
+    def metadata() -> JSONResponse:
+        """Where to get an access token for this API."""
+        return JSONResponse(document, headers={"Cache-Control": "public, max-age=300"})
+
+    path = urlsplit(settings.public_url).path.rstrip("/")
+    for place in {WELL_KNOWN, WELL_KNOWN + path}:
+        app.add_api_route(place, metadata, methods=["GET"], include_in_schema=False)
