@@ -1,0 +1,154 @@
+"""The embedded stack for tests: real API process, real Airflow, real connectors, in a temporary home."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from airberg.flows.credentials import load_credentials
+from airberg.identity.development import DevelopmentIssuer
+from airberg.settings import Settings, load_settings
+from airberg.stack.embedded import Stack
+from support.deployment import SCRIPTED
+
+READY_WITHIN_S = 300.0
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@dataclass
+class LiveStack:
+    """A running stack and ways to talk to it."""
+
+    settings: Settings
+    stack: Stack
+
+    def token(
+        self, sub: str = "ann@example.com", scope: str = "ingest:read ingest:write", **claims: Any
+    ) -> str:
+        """An access token of the development issuer."""
+        email = {"email": sub} if "@" in sub else {}
+        return DevelopmentIssuer(self.settings).mint(sub, scope.split(), 3600, **(email | claims))
+
+    def client(self, sub: str = "ann@example.com", **claims: Any) -> httpx.Client:
+        """An HTTP client that is logged in."""
+        headers = {"Authorization": f"Bearer {self.token(sub, **claims)}"}
+        return httpx.Client(base_url=self.settings.api_url, headers=headers, timeout=40.0, trust_env=False)
+
+    @contextlib.contextmanager
+    def airflow(self) -> Iterator[httpx.Client]:
+        """A client of Airflow's own REST API."""
+        credentials = load_credentials(self.settings)
+        with httpx.Client(base_url=self.settings.airflow_url, timeout=30.0, trust_env=False) as client:
+            body = {"username": credentials.username, "password": credentials.password}
+            answer = client.post("/auth/token", json=body)
+            client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+            yield client
+
+    def submit(self, body: dict[str, Any], sub: str = "ann@example.com") -> str:
+        """POST a job that must be accepted; returns its id."""
+        with self.client(sub) as api:
+            answer = api.post("/api/airbyte/ingest", json=body)
+            for _ in range(20):
+                if answer.status_code != 503:
+                    break
+                time.sleep(3)
+                answer = api.post("/api/airbyte/ingest", json=body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["job_id"])
+
+    def newest_run(self, job_id: str, sub: str = "ann@example.com") -> dict[str, Any] | None:
+        """The newest run of a job."""
+        with self.client(sub) as api:
+            runs = api.get(f"/api/jobs/{job_id}/runs").json()
+        return runs[0] if runs else None
+
+    def finished_run(self, job_id: str, after: str | None = None, attempt: int = 1) -> dict[str, Any]:
+        """The newest run, once it has ended; with metadata when it completed. `after`: not this run."""
+
+        def ended() -> dict[str, Any] | None:
+            run = self.newest_run(job_id)
+            if run is None or run["id"] == after or run["attempt"] < attempt:
+                return None
+            if run["status"] == "completed":
+                return run if run["metadata"] or run["metadata_error"] else None
+            return run if run["status"] in ("failed", "cancelled") else None
+
+        return wait_for(ended, 180, f"a finished run of {job_id}")
+
+    def trigger(self, job_id: str) -> dict[str, Any]:
+        """Start the job again and wait for the run's end."""
+        last = self.newest_run(job_id)
+        with self.client() as api:
+            answer = api.post(f"/api/jobs/{job_id}/trigger")
+            assert answer.status_code == 202, answer.text
+        return self.finished_run(job_id, after=last["id"] if last else None)
+
+    def airberg(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run our command line against this home."""
+        return subprocess.run(
+            [sys.executable, "-m", "airberg.cli", *arguments], capture_output=True, text=True, timeout=120
+        )
+
+
+def wait_for(look: Callable[[], T | None], within_s: float, what: str) -> T:
+    """The first answer that is not None."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        found = look()
+        if found is not None:
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"waited {within_s:.0f} s in vain for {what}")
+
+
+def sqlite_text(path: Path) -> str:
+    """Everything in an SQLite database as text, for searching."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return "\n".join(connection.iterdump())
+
+
+@contextlib.contextmanager
+def running_stack(home: Path, **environment: str) -> Iterator[LiveStack]:
+    """Start the stack in `home` on free ports, give it, stop it."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "connectors.toml").write_text(f'[connectors.source-scripted]\nexecutable = "{SCRIPTED}"\n')
+    variables = {
+        "AIRBERG_HOME": str(home),
+        "AIRBERG_API__PORT": str(free_port()),
+        "AIRBERG_AIRFLOW__PORT": str(free_port()),
+        "AIRBERG_AIRFLOW__RETRIES": "0",
+        "AIRBERG_SYNC__CHECKPOINT_SECONDS": "0",
+    } | environment
+    before = {k: os.environ.get(k) for k in variables}
+    os.environ.update(variables)
+    settings = load_settings()
+    stack = Stack(settings)
+    try:
+        stack.start(lambda _: None)
+        stack.wait_ready(READY_WITHIN_S)
+        yield LiveStack(settings, stack)
+    finally:
+        stack.stop()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
