@@ -153,7 +153,8 @@ class AirflowOrchestrator:
         if sentinel is None:
             return False
         path = f"/api/v2/parseDagFile/{quote(sentinel['file_token'], safe='')}"
-        return self._call("PUT", path, expect=(201, 404)).status_code == 201
+        # 409: somebody asked a moment ago and it has not been done yet, which is as good.
+        return self._call("PUT", path, expect=(201, 404, 409)).status_code != 404
 
     def _parse_and_wait(self, deadline: float) -> None:
         """Have the bundle refreshed, and wait until that has happened."""

@@ -1,0 +1,176 @@
+"""One embedded Airflow for a whole test session, started with the code that `airberg up` uses."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from airberg.flows.airflow import AirflowOrchestrator
+from airberg.flows.credentials import ADMIN, ensure_credentials
+from airberg.flows.model import FlowSpec
+from airberg.settings import AirflowSettings, ApiSettings, Settings
+from airberg.stack.airflow import EmbeddedAirflow
+from airberg.stack.supervisor import Supervisor
+from support.conditions import eventually
+from support.flow_feed import FlowFeed
+from support.free_ports import free_ports
+
+READY_WITHIN_S = 180.0
+VISIBLE_WITHIN_S = 30.0
+
+
+class AirflowStack:
+    """A running Airflow with a feed of flows and a command that does what a test says.
+
+    The command that tasks start runs the script that `behave` has set for the job; for any other job it is
+    the real `airberg`. To put the real API in the place of the feed: `feed.close()`, and let it listen on
+    `settings.api.port`.
+
+    Attributes:
+        settings: Of the deployment; `settings.home` holds all of it.
+        feed: Stands for the API.
+        orchestrator: A client, as the API has one.
+        steps: What was reported during the start, with no times.
+    """
+
+    def __init__(self, home: Path) -> None:
+        api_port, airflow_port = free_ports(2)
+        self.settings = Settings(
+            home=home,
+            api=ApiSettings(port=api_port),
+            airflow=AirflowSettings(port=airflow_port, parallelism=2),
+        )
+        self.credentials = ensure_credentials(self.settings)
+        self.feed = FlowFeed(api_port, self.credentials.bundle_token)
+        self.orchestrator = AirflowOrchestrator(self.settings, self.credentials)
+        self.steps: list[str] = []
+        self._behaviours = home / "behaviours"
+        self._behaviours.mkdir(parents=True)
+        self._supervisor: Supervisor | None = None
+        self._admin = httpx.Client(base_url=self.settings.airflow_url, timeout=10.0, trust_env=False)
+
+    # ---- life --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start Airflow and wait until it works."""
+        self._supervisor = Supervisor(self.settings.home / "logs")
+        airflow = EmbeddedAirflow(
+            self.settings, self.credentials, self._supervisor, airberg_bin=self._write_command()
+        )
+        airflow.prepare(self.steps.append)
+        airflow.start()
+        airflow.wait_healthy(READY_WITHIN_S)
+
+    def stop(self) -> None:
+        """End it with all its processes."""
+        if self._supervisor is not None:
+            self._supervisor.stop()
+
+    def close(self) -> None:
+        """End everything."""
+        self.stop()
+        self.feed.close()
+        self.orchestrator.close()
+        self._admin.close()
+
+    # ---- flows -------------------------------------------------------------------------------------------
+
+    def spec(self, **changes: Any) -> FlowSpec:
+        """A spec of a new job that retries at once."""
+        job_id = str(uuid.uuid4())
+        fields: dict[str, Any] = {
+            "job_id": job_id,
+            "flow_id": f"airberg_{job_id}",
+            "name": f"job {job_id}",
+            "schedule": None,
+            "timezone": "UTC",
+            "created_at": datetime.now(UTC).isoformat(),
+            "paused": False,
+            "shard": 0,
+            "retries": 2,
+            "retry_delay_s": 0,
+            "timeout_s": 300,
+            "tags": ("airberg",),
+        }
+        return FlowSpec(**(fields | changes))
+
+    def registered(self, spec: FlowSpec) -> FlowSpec:
+        """Offer a flow and wait until Airflow has it."""
+        self.feed.offer(spec)
+        assert self.orchestrator.publish(spec, VISIBLE_WITHIN_S), f"{spec.flow_id} did not appear"
+        return spec
+
+    def behave(self, spec: FlowSpec, script: str) -> Path:
+        """Let a job's commands run a shell script; `$OUT` in it is the returned folder."""
+        out = self._behaviours / spec.job_id
+        out.mkdir(exist_ok=True)
+        text = f"OUT={shlex.quote(str(out))}\n{script}\n"
+        (self._behaviours / f"{spec.job_id}.sh").write_text(text)
+        return out
+
+    def ended(self, spec: FlowSpec, run_id: str, within_s: float = 90.0) -> str:
+        """State of a run when it has ended."""
+
+        def state() -> str | None:
+            found = self.orchestrator.run_state(spec.flow_id, run_id)
+            return found if found in ("success", "failed") else None
+
+        return str(eventually(state, within_s, every_s=0.2))
+
+    # ---- Airflow's own view, as its administrator has it -------------------------------------------------
+
+    def get(self, path: str, **params: Any) -> Any:
+        """JSON of `GET /api/v2{path}`."""
+        answer = self.admin("GET", path, params=params)
+        answer.raise_for_status()
+        return answer.json()
+
+    def admin(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """A call as the user `admin`."""
+        if "Authorization" not in self._admin.headers:
+            body = {"username": ADMIN, "password": self.credentials.admin_password}
+            token = self._admin.post("/auth/token", json=body).json()["access_token"]
+            self._admin.headers["Authorization"] = f"Bearer {token}"
+        return self._admin.request(method, f"/api/v2{path}", **arguments)
+
+    def tasks(self, spec: FlowSpec, run_id: str) -> dict[str, tuple[str, int]]:
+        """Task → (state, number of its last try)."""
+        found = self.get(f"/dags/{spec.flow_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return {t["task_id"]: (t["state"], t["try_number"]) for t in found}
+
+    def task_log(self, spec: FlowSpec, run_id: str, task: str, attempt: int = 1) -> str:
+        """A task's log as Airflow shows it."""
+        path = f"/dags/{spec.flow_id}/dagRuns/{run_id}/taskInstances/{task}/logs/{attempt}"
+        return json.dumps(self.get(path, full_content="true")["content"], ensure_ascii=False)
+
+    def _write_command(self) -> Path:
+        path = self.settings.home / "test-airberg"
+        path.write_text(
+            "#!/bin/sh\n"
+            f"script={shlex.quote(str(self._behaviours))}/$2.sh\n"
+            '[ -f "$script" ] && exec /bin/sh "$script" "$@"\n'
+            f'exec {shlex.quote(sys.executable)} -m airberg.cli "$@"\n'
+        )
+        path.chmod(0o755)
+        return path
+
+
+@contextlib.contextmanager
+def running_airflow(home: Path) -> Iterator[AirflowStack]:
+    """A running Airflow with its feed."""
+    stack = AirflowStack(home)
+    try:
+        stack.feed.open()
+        stack.start()
+        yield stack
+    finally:
+        stack.close()
