@@ -107,7 +107,7 @@ def machine(request: Request) -> None:
     """
     expected: str = request.app.state.machine_token
     given = bearer_token(request)
-    if not expected or not hmac.compare_digest(token_digest(given), token_digest(expected)):
+    if not hmac.compare_digest(token_digest(given), token_digest(expected)):
         raise NotAuthenticated(
             "The machine token is not the one of this deployment.",
             challenge="invalid_token",
