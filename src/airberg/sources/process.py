@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -62,6 +63,7 @@ class ConnectorProcess:
         self._redactor = redactor or Redactor()
         self._grace_s = grace_s
         self._max_line_bytes = max_line_bytes
+        self._ending = threading.RLock()
         self._tail = bytearray()
         self._tail_cut = False
         self._workspace = Workspace()
@@ -215,15 +217,19 @@ class ConnectorProcess:
         return self._redactor.text(tail.decode(errors="replace"))
 
     def stop(self) -> None:
-        """End the whole process group: SIGTERM, then SIGKILL for what is left. May be called again."""
-        if self._process.returncode is not None:
-            return
-        if not self._has_ended():
-            self._signal(signal.SIGTERM)
-            self._wait_ended(self._grace_s)
-        # Even when the leader has ended, children may live. It is not reaped yet, so its id is not reused.
-        self._signal(signal.SIGKILL)
-        self._process.wait()
+        """End the whole process group: SIGTERM, then SIGKILL for what is left.
+
+        May be called again, from another thread, and from a signal handler.
+        """
+        with self._ending:  # so that `close` takes no pipe away that is still read here
+            if self._process.returncode is not None:
+                return
+            if not self._has_ended():
+                self._signal(signal.SIGTERM)
+                self._wait_ended(self._grace_s)
+            # Children may outlive the leader. It is not reaped yet, so its id cannot mean another group.
+            self._signal(signal.SIGKILL)
+            self._process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
         try:
@@ -253,13 +259,14 @@ class ConnectorProcess:
 
     def close(self) -> None:
         """Stop it if it still runs, and remove its files."""
-        try:
-            self.stop()
-        finally:
-            for stream in (self._process.stdout, self._process.stderr):
-                if stream is not None:
-                    stream.close()
-            self._workspace.remove()
+        with self._ending:
+            try:
+                self.stop()
+            finally:
+                for stream in (self._process.stdout, self._process.stderr):
+                    if stream is not None:
+                        stream.close()
+                self._workspace.remove()
 
     def __enter__(self) -> ConnectorProcess:
         return self

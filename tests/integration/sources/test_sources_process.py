@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,28 @@ def test_whole_group_ends_when_the_connector_ignores_sigterm(tmp_path: Path) -> 
         stopper.join()
         assert process.exit_code == -signal.SIGKILL
     until(lambda: gone(int(pids.read_text())))
+
+
+def test_stop_from_another_thread_meets_the_end(tmp_path: Path) -> None:
+    """Stopping while the reader itself is closing the process disturbs neither of them."""
+    ready = tmp_path / "ready"
+    config = scenario_config(tmp_path, {"read": {"steps": [{"touch": str(ready)}, {"sleep": 600}]}})
+    for _ in range(20):
+        ready.unlink(missing_ok=True)
+        started: Future[ReadProcess] = Future()
+
+        def consume(started: Future[ReadProcess] = started) -> int | None:
+            with ReadProcess(scripted_launch(), config, configured("users")) as process:
+                started.set_result(process)
+                list(process.lines())
+            return process.exit_code
+
+        with ThreadPoolExecutor(1) as pool:
+            reader = pool.submit(consume)
+            process = started.result()
+            until(ready.exists)
+            process.stop()
+            assert reader.result() == -signal.SIGTERM
 
 
 def test_connector_dies_with_us(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ SECRETS = st.text(min_size=MIN_LENGTH, max_size=30).filter(lambda s: len(s.strip
 
 
 @pytest.mark.parametrize(
-    "secret", ["hunter2!", 'quo"te\\back/slash', "größe é&=?", "tab\tand\nline two long"]
+    "secret", ["hunter2!", 'quo"te\\back/slash', "größe é&=?", "a b/c d%e", "tab\tand\nline two long"]
 )
 def test_every_printed_form_is_hidden(secret: str) -> None:
     """Plain, JSON, Python literal, URL and base64 forms, also of a login that holds the secret."""
@@ -27,7 +27,9 @@ def test_every_printed_form_is_hidden(secret: str) -> None:
         json.dumps({"p": secret}),
         json.dumps({"p": secret}, ensure_ascii=False),
         repr({"p": secret}),
-        f"https://u:{quote(secret, safe='')}@host/?p={quote_plus(secret)}",
+        quote(secret, safe=""),
+        quote(secret),
+        quote_plus(secret),
         base64.b64encode(secret.encode()).decode(),
         f"Authorization: Basic {basic}",
     ]
@@ -57,6 +59,11 @@ def test_short_values_are_left_alone() -> None:
 def test_longer_secret_wins_over_one_inside_it() -> None:
     """A secret that contains another one is hidden whole."""
     assert Redactor(["pass", "password-of-ada"]).text("x password-of-ada y") == f"x {MASK} y"
+
+
+def test_mask_does_not_complete_another_secret() -> None:
+    """A secret with asterisks in it is hidden also when a mask puts it together."""
+    assert "a****" not in Redactor(["hunter2", "a****"]).text("ahunter2")
 
 
 def test_bytes_that_are_no_text_survive() -> None:
