@@ -8,6 +8,7 @@ timeout (https://www.sqlite.org/isolation.html). Read-only transactions say so w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -87,10 +88,17 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def make_private(*_: object) -> None:
-        """Create the file for its owner alone; SQLite gives its WAL the same mode."""
+        """Create the file for its owner alone; SQLite gives its WAL the same mode.
+
+        Only when it is not there: closing a descriptor of a file drops all POSIX locks that this process
+        has on it, and SQLite's would be among them (sqlite.org/howtocorrupt.html, section 2.2).
+        """
         path = sqlite_path(url)
+        if path.exists():
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     @event.listens_for(engine, "connect")
     def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
