@@ -57,7 +57,7 @@ class LiveStack:
         """A client of Airflow's own REST API."""
         credentials = load_credentials(self.settings)
         with httpx.Client(base_url=self.settings.airflow_url, timeout=30.0, trust_env=False) as client:
-            body = {"username": credentials.username, "password": credentials.password}
+            body = {"username": "admin", "password": credentials.admin_password}
             answer = client.post("/auth/token", json=body)
             client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
             yield client

@@ -49,8 +49,8 @@ def parse(raw: bytes) -> IngestBody:
     status_code=201,
     summary="Create PyAirbyte ingestion job",
     response_model=IngestAnswer,
-    responses={200: {"model": PlanAnswer, "description": "A dry run, or an answer given before."}}
-    | PROBLEM_RESPONSES,
+    responses=PROBLEM_RESPONSES
+    | {200: {"model": PlanAnswer, "description": "A dry run, or an answer given before."}},
     openapi_extra=OPENAPI_BODY,
 )
 def create_ingestion(

@@ -67,10 +67,8 @@ def up() -> None:
 @app.command()
 def quickstart(
     once: Annotated[bool, typer.Option(help="Stop everything after the first load.")] = False,
-    keep_going: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start the stack, load source-faker through the API, show the rows."""
-    del keep_going
     from airberg.cli.quickstart import run_quickstart
 
     raise typer.Exit(run_quickstart(load_settings(), once=once))
@@ -127,6 +125,14 @@ def token(
     issuer = DevelopmentIssuer(load_settings())
     email = {"email": sub} if "@" in sub else {}
     typer.echo(issuer.mint(sub, scope.split(), ttl, roles=role or [], **email))
+
+
+@app.command("airflow-password")
+def airflow_password() -> None:
+    """Print the password of the user `admin` of the embedded Airflow."""
+    from airberg.flows.credentials import load_credentials
+
+    typer.echo(load_credentials(load_settings()).admin_password)
 
 
 @app.command()

@@ -48,7 +48,8 @@ def wait_for_stop(stack: Stack) -> int:
 def print_addresses(settings: Settings, console: Console) -> None:
     """Say where everything is."""
     console.print(f"\nAPI      {settings.public_url}   (documentation at /docs)", highlight=False)
-    console.print(f"Airflow  {settings.airflow_public_url}", highlight=False)
+    login = "   (user admin, password: airberg airflow-password)" if settings.airflow.embedded else ""
+    console.print(f"Airflow  {settings.airflow_public_url}{login}", highlight=False)
     console.print(f"Home     {settings.home}\n", highlight=False, soft_wrap=True)
 
 
