@@ -26,10 +26,12 @@ class _Group(BaseModel):
 class ApiSettings(_Group):
     """The HTTP service."""
 
-    host: str = "127.0.0.1"
-    port: PortNumber = 8000
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; beyond loopback only with `auth.mode` oidc."
+    )
+    port: PortNumber = Field(8000, description="Port to listen on.")
     public_url: str | None = Field(None, description="Address that users see; default http://HOST:PORT.")
-    max_body_bytes: Positive = 1_048_576
+    max_body_bytes: Positive = Field(1_048_576, description="Larger request bodies are answered 413.")
     registration_wait_s: float = Field(8.0, description="How long a POST waits for the flow to appear.")
     reconcile_every_s: float = Field(5.0, description="How often jobs and flows are compared.")
     max_preflights: Positive = Field(4, description="Preflights at once; more are answered 429.")
@@ -38,15 +40,25 @@ class ApiSettings(_Group):
 class AuthSettings(_Group):
     """Who may call. `dev` signs its own tokens and refuses to listen beyond loopback."""
 
-    mode: Literal["dev", "oidc"] = "dev"
+    mode: Literal["dev", "oidc"] = Field(
+        "dev", description="`dev`: tokens of `airberg token`, on loopback only. `oidc`: tokens of `issuer`."
+    )
     issuer: str | None = Field(None, description="OIDC issuer; tokens must name it exactly.")
-    audience: str = "airberg"
+    audience: str = Field("airberg", description="What the claim `aud` of a token must have.")
     jwks_uri: str | None = Field(None, description="Default: from the issuer's discovery document.")
-    algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "EdDSA")
-    leeway_s: int = 30
-    token_type: Literal["at+jwt", "any"] = "any"  # noqa: S105 - a JOSE header value
-    admin_roles: frozenset[str] = frozenset({"ingest-admin"})
-    owner_claims: tuple[str, ...] = ("email", "preferred_username", "sub")
+    algorithms: tuple[str, ...] = Field(
+        ("RS256", "PS256", "ES256", "EdDSA"), description="Signature algorithms that are accepted."
+    )
+    leeway_s: int = Field(30, description="By how many seconds clocks may differ.")
+    token_type: Literal["at+jwt", "any"] = Field(
+        "any", description="`at+jwt`: only tokens that say so (RFC 9068). `any`: also `JWT`, or no type."
+    )
+    admin_roles: frozenset[str] = Field(
+        frozenset({"ingest-admin"}), description="Roles that see every job and may set another owner."
+    )
+    owner_claims: tuple[str, ...] = Field(
+        ("email", "preferred_username", "sub"), description="The first claim that is there names the owner."
+    )
 
 
 class CatalogSettings(_Group):
@@ -56,36 +68,43 @@ class CatalogSettings(_Group):
     `PYICEBERG_CATALOG__*` variables decide, as for any other pyiceberg program.
     """
 
-    name: str = "airberg"
-    properties: dict[str, str] = Field(default_factory=dict)
+    name: str = Field("airberg", description="Name of the catalog, as pyiceberg knows it.")
+    properties: dict[str, str] = Field(
+        default_factory=dict,
+        description="Properties of pyiceberg's `load_catalog`; default SQLite and a folder in HOME.",
+    )
 
 
 class AirflowSettings(_Group):
     """The Airflow that runs the flows. `embedded` means the one that `airberg up` starts."""
 
-    embedded: bool = True
-    host: str = "127.0.0.1"
-    port: PortNumber = 8080
+    embedded: bool = Field(True, description="`false`: an Airflow of your own, at `url`.")
+    host: str = Field("127.0.0.1", description="Address that the embedded Airflow listens on.")
+    port: PortNumber = Field(8080, description="Port that the embedded Airflow listens on.")
     url: str | None = Field(None, description="API address; default that of the embedded one.")
     public_url: str | None = Field(None, description="Address for flow_url; default `url`.")
-    username: str = "airberg"
-    password: SecretStr | None = None
+    username: str = Field("airberg", description="Airflow's user for the service.")
+    password: SecretStr | None = Field(
+        None, description="Its password; the embedded Airflow gets one that is made."
+    )
     token: SecretStr | None = Field(None, description="A static bearer token instead of a password.")
-    retries: Annotated[int, Field(ge=0)] = 2
-    retry_delay_s: Annotated[int, Field(ge=0)] = 60
-    task_timeout_s: Positive = 6 * 3600
-    parallelism: Positive = 4
+    retries: Annotated[int, Field(ge=0)] = Field(2, description="How often a failed task is tried again.")
+    retry_delay_s: Annotated[int, Field(ge=0)] = Field(60, description="Seconds before it is tried again.")
+    task_timeout_s: Positive = Field(6 * 3600, description="Seconds that one attempt to sync may take.")
+    parallelism: Positive = Field(4, description="Tasks at once in the embedded Airflow.")
     bundle_token: SecretStr | None = Field(None, description="Machine token of the DAG bundle.")
 
 
 class DataHubSettings(_Group):
     """Where metadata goes. Without `server`, change proposals are written to files."""
 
-    server: str | None = None
-    token: SecretStr | None = None
-    env: str = "PROD"
-    platform_instance: str | None = None
-    timeout_s: float = 10.0
+    server: str | None = Field(None, description="Address of DataHub's metadata service (GMS).")
+    token: SecretStr | None = Field(None, description="Access token, if DataHub wants one.")
+    env: str = Field("PROD", description="Environment in the urns of datasets.")
+    platform_instance: str | None = Field(
+        None, description="Platform instance in the urns; that of DataHub's own Iceberg source, if used."
+    )
+    timeout_s: float = Field(10.0, description="Seconds that DataHub may take to answer.")
 
 
 class SourceSettings(_Group):
@@ -94,27 +113,32 @@ class SourceSettings(_Group):
     connectors_dir: Path | None = Field(None, description="Default HOME/connectors.")
     connectors_file: Path | None = Field(None, description="Own connectors; default HOME/connectors.toml.")
     pyairbyte_dir: Path | None = Field(None, description="PyAirbyte's environment; default HOME/pyairbyte.")
-    preflight_timeout_s: float = 25.0
-    discover_timeout_s: float = 300.0
-    rediscover_after_s: float = 900.0
-    idle_timeout_s: float = 3600.0
+    preflight_timeout_s: float = Field(25.0, description="Seconds for all checks of a POST.")
+    discover_timeout_s: float = Field(300.0, description="Seconds for finding the streams in a run.")
+    rediscover_after_s: float = Field(
+        900.0, description="A run asks the source for its streams again when the plan is older."
+    )
+    idle_timeout_s: float = Field(3600.0, description="A connector that is silent for so long is ended.")
 
 
 class SyncSettings(_Group):
     """How a run moves rows. A commit happens at the first STATE message after either limit."""
 
-    batch_rows: Positive = 10_000
-    checkpoint_seconds: float = 300.0
-    checkpoint_bytes: Positive = 512 * 1024 * 1024
-    target_file_bytes: Positive = 128 * 1024 * 1024
-    lease_seconds: float = 30.0
+    batch_rows: Positive = Field(10_000, description="Records that are converted at once.")
+    checkpoint_seconds: float = Field(300.0, description="Commit at the first STATE message after this time.")
+    checkpoint_bytes: Positive = Field(512 * 1024 * 1024, description="Or after so many bytes are staged.")
+    target_file_bytes: Positive = Field(128 * 1024 * 1024, description="Size at which a data file is closed.")
+    lease_seconds: float = Field(30.0, description="How long a silent run keeps others from its job.")
 
 
 class KeySettings(_Group):
     """Column encryption. The master key wraps all data keys; 32 bytes, base64; the first one wraps."""
 
-    master_key: SecretStr | None = Field(None, description="Default: the file HOME/secrets/master.key.")
-    default_key: str = "default"
+    master_key: SecretStr | None = Field(
+        None,
+        description="32 bytes in base64, several with commas between; default HOME/secrets/master.key.",
+    )
+    default_key: str = Field("default", description="Key of encryptions that name none; made when missing.")
 
 
 class Settings(BaseSettings):
@@ -130,7 +154,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path(".airberg"), description="Folder of all embedded parts.")
     store_url: str | None = Field(None, description="SQLAlchemy URL; default SQLite in HOME.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
     api: ApiSettings = ApiSettings()
     auth: AuthSettings = AuthSettings()
     catalog: CatalogSettings = CatalogSettings()
@@ -229,7 +253,10 @@ def load_settings() -> Settings:
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
-    """The variables that give a child process the same home; secrets are not among them."""
+    """The variables that give a child process the same settings, secrets of the deployment among them.
+
+    No configuration of a source is: those are in the job store, sealed.
+    """
     return {"AIRBERG_HOME": str(settings.home)} | {
         k: v for k, v in os.environ.items() if k.startswith(("AIRBERG_", "PYICEBERG_"))
     }
