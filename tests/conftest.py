@@ -7,7 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from support.airflow_stack import AirflowStack, running_airflow
+from support.live_stack import LiveStack, running_stack
 from support.postgresql import NoServer, Server, running_server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the running stack goes to one worker, so that there is one stack."""
+    for item in items:
+        if "live" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.airflow)
+            item.add_marker(pytest.mark.xdist_group("airflow"))
 
 
 @pytest.fixture(scope="session")
@@ -27,4 +36,11 @@ def airflow_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowS
     Tests that use it are marked `airflow` and `xdist_group("airflow")`: then one worker has it.
     """
     with running_airflow(tmp_path_factory.mktemp("airflow-stack") / "home") as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
+    """The whole embedded stack, one for the end-to-end tests and those of the documentation."""
+    with running_stack(tmp_path_factory.mktemp("stack") / "home") as stack:
         yield stack
