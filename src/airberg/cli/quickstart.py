@@ -68,9 +68,9 @@ def run_quickstart(settings: Settings, *, once: bool) -> int:
     with running_stack(settings, console) as stack:
         console.print(f"Ready after {time.monotonic() - started:.0f} s.")
         token = DevelopmentIssuer(settings).mint(OWNER, ["ingest:read", "ingest:write"], 3600, email=OWNER)
-        with httpx.Client(
-            base_url=settings.api_url, headers={"Authorization": f"Bearer {token}"}, timeout=40.0
-        ) as api:
+        headers = {"Authorization": f"Bearer {token}"}
+        # The API is on this machine: a proxy of the environment is not for it.
+        with httpx.Client(base_url=settings.api_url, headers=headers, timeout=40.0, trust_env=False) as api:
             load(api, settings, console)
         print_addresses(settings, console)
         if once:
@@ -103,7 +103,7 @@ def _submit(api: httpx.Client, console: Console) -> str:
     console.print("\n[bold]POST /api/airbyte/ingest[/]")
     console.print_json(json.dumps(BODY), indent=None)
     answer = api.post("/api/airbyte/ingest", json=BODY)
-    while answer.status_code == 503 and answer.json().get("code") == "connector-installing":
+    while _is_installing(answer):
         console.print("The connector is being installed; asking again.")
         time.sleep(float(answer.headers.get("Retry-After", "5")))
         answer = api.post("/api/airbyte/ingest", json=BODY)
@@ -111,6 +111,13 @@ def _submit(api: httpx.Client, console: Console) -> str:
     console.print(f"{answer.status_code} {answer.reason_phrase}")
     console.print_json(json.dumps(created))
     return str(created["job_id"])
+
+
+def _is_installing(answer: httpx.Response) -> bool:
+    """Whether the connector was not there yet: nothing was created, so the same request may be sent again."""
+    if answer.status_code != 503:
+        return False
+    return any(problem["code"] == "connector-installing" for problem in answer.json()["errors"])
 
 
 def _follow(api: httpx.Client, job_id: str, console: Console) -> dict[str, Any]:

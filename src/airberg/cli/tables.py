@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
@@ -16,6 +17,8 @@ from airberg.settings import Settings
 
 CELL = 32
 """Longest text of a cell; the rest is cut."""
+SEPARATOR = 3
+"""Width of what stands between two columns."""
 
 
 def print_table(settings: Settings, dotted: str, rows: int, console: Console | None = None) -> None:
@@ -41,20 +44,31 @@ def print_table(settings: Settings, dotted: str, rows: int, console: Console | N
             f"+{s.added_records:,} -{s.deleted_records:,} = {s.total_records:,} rows"
         )
     if rows:
-        console.print(_grid(first_rows(table, rows)))
+        _print_rows(console, first_rows(table, rows))
     console.print(f"  metadata: {escape(summary.metadata_location)}", style="dim", soft_wrap=True)
 
 
-def _grid(rows: list[dict[str, object]]) -> Grid | str:
+def _print_rows(console: Console, rows: list[dict[str, object]]) -> None:
+    """The columns that the terminal has room for, and the names of the others."""
     if not rows:
-        return "  (no rows)"
-    columns = [c for c in rows[0] if not c.startswith("_airbyte_")]
+        console.print("  (no rows)")
+        return
+    columns = {c: [_cell(row[c]) for row in rows] for c in rows[0] if not c.startswith("_airbyte_")}
     grid = Grid(show_edge=False, pad_edge=False, header_style="bold cyan")
-    for column in columns:
-        grid.add_column(escape(column), no_wrap=True, overflow="ellipsis", max_width=CELL)
-    for row in rows:
-        grid.add_row(*(escape(_cell(row[c])) for c in columns))
-    return grid
+    left = console.width
+    hidden = []
+    for column, cells in columns.items():
+        left -= max(map(cell_len, [column, *cells])) + SEPARATOR
+        if left < -SEPARATOR and grid.columns:
+            hidden.append(column)
+        else:
+            grid.add_column(escape(column), no_wrap=True, overflow="ellipsis")
+    shown = [cells for column, cells in columns.items() if column not in hidden]
+    for row in zip(*shown, strict=True):
+        grid.add_row(*map(escape, row))
+    console.print(grid)
+    if hidden:
+        console.print(f"  not shown: {escape(', '.join(hidden))}", style="dim")
 
 
 def _cell(value: object) -> str:

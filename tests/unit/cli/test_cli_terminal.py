@@ -1,0 +1,60 @@
+"""What the command line does around an answer, and how it shows rows."""
+
+from __future__ import annotations
+
+import io
+
+import httpx
+from rich.console import Console
+
+from airberg.api.problems import problem_response
+from airberg.cli.quickstart import _submit
+from airberg.cli.tables import _print_rows
+
+
+def console(width: int) -> tuple[Console, io.StringIO]:
+    """A terminal of that width, and what is written to it."""
+    out = io.StringIO()
+    return Console(file=out, width=width), out
+
+
+def test_quickstart_waits_for_an_installation() -> None:
+    """The service's own 503 for a connector that is being installed makes the request be sent again."""
+    refusal = problem_response(503, "connector-installing", "Not yet.", headers={"Retry-After": "0"})
+    posted = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json=[])
+        posted.append(request.content)
+        if len(posted) == 1:
+            return httpx.Response(refusal.status_code, content=refusal.body, headers=dict(refusal.headers))
+        return httpx.Response(201, json={"flow_url": "http://127.0.0.1/x", "job_id": "1", "error": None})
+
+    with httpx.Client(transport=httpx.MockTransport(service), base_url="http://127.0.0.1") as api:
+        assert _submit(api, console(80)[0]) == "1"
+    assert len(posted) == 2
+    assert posted[0] == posted[1]
+
+
+def test_columns_that_have_no_room_are_named() -> None:
+    """A wide table shows its first columns whole instead of all of them squeezed to nothing."""
+    terminal, out = console(60)
+    _print_rows(terminal, [{"_airbyte_raw_id": "r", "id": 7, "text": "x" * 30, "more": "y" * 30, "z": 1}])
+    lines = out.getvalue().splitlines()
+    assert all(len(line) <= 60 for line in lines)
+    assert "x" * 30 in lines[-2]
+    assert "r" not in lines[-2].split()
+    assert lines[-1] == "  not shown: more, z"
+
+
+def test_a_table_that_just_fits_is_shown_whole() -> None:
+    """Nothing is hidden at the very width that all columns need, nor when one column alone is too wide."""
+    terminal, out = console(10 + 3 + 10)
+    _print_rows(terminal, [{"a": "x" * 10, "b": "y" * 10}])
+    assert "not shown" not in out.getvalue()
+    assert "x" * 10 in out.getvalue()
+    assert "y" * 10 in out.getvalue()
+    narrow, squeezed = console(8)
+    _print_rows(narrow, [{"a": "x" * 10}])
+    assert "not shown" not in squeezed.getvalue()
