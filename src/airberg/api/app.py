@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from airberg import __version__
 from airberg.api import auth, ingest, jobs, problems, service_routes
+from airberg.api.openapi import DocumentedApp
 from airberg.api.submission import Submitter
 from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
@@ -58,7 +59,7 @@ def create_app(parts: AppParts) -> FastAPI:
         stop.set()
         thread.join(timeout=5)
 
-    app = FastAPI(
+    app = DocumentedApp(
         title="Airberg", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     app.state.settings = settings
