@@ -236,8 +236,16 @@ class _AddDeletes(_FastAppendFiles):
         return [writer.to_manifest_file(), *self._existing_manifests()]
 
 
-def delete_positions(table: Table, path: str, positions: Sequence[int]) -> Table:
-    """Delete rows of a data file as an engine with merge-on-read does: by a position-delete file."""
+def delete_positions(
+    table: Table,
+    path: str,
+    positions: Sequence[int],
+    content: DataFileContent = DataFileContent.POSITION_DELETES,
+) -> Table:
+    """Delete rows of a data file as an engine with merge-on-read does: by a position-delete file.
+
+    With another `content` the file only claims to be of that kind.
+    """
     schema = pa.schema(
         [
             pa.field("file_path", pa.string(), False, {"PARQUET:field_id": "2147483546"}),
@@ -250,7 +258,7 @@ def delete_positions(table: Table, path: str, positions: Sequence[int]) -> Table
     with output.create() as sink:
         pq.write_table(data, sink)
     delete_file = DataFile.from_args(
-        content=DataFileContent.POSITION_DELETES,
+        content=content,
         file_path=where,
         file_format=FileFormat.PARQUET,
         partition=Record(),

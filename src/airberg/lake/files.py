@@ -34,7 +34,7 @@ class FileSizes:
     """
 
     target_file_bytes: int = 128 * 1024 * 1024
-    row_group_bytes: int = 32 * 1024 * 1024
+    row_group_bytes: int = 24 * 1024 * 1024
     row_group_rows: int = 1_000_000
 
 
@@ -127,6 +127,8 @@ class DataFileWriter:
         footer, size = opened.close()
         self._closed_bytes += size
         self.files.append(self._data_file(opened.path, footer, size))
+        # Arrow's allocator keeps what a row group took (some 100 MB) unless it is asked for it.
+        pa.default_memory_pool().release_unused()
 
     def close(self) -> tuple[DataFile, ...]:
         """End the open file and return all files, in the order of their rows."""

@@ -40,10 +40,10 @@ class WriterSettings:
     """
 
     target_file_bytes: int = 128 * 1024 * 1024
-    row_group_bytes: int = 32 * 1024 * 1024
+    row_group_bytes: int = 24 * 1024 * 1024
     row_group_rows: int = 1_000_000
     spill_dir: Path | None = None
-    merge_memory_mb: int = 192
+    merge_memory_mb: int = 128
     threads: int = 2
 
     @property

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyiceberg.manifest import DataFileContent
 
 from airberg.columns.types import (
     BINARY,
@@ -208,15 +209,17 @@ def test_a_merge_equals_a_dictionary(tmp_path_factory: pytest.TempPathFactory, d
     )
 
 
+@pytest.mark.parametrize("group", [1, 100])
 @pytest.mark.parametrize("kind", sorted(KEYS))
-def test_every_key_type_merges(tmp_path: Path, kind: str) -> None:
+def test_every_key_type_merges(tmp_path: Path, kind: str, group: int) -> None:
     """Each value of each key type is found again in its file and replaced, null and NaN too."""
     type_, values = KEYS[kind]
     inserted = [(value, "p", 1, False) for value in values]
     replaced = [(value, "p", 2, False) for value in reversed(values)]
     deleted = [(value, "p", 3, True) for value in values[::2]]
-    plan = [(inserted, 0), (replaced, 0), (deleted, 0)]
-    run_merge(tmp_path, type_, plan, composite=False, cursor=True, nested=False, group=1)
+    alone = [([(value, "p", 4, False)], 0) for value in values]
+    plan = [(inserted, 0), (replaced, 0), (deleted, 0), *alone]
+    run_merge(tmp_path, type_, plan, composite=False, cursor=True, nested=False, group=group)
 
 
 # ---- single cases ------------------------------------------------------------------------------------------
@@ -321,6 +324,24 @@ def test_rows_deleted_by_another_engine_stay_deleted(catalog: FaultyCatalog, tmp
     assert names(users(catalog)) == [(1, "again"), (3, "C"), (4, "d")]
     found = duckdb_table(users(catalog)).to_pylist()
     assert sorted((r["id"], r["name"]) for r in found) == [(1, "again"), (3, "C"), (4, "d")]
+
+
+def test_equality_deletes_are_refused_by_a_merge_and_gone_after_an_overwrite(
+    catalog: FaultyCatalog, tmp_path: Path
+) -> None:
+    """What cannot be applied is told before anything is committed; a swap does not need to apply it."""
+    merge(catalog, tmp_path, 1, (1, "a", 1))
+    path = data_paths(users(catalog))[0]
+    delete_positions(users(catalog), path, [0], DataFileContent.EQUALITY_DELETES)
+    before = users(catalog).metadata_location
+    with pytest.raises(ConfigurationFailed) as caught:
+        merge(catalog, tmp_path, 2, (1, "b", 2))
+    assert caught.value.code == "equality-deletes"
+    assert users(catalog).metadata_location == before
+    overwrite = writer(catalog, "overwrite", tmp_path)
+    overwrite.write(rows((7, "z", 1)))
+    overwrite.finish(note(2))
+    assert names(users(catalog)) == [(7, "z")]
 
 
 def test_duplicates_that_an_append_left_are_replaced_together(catalog: FaultyCatalog, tmp_path: Path) -> None:
