@@ -45,8 +45,11 @@ class Workspace:
 
     def _make(self, base: Path) -> Path:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-        hold = (folder / _HOLD).open("wb")
+        # Locked before it has its name: another process that sweeps must never find it free.
+        unnamed = folder / f"{_HOLD}.new"
+        hold = unnamed.open("wb")
         fcntl.flock(hold, fcntl.LOCK_EX)
+        unnamed.rename(folder / _HOLD)
         self._held.append((folder, hold))
         return folder
 
