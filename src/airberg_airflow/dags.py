@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import zoneinfo
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ HASH_MARK = "airberg-spec: "
 """Stands before the spec's hash in a flow's documentation; the service looks for it there."""
 MAX_TAG = 100
 """Longer tags make Airflow refuse the flow."""
+MAX_NAME = 1000
 REGISTER_TIMEOUT = timedelta(minutes=15)
 
 
@@ -50,6 +52,11 @@ def spec_hash(spec: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
+def shown(text: str, limit: int) -> str:
+    """A text that every database of Airflow can store: no control characters, no lone surrogates."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])
+
+
 def build_flow(spec: dict[str, Any]) -> DAG:
     """One flow: task `sync`, then task `register`.
 
@@ -60,18 +67,20 @@ def build_flow(spec: dict[str, Any]) -> DAG:
 
     from airberg_airflow.operator import AirbergOperator
 
-    schedule = spec["schedule"]
+    # All of this Airflow checks too, later, and then makes every flow of the file stale.
+    schedule, zone = spec["schedule"], zoneinfo.ZoneInfo(spec["timezone"]).key
     with DAG(
         spec["flow_id"],
-        dag_display_name=str(spec["name"]) or spec["flow_id"],
+        auto_register=False,  # a flow that turns out to be broken must not be found by Airflow
+        dag_display_name=shown(spec["name"], MAX_NAME) or spec["flow_id"],
         doc_md=f"Job {spec['job_id']} of Airberg.\n\n{HASH_MARK}{spec_hash(spec)}",
-        schedule=CronTriggerTimetable(schedule, timezone=spec["timezone"]) if schedule else None,
+        schedule=CronTriggerTimetable(schedule, timezone=zone) if schedule else None,
         # Not earlier than the job: a start in the past would make Airflow run the last missed interval.
         start_date=datetime.fromisoformat(spec["created_at"]),
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=bool(spec["paused"]),
-        tags=sorted({str(tag)[:MAX_TAG] for tag in spec["tags"] if tag}),
+        tags=sorted({shown(tag, MAX_TAG) for tag in spec["tags"] if tag}),
         default_args={
             "owner": "airberg",
             "retries": int(spec["retries"]),
@@ -88,6 +97,7 @@ def build_flow(spec: dict[str, Any]) -> DAG:
             task_id="register", verb="register", job_id=spec["job_id"], execution_timeout=REGISTER_TIMEOUT
         )
         sync >> register
+    flow.validate()
     return flow
 
 

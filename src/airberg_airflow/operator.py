@@ -55,7 +55,8 @@ class AirbergOperator(BaseOperator):
         code = self._child.follow(lambda line: self.log.info("%s", line))
         if code == 0:
             return
-        reason = self._child.error or f"airberg {self.verb} ended with exit code {code}."
+        how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
+        reason = self._child.error or f"airberg {self.verb} {how}."
         if code == EXIT_LEASE_HELD:
             raise AirflowSkipException(reason)
         if code == EXIT_CONFIGURATION:

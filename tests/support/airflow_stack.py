@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from airberg.errors import TransientFailed
 from airberg.flows.airflow import AirflowOrchestrator
 from airberg.flows.credentials import ADMIN, ensure_credentials
 from airberg.flows.model import FlowSpec
@@ -74,6 +75,15 @@ class AirflowStack:
         """End it with all its processes."""
         if self._supervisor is not None:
             self._supervisor.stop()
+
+    def failure(self) -> TransientFailed | None:
+        """What has gone wrong with a process since the start."""
+        assert self._supervisor is not None
+        try:
+            self._supervisor.check()
+        except TransientFailed as e:
+            return e
+        return None
 
     def close(self) -> None:
         """End everything."""
