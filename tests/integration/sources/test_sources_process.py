@@ -10,13 +10,10 @@ import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from airberg.errors import ConfigurationFailed, TransientFailed
@@ -27,6 +24,7 @@ from airberg.sources.launch import LaunchDescription
 from airberg.sources.read import ReadProcess
 from airberg.sources.workspace import Workspace
 from support.connectors.scenarios import PASSWORD, configured, scenario_config, scripted_launch
+from support.connectors.waiting import gone, until
 
 USERS: dict[str, Any] = {
     "name": "users",
@@ -34,22 +32,6 @@ USERS: dict[str, Any] = {
     "primary_key": [["id"]],
     "generate": {"count": 250, "from": 1, "fields": {"id": "$i", "name": "user $i"}},
 }
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def gone(pid: int) -> bool:
-    """The process has ended (it may wait to be reaped)."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def read(tmp_path: Path, scenario: dict[str, Any], **options: Any) -> ReadProcess:
