@@ -1,0 +1,276 @@
+"""Submissions over real HTTP, on the in-memory twins: what happens when parts are away or busy."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from airberg.api.app import AppParts, create_app
+from airberg.errors import Unavailable
+from airberg.flows.memory import MemoryOrchestrator
+from airberg.governance.memory import MemoryDirectory
+from airberg.identity.development import DevelopmentIssuer
+from airberg.identity.verifier import build_verifier
+from airberg.jobs.memory import MemoryJobStore
+from airberg.jobs.model import RunStatus
+from airberg.plan.model import IngestRequest
+from airberg.plan.planner import Connector, KeyDirectory, build_plan
+from airberg.plan.prepared import Prepared
+from airberg.settings import ApiSettings, Settings
+from airberg.sources.secret_fields import mask_config
+from support.served import served
+
+STREAM = {
+    "name": "users",
+    "json_schema": {"properties": {"id": {"type": "integer"}, "email": {"type": "string"}}},
+    "supported_sync_modes": ["full_refresh"],
+    "source_defined_primary_key": [["id"]],
+}
+BODY: dict[str, Any] = {
+    "name": "users to the lake",
+    "source_name": "source-faker",
+    "source_config": {"count": 3, "password": "never-shown-9"},
+    "schema_name": "shop",
+    "mode": "append",
+}
+
+
+class TablePlanner:
+    """A planner that knows one connector with one stream, and can be held."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+        self.error: Exception | None = None
+
+    def prepare(
+        self, request: IngestRequest, source_config: dict[str, Any], *, domain: str | None, preflight: bool
+    ) -> Prepared:
+        """Plan against the one stream."""
+        self.entered.release()
+        self.gate.wait(20)
+        if self.error is not None:
+            raise self.error
+        keys = KeyDirectory("default", lambda name: name == "default")
+        connector = Connector(request.source_name, "1.0", [STREAM], 1.0)
+        plan = build_plan(request, connector, keys, domain=domain) if preflight else None
+        return Prepared(plan=plan, public_config=mask_config({}, source_config))
+
+
+@dataclass
+class Service:
+    """The application with its twins, and a client."""
+
+    store: MemoryJobStore
+    orchestrator: MemoryOrchestrator
+    planner: TablePlanner
+    domains: MemoryDirectory
+    api: httpx.Client
+
+    def post(self, **changes: Any) -> httpx.Response:
+        """Submit the body, changed."""
+        return self.api.post("/api/airbyte/ingest", json=BODY | changes)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """The application; it compares jobs and flows every 50 ms."""
+    settings = Settings(home=tmp_path, api=ApiSettings(reconcile_every_s=0.05, max_preflights=2))
+    store, orchestrator, planner = MemoryJobStore(), MemoryOrchestrator(), TablePlanner()
+    domains = MemoryDirectory(
+        {"urn:li:domain:1": "Sales", "urn:li:domain:2": "Twice", "urn:li:domain:3": "Twice"}
+    )
+    app = create_app(
+        AppParts(
+            settings=settings,
+            store=store,
+            planner=planner,
+            orchestrator=orchestrator,
+            domains=domains,
+            verifier=build_verifier(settings),
+            machine_token="machine-token-of-the-test",
+        )
+    )
+    token = DevelopmentIssuer(settings).mint("ann", ["ingest:read", "ingest:write"], email="ann@example.com")
+    with (
+        served(app) as url,
+        httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False) as api,
+    ):
+        yield Service(store, orchestrator, planner, domains, api)
+
+
+def until(condition: Any, what: str) -> None:
+    """Wait for a condition."""
+    pause = threading.Event()
+    for _ in range(400):
+        if condition():
+            return
+        pause.wait(0.05)
+    raise AssertionError(f"waited in vain for {what}")
+
+
+def test_created(service: Service) -> None:
+    """201 with the location, a registered flow, a started run; the owner is the caller's e-mail."""
+    answer = service.post()
+    assert answer.status_code == 201, answer.text
+    body = answer.json()
+    job = service.api.get(answer.headers["location"]).json()
+    assert body == {"flow_url": job["flow_url"], "job_id": job["id"], "error": None}
+    assert (job["owner_id"], job["status"], job["flow_registered"]) == ("ann@example.com", "new", True)
+    run = service.store.runs(service.store.jobs()[0].id)[0]
+    assert service.orchestrator.run_state(job["flow_id"], run.flow_run_id) is not None
+    assert "never-shown-9" not in service.api.get(answer.headers["location"]).text
+
+
+def test_orchestrator_away(service: Service) -> None:
+    """The job is stored, the answer says so; when Airflow answers again, the flow is made and started."""
+    service.orchestrator.available = False
+    answer = service.post()
+    assert answer.status_code == 201
+    body = answer.json()
+    assert body["flow_url"].endswith(f"/dags/airberg_{body['job_id']}")
+    assert "as soon as Airflow answers" in body["error"]
+    service.orchestrator.available = True
+    url = f"/api/jobs/{body['job_id']}"
+    until(lambda: service.api.get(url).json()["flow_registered"], "the registration")
+    [run] = service.store.runs(service.store.jobs()[0].id)
+    flow_id = f"airberg_{body['job_id']}"
+    until(lambda: service.orchestrator.run_state(flow_id, run.flow_run_id) is not None, "the run's start")
+
+
+def test_changes_while_the_orchestrator_is_away(service: Service) -> None:
+    """Pause and delete are taken, and follow later."""
+    job_id = service.post().json()["job_id"]
+    flow_id = f"airberg_{job_id}"
+    service.orchestrator.available = False
+    assert service.api.post(f"/api/jobs/{job_id}/pause").json()["paused"] is True
+    service.orchestrator.available = True
+    until(lambda: service.orchestrator.is_paused(flow_id), "the pause")
+    service.orchestrator.available = False
+    assert service.api.delete(f"/api/jobs/{job_id}").status_code == 204
+    service.orchestrator.available = True
+    until(lambda: service.orchestrator.is_paused(flow_id) is None, "the flow's end")
+
+
+def test_a_schedule_without_run_now_does_not_start(service: Service) -> None:
+    """`run_now: false` waits for the schedule; without a schedule the job always starts."""
+    waits = service.post(name="a", schedule="@daily", run_now=False).json()["job_id"]
+    starts = service.post(name="b", run_now=False).json()["job_id"]
+    count = {str(j.id): len(service.store.runs(j.id)) for j in service.store.jobs()}
+    assert count == {waits: 0, starts: 1}
+
+
+def test_too_many_at_once(service: Service) -> None:
+    """Beyond the limit of checks at once: 429 with Retry-After; afterwards it is taken."""
+    service.planner.gate.clear()
+    answers: list[int] = []
+    threads = [
+        threading.Thread(target=lambda n=n: answers.append(service.post(name=f"job {n}").status_code))
+        for n in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert service.planner.entered.acquire(timeout=10)
+    refused = service.post(name="one too many")
+    service.planner.gate.set()
+    for thread in threads:
+        thread.join(20)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) > 0
+    assert answers == [201, 201]
+    assert service.post(name="one too many").status_code == 201
+
+
+def test_a_source_that_does_not_answer(service: Service) -> None:
+    """503 with Retry-After, and nothing is stored."""
+    service.planner.error = Unavailable(
+        "The source did not answer in time.", retry_after=30, code="preflight-timeout"
+    )
+    answer = service.post()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+    assert answer.json()["error"]
+    assert service.store.jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("domain", "status", "code"), [("Sale", 422, "unknown-domain"), ("Twice", 409, "ambiguous-domain")]
+)
+def test_domains(service: Service, domain: str, status: int, code: str) -> None:
+    """No domain is a 422 with the nearest names, several a 409."""
+    answer = service.post(domain=domain)
+    assert answer.status_code == status
+    assert answer.json()["errors"][0]["code"] == code
+
+
+def test_domain_is_stored_as_urn(service: Service) -> None:
+    """By name in, by urn kept."""
+    assert service.post(domain="Sales").status_code == 201
+    plan = service.store.jobs()[0].plan
+    assert plan is not None
+    assert plan.governance.domain == "urn:li:domain:1"
+
+
+def test_the_key_of_an_encryption_is_frozen(service: Service) -> None:
+    """The default key's name is stored with the job, so that another default changes nothing."""
+    rule = {"column": "email", "transformation_type": "encrypt"}
+    assert service.post(column_transformations=[rule]).status_code == 201
+    [stored] = service.store.jobs()[0].request.column_transformations
+    assert stored.encryption_key_name == "default"
+
+
+def test_one_key_at_the_same_time(service: Service) -> None:
+    """Two requests with one Idempotency-Key: one job, and both get its answer."""
+    service.planner.gate.clear()
+    answers: list[httpx.Response] = []
+
+    def send() -> None:
+        headers = {"Idempotency-Key": "k-1"}
+        answers.append(service.api.post("/api/airbyte/ingest", json=BODY, headers=headers))
+
+    threads = [threading.Thread(target=send) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert service.planner.entered.acquire(timeout=10)
+    service.planner.gate.set()
+    for thread in threads:
+        thread.join(20)
+    assert len(service.store.jobs()) == 1
+    assert {a.json()["job_id"] for a in answers} == {str(service.store.jobs()[0].id)}
+    assert sorted(a.status_code for a in answers) == [200, 201]
+
+
+def test_feed_of_flows(service: Service) -> None:
+    """Airflow's feed needs the machine token, has an ETag, and holds no configuration."""
+    service.post()
+    assert service.api.get("/internal/airflow/flows").status_code == 401
+    headers = {"Authorization": "Bearer machine-token-of-the-test"}
+    answer = service.api.get("/internal/airflow/flows", headers=headers)
+    [flow] = answer.json()["flows"]
+    assert flow["name"] == BODY["name"]
+    assert "never-shown-9" not in answer.text
+    headers["If-None-Match"] = answer.headers["etag"]
+    assert service.api.get("/internal/airflow/flows", headers=headers).status_code == 304
+    job = service.store.jobs()[0]
+    service.store.set_paused(job.id, True)
+    assert service.api.get("/internal/airflow/flows", headers=headers).status_code == 200
+
+
+def test_a_run_that_died_without_a_word_is_ended(service: Service) -> None:
+    """Airflow says failed, nobody holds the lease, nothing was heard for long: the run is failed."""
+    job_id = service.post().json()["job_id"]
+    job = service.store.jobs()[0]
+    [run] = service.store.runs(job.id)
+    service.store.start_run(job.id, run.flow_run_id, 1, datetime.now(UTC) - timedelta(minutes=10))
+    service.orchestrator.set_run_state(f"airberg_{job_id}", run.flow_run_id, "failed")
+    until(lambda: service.store.run(run.id).status is RunStatus.FAILED, "the end of the run")
+    assert service.store.run(run.id).error_code == "run-lost"
