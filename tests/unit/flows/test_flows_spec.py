@@ -1,0 +1,88 @@
+"""Specs of flows: what they hold, and their hash on both sides of the border."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airberg.flows.model import HASH_MARK, SENTINEL_ID, FlowSpec, flow_spec, hash_in
+from airberg.settings import AirflowSettings, Settings
+from airberg_airflow import dags
+from support.jobs import a_job
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+SPEC = st.builds(
+    FlowSpec,
+    job_id=st.uuids().map(str),
+    flow_id=st.uuids().map(lambda u: f"airberg_{u}"),
+    name=TEXT,
+    schedule=st.none() | TEXT,
+    timezone=TEXT,
+    created_at=st.datetimes().map(lambda t: t.isoformat()),
+    paused=st.booleans(),
+    shard=st.integers(0, 99_999),
+    retries=st.integers(0, 9),
+    retry_delay_s=st.integers(0, 9999),
+    timeout_s=st.integers(1, 99_999),
+    tags=st.lists(TEXT, max_size=3).map(tuple),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(SPEC)
+def test_both_sides_compute_one_hash(spec: FlowSpec) -> None:
+    """What Airflow's side computes from the JSON that arrived is the hash that the service expects."""
+    arrived = json.loads(msgspec.json.encode(spec))
+    assert dags.spec_hash(arrived) == spec.spec_hash()
+    assert hash_in(f"anything\n\n{dags.HASH_MARK}{dags.spec_hash(arrived)}") == spec.spec_hash()
+
+
+def test_both_sides_use_one_mark_and_sentinel() -> None:
+    """The names that both packages know are the same; they cannot share a module."""
+    assert (dags.HASH_MARK, dags.SENTINEL_ID) == (HASH_MARK, SENTINEL_ID)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"schedule": "1 1 * * *"},
+        {"timezone": "Asia/Kolkata"},
+        {"paused": True},
+        {"shard": 3},
+        {"tags": ("a",)},
+        {"version": 2},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_every_change_changes_the_hash(change: dict[str, Any]) -> None:
+    """A difference anywhere in a spec makes it be registered again."""
+    spec = flow_spec(a_job(), Settings())
+    assert msgspec.structs.replace(spec, **change).spec_hash() != spec.spec_hash()
+
+
+def test_the_spec_follows_the_job_and_the_settings() -> None:
+    """Ids, name and schedule come from the job, limits from the settings; nothing else crosses the border."""
+    job = a_job(id=uuid4())
+    spec = flow_spec(job, Settings(airflow=AirflowSettings(retries=7, retry_delay_s=11, task_timeout_s=13)))
+    assert (spec.flow_id, spec.job_id, spec.shard) == (f"airberg_{job.id}", str(job.id), job.shard)
+    assert (spec.name, spec.schedule, spec.timezone) == (
+        job.request.name,
+        job.request.schedule,
+        job.request.timezone,
+    )
+    assert (spec.retries, spec.retry_delay_s, spec.timeout_s) == (7, 11, 13)
+    assert spec.tags[:2] == ("airberg", job.request.source_name)
+    assert spec.created_at == job.created_at.isoformat()
+
+
+@pytest.mark.parametrize("text", [None, "", "airberg-spec: xyz", "airberg-spec: " + "a" * 40])
+def test_no_hash_where_there_is_none(text: str | None) -> None:
+    """Documentation without a well-formed hash has none."""
+    assert hash_in(text) is None
