@@ -194,6 +194,9 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_meta = msgspec.json.Decoder(_Meta).decode
 # `json.dumps` of Python connectors writes these three, although JSON has no such literals.
 _NOT_A_NUMBER = re.compile(rb'"(?:\\.|[^"\\])*+"|-?Infinity|NaN')
+# One escape of a JSON text: a surrogate pair, any other \uXXXX, or a short one. Pairs are matched whole, so
+# that a surrogate that stands alone can be told.
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[^u])")
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, TypeError)
 
 
@@ -201,7 +204,8 @@ def decode(line: bytes, line_number: int = 0) -> Message:
     """Decode one line.
 
     The literals `NaN`, `Infinity` and `-Infinity`, which are not JSON but which Python connectors write,
-    become strings of that text, so that a number column rejects that one value and the row stays.
+    become strings of that text, so that a number column rejects that one value and the row stays. Half of a
+    surrogate pair, which is no Unicode text, becomes U+FFFD.
 
     Args:
         line: The line, with or without its line end.
@@ -234,7 +238,7 @@ def decode(line: bytes, line_number: int = 0) -> Message:
 
 def _decode_lenient(line: bytes, line_number: int) -> _Envelope:
     try:
-        return _decode_envelope(_NOT_A_NUMBER.sub(_as_string, line))
+        return _decode_envelope(_ESCAPE.sub(_paired, _NOT_A_NUMBER.sub(_as_string, line)))
     except _FAULTS:
         # Never chained: a parser's text may name what it met in the row.
         raise MalformedMessage(line_number) from None
@@ -243,6 +247,12 @@ def _decode_lenient(line: bytes, line_number: int) -> _Envelope:
 def _as_string(match: re.Match[bytes]) -> bytes:
     token = match.group()
     return token if token.startswith(b'"') else b'"' + token + b'"'
+
+
+def _paired(match: re.Match[bytes]) -> bytes:
+    escape = match.group()
+    alone = len(escape) == 6 and escape[2:3] in b"dD" and escape[3:4] in b"89abcdefABCDEF"
+    return rb"\ufffd" if alone else escape
 
 
 def record_changes(record: Record) -> tuple[FieldChange, ...]:

@@ -228,3 +228,22 @@ def test_record_round_trip(data: dict[str, Any], emitted_at: int, stream: str) -
     assert isinstance(record, Record)
     assert json.loads(bytes(record.data)) == data
     assert (record.stream, record.emitted_at) == (stream, emitted_at)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (rb"\ud800", "\ufffd"),
+        (rb"a\udc00b", "a\ufffdb"),
+        (rb"\ud83d\ude00", "\U0001f600"),
+        (rb"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+        (rb"\\ud800", "\\ud800"),
+        (rb"\\\ud800", "\\\ufffd"),
+    ],
+)
+def test_half_a_surrogate_pair_costs_one_character(sent: bytes, kept: str) -> None:
+    """Python connectors can emit them (`json.dumps`); the row and the rest of the text stay."""
+    line = b'{"type":"RECORD","record":{"stream":"s","emitted_at":1,"data":{"t":"%b"}}}' % sent
+    record = decode(line)
+    assert isinstance(record, Record)
+    assert msgspec.json.decode(record.data) == {"t": kept}
