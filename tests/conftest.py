@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from support.airflow_stack import AirflowStack, running_airflow
 from support.live_stack import LiveStack, running_stack
 from support.postgresql import NoServer, Server, running_server
+from support.pyairbyte import pyairbyte_environment
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,6 +29,18 @@ def postgresql_server() -> Iterator[Server]:
             yield server
     except NoServer as e:
         pytest.skip(f"PostgreSQL: {e}")
+
+
+@pytest.fixture(scope="session")
+def pyairbyte_dir(pytestconfig: pytest.Config) -> Path:
+    """PyAirbyte's environment."""
+    return pyairbyte_environment(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def connectors_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Launch descriptions of the scripted connector, shared so that PyAirbyte is asked only once."""
+    return tmp_path_factory.getbasetemp().parent / "connectors"
 
 
 @pytest.fixture(scope="session")
