@@ -15,7 +15,7 @@ unexport PYTHONHOME PYTHONPATH
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help run up test check lint types chaos bench lock clean
+.PHONY: help run up test check lint types bench lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,7 +40,9 @@ types: $(ENV)/.dev
 	@$(ENV)/bin/mypy
 
 bench: $(ENV)/.dev  ## Run the benchmarks; JSON lines
-	@for b in benchmarks/*.py; do $(PY) $$b; done
+	@$(PY) benchmarks/recording.py .build/recording
+	@$(PY) benchmarks/columns.py .build/recording/messages.jsonl .build/recording/configured_catalog.json
+	@$(PY) benchmarks/lake.py
 
 lock: $(UV)  ## Lock the dependencies again
 	$(COMPILE) --upgrade pyproject.toml --extra postgresql -c requirements/constraints.in -o requirements/airberg.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from rich.cells import cell_len
@@ -15,7 +16,7 @@ from airberg.lake.read import first_rows
 from airberg.lake.tables import describe, find_table
 from airberg.settings import Settings
 
-CELL = 32
+CELL = 26
 """Longest text of a cell; the rest is cut."""
 SEPARATOR = 3
 """Width of what stands between two columns."""
@@ -36,7 +37,7 @@ def print_table(settings: Settings, dotted: str, rows: int, console: Console | N
     console.print(
         f"\n[bold]{escape(dotted)}[/]  {summary.row_count:,} rows, {len(summary.snapshots)} snapshot(s)"
     )
-    console.print("  " + escape(", ".join(f"{n}: {t}" for n, t in summary.fields)), style="dim")
+    console.print("  " + escape(", ".join(f"{n}: {_short(t)}" for n, t in summary.fields)), style="dim")
     for s in summary.snapshots[-5:]:
         at = datetime.fromtimestamp(s.timestamp_ms / 1000, UTC)
         console.print(
@@ -71,10 +72,15 @@ def _print_rows(console: Console, rows: list[dict[str, object]]) -> None:
         console.print(f"  not shown: {escape(', '.join(hidden))}", style="dim")
 
 
+def _short(type_text: str) -> str:
+    """A type without the inside of nested ones."""
+    return re.sub(r"<.*>", "<…>", type_text)
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bytes):
-        return f"<{len(value)} bytes, {value[:5].hex()}…>"
-    text = str(value)
+        return f"{value[:8].hex()}… ({len(value)} B)"
+    text = value.isoformat(sep=" ", timespec="seconds") if isinstance(value, datetime) else str(value)
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
