@@ -14,9 +14,9 @@ from support.pyairbyte import pyairbyte_environment
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the running stack goes to one worker, so that there is one stack."""
+    """What needs Airflow goes to one worker, so that there is one Airflow."""
     for item in items:
-        if "live" in getattr(item, "fixturenames", ()):
+        if {"live", "airflow_stack"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.airflow)
             item.add_marker(pytest.mark.xdist_group("airflow"))
 
@@ -44,17 +44,17 @@ def connectors_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def airflow_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
-    """The embedded Airflow, one for the whole session.
-
-    Tests that use it are marked `airflow` and `xdist_group("airflow")`: then one worker has it.
-    """
-    with running_airflow(tmp_path_factory.mktemp("airflow-stack") / "home") as stack:
-        yield stack
+def airflow_stack(tmp_path_factory: pytest.TempPathFactory, pyairbyte_dir: Path) -> Iterator[AirflowStack]:
+    """The embedded Airflow, one for the session. What its tasks run makes a checkpoint at every state."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AIRBERG_SYNC__CHECKPOINT_SECONDS", "0")
+        environment.setenv("AIRBERG_SOURCES__PYAIRBYTE_DIR", str(pyairbyte_dir))
+        with running_airflow(tmp_path_factory.mktemp("airflow-stack") / "home") as stack:
+            yield stack
 
 
 @pytest.fixture(scope="session")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
-    """The whole embedded stack, one for the end-to-end tests and those of the documentation."""
-    with running_stack(tmp_path_factory.mktemp("stack") / "home") as stack:
+def live(airflow_stack: AirflowStack, pyairbyte_dir: Path) -> Iterator[LiveStack]:
+    """The real service on the session's one Airflow, for end-to-end tests and those of the documentation."""
+    with running_stack(airflow_stack, pyairbyte_dir) as stack:
         yield stack

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import msgspec
 
 from airberg.flows.model import FlowSpec
@@ -17,6 +18,7 @@ class FlowFeed:
     """Serves `GET /internal/airflow/flows` as the API does; can be closed and opened again on its port.
 
     Attributes:
+        api_url: Address of a real API, whose flows are served beside its own: one Airflow for all tests.
         answers: Status of every answer, in order.
         redirect: When set, the address that every request is sent to.
     """
@@ -25,6 +27,7 @@ class FlowFeed:
         self.port = port
         self.answers: list[int] = []
         self.redirect: str | None = None
+        self.api_url: str | None = None
         self.authorizations: list[str | None] = []
         self._token = token
         self._entries: dict[str, Any] = {}
@@ -82,11 +85,20 @@ class FlowFeed:
             self._server.server_close()
             self._server = None
 
+    def _flows_of_the_api(self) -> tuple[list[Any], str]:
+        if self.api_url is None:
+            return [], ""
+        headers = {"Authorization": f"Bearer {self._token}"}
+        answer = httpx.get(f"{self.api_url}/internal/airflow/flows", headers=headers, trust_env=False)
+        answer.raise_for_status()
+        return answer.json()["flows"], answer.headers["ETag"].strip('"')
+
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
+        flows, version = self._flows_of_the_api()
         with self._lock:
-            body = json.dumps({"flows": list(self._entries.values())}).encode()
-            etag = f'"{self._version}"'
+            body = json.dumps({"flows": [*self._entries.values(), *flows]}).encode()
+            etag = f'"{self._version}-{version}"'
         given = handler.headers.get("Authorization")
         self.authorizations.append(given)
         headers = {"ETag": etag}

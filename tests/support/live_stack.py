@@ -1,10 +1,9 @@
-"""The embedded stack for tests: real API process, real Airflow, real connectors, in a temporary home."""
+"""The service for tests: real API process, the session's one Airflow, real connectors, a temporary home."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,17 +19,12 @@ from airberg.flows.credentials import load_credentials
 from airberg.identity.development import DevelopmentIssuer
 from airberg.settings import Settings, load_settings
 from airberg.stack.embedded import Stack
+from support.airflow_stack import AirflowStack
 from support.deployment import SCRIPTED
+from support.free_ports import free_ports
 
 READY_WITHIN_S = 300.0
 T = TypeVar("T")
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @dataclass
@@ -126,17 +120,18 @@ def sqlite_text(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def running_stack(home: Path, **environment: str) -> Iterator[LiveStack]:
-    """Start the stack in `home` on free ports, give it, stop it."""
-    home.mkdir(parents=True, exist_ok=True)
+def running_stack(airflow: AirflowStack, pyairbyte_dir: Path) -> Iterator[LiveStack]:
+    """The real API beside a running Airflow, in the same home; `airflow.feed` serves its flows too."""
+    home = airflow.settings.home
     (home / "connectors.toml").write_text(f'[connectors.source-scripted]\nexecutable = "{SCRIPTED}"\n')
     variables = {
         "AIRBERG_HOME": str(home),
-        "AIRBERG_API__PORT": str(free_port()),
-        "AIRBERG_AIRFLOW__PORT": str(free_port()),
+        "AIRBERG_API__PORT": str(free_ports(1)[0]),
+        "AIRBERG_AIRFLOW__EMBEDDED": "false",
+        "AIRBERG_AIRFLOW__PORT": str(airflow.settings.airflow.port),
         "AIRBERG_AIRFLOW__RETRIES": "0",
-        "AIRBERG_SYNC__CHECKPOINT_SECONDS": "0",
-    } | environment
+        "AIRBERG_SOURCES__PYAIRBYTE_DIR": str(pyairbyte_dir),
+    }
     before = {k: os.environ.get(k) for k in variables}
     os.environ.update(variables)
     settings = load_settings()
@@ -144,8 +139,10 @@ def running_stack(home: Path, **environment: str) -> Iterator[LiveStack]:
     try:
         stack.start(lambda _: None)
         stack.wait_ready(READY_WITHIN_S)
+        airflow.feed.api_url = settings.api_url
         yield LiveStack(settings, stack)
     finally:
+        airflow.feed.api_url = None
         stack.stop()
         for name, value in before.items():
             if value is None:
