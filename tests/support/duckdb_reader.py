@@ -17,7 +17,7 @@ from pyiceberg.table import Table
 
 
 @cache
-def _connection() -> duckdb.DuckDBPyConnection:
+def duckdb_connection() -> duckdb.DuckDBPyConnection:
     """One connection per test process; its extensions live in a folder of their own, never in a home."""
     folder = Path(tempfile.mkdtemp(prefix="duckdb-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -39,7 +39,7 @@ def _connection() -> duckdb.DuckDBPyConnection:
 def duckdb_table(table: Table) -> pa.Table:
     """All rows of the current snapshot, as DuckDB reads them."""
     metadata = unquote(table.metadata_location.removeprefix("file://"))
-    return _connection().execute("SELECT * FROM iceberg_scan(?)", [metadata]).to_arrow_table()
+    return duckdb_connection().execute("SELECT * FROM iceberg_scan(?)", [metadata]).to_arrow_table()
 
 
 def duckdb_rows(table: Table) -> list[dict[str, Any]]:

@@ -1,0 +1,280 @@
+"""The reference says what the code does: generated pages, error codes, types, names, changes of schemas."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+
+from airberg.api.problems import problem_response
+from airberg.columns.convert import single_conversion, untouched
+from airberg.columns.json_schema import column_type
+from airberg.columns.json_text import parse_exact
+from airberg.columns.metadata import METADATA_FIELDS
+from airberg.columns.reading import REJECTIONS, reason_of
+from airberg.columns.targets import TARGET_TYPES, cast_problem, parse_target_type
+from airberg.columns.types import ColumnType, Field, List, Primitive, Struct, stored_type
+from airberg.errors import ConfigurationFailed, Problem, RunError
+from airberg.lake.schema import PromotedColumn, iceberg_schema, schema_changes
+from airberg.plan.model import ColumnPlan
+from airberg.plan.names import table_name
+from airberg.sources.registry import ConnectorRegistry
+from support.error_codes import codes_by_file, codes_of_requests
+from support.pages import ROOT, Page
+
+ERRORS = Page("docs/reference/errors.md")
+TYPES = Page("docs/reference/types.md")
+TABLES = Page("docs/reference/tables.md")
+
+
+def written_by_script() -> dict[Path, str]:
+    """What `scripts/write_reference.py` would write."""
+    spec = importlib.util.spec_from_file_location("write_reference", ROOT / "scripts" / "write_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: dict[Path, str] = module.pages()
+    return found
+
+
+WRITTEN = ["settings.md", "cli.md", "openapi.json"]
+
+
+@pytest.fixture(scope="module")
+def written() -> dict[str, str]:
+    """Name → text of the generated pages."""
+    return {path.name: text for path, text in written_by_script().items()}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_generated_pages_are_current(written: dict[str, str], name: str) -> None:
+    """`python scripts/write_reference.py` would change nothing."""
+    assert (ROOT / "docs" / "reference" / name).read_text() == written[name]
+    assert sorted(written) == sorted(WRITTEN)
+
+
+def test_references_of_the_openapi_document_lead_somewhere(written: dict[str, str]) -> None:
+    """Every `$ref` is a component, and every component is used."""
+    document = json.loads(written["openapi.json"])
+    used = set(re.findall(r'"\$ref": "#/components/schemas/(\w+)"', written["openapi.json"]))
+    assert used == set(document["components"]["schemas"])
+    assert written["openapi.json"].count('"$ref"') == written["openapi.json"].count("#/components/schemas/")
+
+
+# ---- errors ----------------------------------------------------------------------------------------------
+
+
+def codes_of(heading: str) -> set[str]:
+    """The codes in the first column of a table."""
+    return {code for row in ERRORS.table(heading) for code in re.findall(r"`([a-z-]+)`", row[0])}
+
+
+SECTIONS = (
+    "Codes of the ingest call",
+    "Codes of answers",
+    "Codes of a run",
+    "Codes of the deployment",
+)
+
+
+def test_every_code_is_explained_and_exists() -> None:
+    """The codes of the source and those of the page are the same."""
+    in_source = set().union(*codes_by_file().values())
+    on_page = set().union(*map(codes_of, SECTIONS))
+    assert in_source - on_page == set(), "not on the page"
+    assert on_page - in_source == set(), "not in the source"
+
+
+def test_codes_of_the_ingest_call() -> None:
+    """All that a body can be told is in the table of the call, and the table has nothing else."""
+    elsewhere = {"invalid-key-name"}  # `airberg keys create`
+    by_connector = codes_by_file()["sources/spec.py"] | codes_by_file()["sources/preflight.py"]
+    wanted = (codes_of_requests() | by_connector) - elsewhere - {"preflight-timeout"}
+    assert codes_of("Codes of the ingest call") == wanted
+
+
+def test_the_example_is_what_the_service_answers() -> None:
+    """The whole document, member by member."""
+    [block] = [b for b in ERRORS.blocks if b.language == "json"]
+    shown = json.loads(block.text)
+    found = Problem(**shown["errors"][0])
+    answer = problem_response(422, "invalid-request", found.message, guidance=found.guidance, errors=[found])
+    assert json.loads(bytes(answer.body)) == shown
+
+
+def test_exit_codes() -> None:
+    """Those of the error tree, and 0."""
+    kinds = [RunError, *RunError.__subclasses__()]
+    assert {int(row[0]) for row in ERRORS.table("How a run ends")} == {0} | {k.exit_code for k in kinds}
+
+
+# ---- types -----------------------------------------------------------------------------------------------
+
+
+def code(cell: str) -> str:
+    """What a cell has between backticks."""
+    return cell.strip("`")
+
+
+def parsed_type(text: str) -> ColumnType:
+    """A column type from its words."""
+    text = code(text)
+    if text.startswith("struct<"):
+        members = (m.split(": ") for m in text[len("struct<") : -1].split(", "))
+        return Struct(tuple(Field(n, parsed_type(t)) for n, t in members))
+    if text.startswith("list<"):
+        return List(parsed_type(text[len("list<") : -1]))
+    if text == "timestamp" or text == "timestamptz":  # as a target, `timestamp` has a zone
+        return Primitive(text)
+    return parse_target_type(text)
+
+
+def test_types_of_schemas() -> None:
+    """Each schema of the page becomes the type that it says."""
+    rows = TYPES.table("From JSON schema to a column")
+    assert len(rows) > 20
+    for schema, column in rows:
+        assert str(column_type(json.loads(code(schema)))) == code(column), schema
+
+
+def test_targets_of_casts() -> None:
+    """All names there are, with the type that the table gets."""
+    listed = set()
+    for names, column in TYPES.table("Targets of casts"):
+        for name in re.findall(r"`([^`]+)`", names):
+            listed.add(name)
+            if "(" not in name:
+                stored = column.split(", range")[0]
+                assert str(stored_type(TARGET_TYPES[name])) == code(stored)
+    assert listed == set(TARGET_TYPES) | {"decimal(p)", "decimal(p,s)"}
+
+
+KINDS = {
+    "numbers": ["byte", "short", "int", "long", "float", "double", "decimal"],
+    "boolean": ["boolean"],
+    "timestamps": ["timestamp", "timestamp_ntz"],
+    "date": ["date"],
+    "time": ["time"],
+    "binary": ["binary"],
+}
+
+
+def test_possible_casts() -> None:
+    """The table is complete: what it does not have is refused, except text, JSON and the same type."""
+    allowed = {(row[0], kind) for row in TYPES.table("What can be cast") for kind in row[1].split(", ")}
+    for source_kind, sources in KINDS.items():
+        for target_kind, targets in KINDS.items():
+            for source in map(parse_target_type, sources):
+                for target in map(parse_target_type, targets):
+                    possible = cast_problem(source, target) is None
+                    wanted = source == target or (source_kind, target_kind) in allowed
+                    assert possible == wanted, f"{source} to {target}"
+        for source in map(parse_target_type, sources):
+            assert cast_problem(source, parse_target_type("string")) is None
+            assert cast_problem(source, parse_target_type("json")) is None
+
+
+def converted(value: str, declared: str, target: str) -> Any:
+    """What becomes of a JSON value."""
+    source = parsed_type(declared)
+    cast_to = parse_target_type(code(target)) if target else None
+    column = msgspec.structs.replace(untouched("c", source), cast_to=cast_to)
+    assert isinstance(column, ColumnPlan)
+    return single_conversion(column, lambda _: pytest.fail("nothing is encrypted"))(
+        parse_exact(code(value).encode())
+    )
+
+
+def test_values_of_casts() -> None:
+    """Each value of the page becomes what it says."""
+    for value, declared, target, becomes in TYPES.table("How values are cast"):
+        assert str(converted(value, declared, target)) == code(becomes), value
+
+
+def test_values_that_do_not_fit() -> None:
+    """Each is rejected for the reason that the page gives."""
+    for value, declared, target, reason in TYPES.table("Values that do not fit"):
+        with pytest.raises(REJECTIONS) as rejected:
+            converted(value, declared, target)
+        assert reason_of(rejected.value) == code(reason), value
+
+
+def test_values_that_fit_in_another_form() -> None:
+    """The second table of that section."""
+    prose = TYPES.prose.partition("What is read without loss")[2]
+    rows = [
+        [c.strip() for c in line.split("|")[1:-1]] for line in prose.splitlines() if line.startswith("| `")
+    ]
+    assert len(rows) > 5
+    for value, declared, becomes in rows:
+        assert str(converted(value, declared, "")) == code(becomes), value
+
+
+# ---- tables ----------------------------------------------------------------------------------------------
+
+
+def test_names_of_tables() -> None:
+    """Each example."""
+    for stream, namespace, table in TABLES.table("Names"):
+        assert table_name(code(stream), code(namespace) or None) == code(table)
+
+
+def test_metadata_columns() -> None:
+    """Names and types, in their order."""
+    listed = [(code(row[0]), code(row[1])) for row in TABLES.table("Metadata columns")]
+    assert listed == [(f.name, str(f.type)) for f in METADATA_FIELDS]
+
+
+def outcome(present: str, wanted: str) -> str:
+    """What happens to a column, in the words of the page."""
+    schema = iceberg_schema([Field("c", parsed_type(present))] if present else [])
+    try:
+        changes = schema_changes(schema, [Field("c", parsed_type(wanted))] if wanted else [])
+    except ConfigurationFailed:
+        return "refused"
+    if not changes:
+        return "fits as it is" if wanted else "stays, null from then on"
+    return "widened" if isinstance(changes[0], PromotedColumn) else "added"
+
+
+def test_changes_of_schemas() -> None:
+    """Each row of the table, against the code that compares."""
+    for present, wanted, happens in TABLES.table("Changes of the schema"):
+        assert outcome(present, wanted) == happens, f"{present} to {wanted}"
+
+
+# ---- other claims ----------------------------------------------------------------------------------------
+
+
+def test_number_of_connectors() -> None:
+    """The front page counts them."""
+    assert f"{len(ConnectorRegistry().entries())} connectors" in Page("README.md").text
+
+
+def test_the_wheel_has_what_airflow_needs(tmp_path: Path) -> None:
+    """The package that Airflow gets is in our wheel, with the locks of the environments."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    [wheel] = tmp_path.glob("*.whl")
+    assert wheel.name in Page("docs/how-to/own-airflow.md").text
+    names = set(zipfile.ZipFile(wheel).namelist())
+    wanted = {"bundle", "child", "dags", "flow_files", "operator"}
+    assert {f"airberg_airflow/{name}.py" for name in wanted} <= names
+    assert {"airberg/stack/requirements/airflow.txt", "airberg/stack/requirements/pyairbyte.txt"} <= names
