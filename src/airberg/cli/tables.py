@@ -16,7 +16,7 @@ from airberg.lake.read import first_rows
 from airberg.lake.tables import describe, find_table
 from airberg.settings import Settings
 
-CELL = 26
+CELL = 32
 """Longest text of a cell; the rest is cut."""
 SEPARATOR = 3
 """Width of what stands between two columns."""
