@@ -117,8 +117,9 @@ class Keeper:
         deadline = time.monotonic() + within_s
         while True:
             each_time()
-            self.collect()
-            if not descendants(os.getpid()):
+            gone = not descendants(os.getpid())
+            self.collect()  # after looking: what ended meanwhile must not be left for others to reap
+            if gone:
                 return True
             if time.monotonic() >= deadline:
                 return False

@@ -72,6 +72,17 @@ def test_stop_ends_the_whole_tree(supervisor: Supervisor, tmp_path: Path) -> Non
     assert alive(started) == []
 
 
+def test_stop_leaves_no_zombie(supervisor: Supervisor, tmp_path: Path) -> None:
+    """The keeper reaps whatever ends while it stops the tree: no process is left in any state."""
+    for n in range(8):
+        script = f"trap 'exit 0' TERM; touch ready-{n}; while :; do sleep 0.01; done"
+        supervisor.start(command(tmp_path, "/bin/sh", "-c", script, name=f"part-{n}"))
+    eventually(lambda: len(list(tmp_path.glob("ready-*"))) == 8, 20)
+    running = psutil.Process().children(recursive=True)
+    supervisor.stop()
+    assert [p for p in running if p.is_running()] == []
+
+
 def test_nothing_survives_a_killed_supervisor(tmp_path: Path) -> None:
     """When the process that started the stack is killed with SIGKILL, the tree ends by itself."""
     pids = tmp_path / "pids"
