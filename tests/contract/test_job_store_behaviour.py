@@ -2,82 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import msgspec
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airberg.errors import Conflict, LeaseHeld, NotFound
-from airberg.jobs.engine import engine_of
+from airberg.errors import Conflict, NotFound
 from airberg.jobs.lifecycle import JOBS_PER_SHARD
-from airberg.jobs.memory import MemoryJobStore
-from airberg.jobs.migrate import upgrade
 from airberg.jobs.model import JobStatus, RunReport, RunStatus, StoredAnswer, StreamReport
 from airberg.jobs.port import JobStore
-from airberg.jobs.sql import SqlJobStore
-from airberg.jobs.tables import metadata
-from airberg.keys.seal import Sealer
 from support.jobs import NOON, a_job, a_plan, a_run, at
 
 CONFIG: dict[str, object] = {"token": "s3cret-ü-\x00", "nested": {"n": [1, 2.5, None, True, 10**30]}}
 T = TypeVar("T")
-
-
-@pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file with tables and no jobs, to be copied."""
-    path = tmp_path_factory.mktemp("store") / "airberg.db"
-    upgrade(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
-    """Each adapter, empty."""
-    if request.param == "memory":
-        yield MemoryJobStore()
-        return
-    if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "airberg.db")
-        url = f"sqlite:///{tmp_path / 'airberg.db'}"
-    else:
-        url = request.getfixturevalue("postgresql_server").url
-        upgrade(url)
-    opened = SqlJobStore(engine_of(url), Sealer([bytes(32)]))
-    yield opened
-    opened.close()
-    if request.param == "postgresql":
-        engine = engine_of(url)
-        with engine.begin() as c:
-            names = ", ".join(t.name for t in metadata.sorted_tables if t.name != "flows_state")
-            c.execute(sa.text(f"TRUNCATE {names}"))
-        engine.dispose()
-
-
-def at_once(*calls: Callable[[], T]) -> list[T | Exception]:
-    """The results, or exceptions, of calls that start at the same moment, each in a thread."""
-    gate = threading.Barrier(len(calls))
-
-    def run(call: Callable[[], T]) -> T | Exception:
-        gate.wait()
-        try:
-            return call()
-        except Exception as e:  # noqa: BLE001 - the test looks at it
-            return e
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
 
 
 # ---- jobs ------------------------------------------------------------------------------------------------
@@ -385,76 +328,6 @@ def test_open_runs(store: JobStore) -> None:
     assert [r.flow_run_id for r in store.open_runs()] == ["running", "queued"]
 
 
-# ---- leases ----------------------------------------------------------------------------------------------
-
-
-def test_one_holds_the_lease(store: JobStore) -> None:
-    """While it is held, others are refused; its holder may ask again and keeps the token."""
-    job = store.add_job(a_job(), {})
-    lease = store.acquire_lease(job.id, "a", 60)
-    assert store.lease(job.id) == lease
-    with pytest.raises(LeaseHeld):
-        store.acquire_lease(job.id, "b", 60)
-    again = store.acquire_lease(job.id, "a", 90)
-    assert again.token == lease.token
-    assert again.expires_at > lease.expires_at
-    assert lease.expires_at.tzinfo is not None
-
-
-def test_leases_of_jobs_are_independent(store: JobStore) -> None:
-    """One job's lease says nothing about another's."""
-    one, two = store.add_job(a_job(), {}), store.add_job(a_job("two"), {})
-    store.acquire_lease(one.id, "a", 60)
-    assert store.acquire_lease(two.id, "b", 60).holder == "b"
-
-
-def test_an_expired_lease_can_be_taken_and_fences_the_old_holder(store: JobStore) -> None:
-    """The new token is greater; the old lease can neither be renewed nor release the new one."""
-    job = store.add_job(a_job(), {})
-    old = store.acquire_lease(job.id, "a", -1)
-    assert store.lease(job.id) is None
-    new = store.acquire_lease(job.id, "b", 60)
-    assert new.token > old.token
-    with pytest.raises(LeaseHeld):
-        store.renew_lease(old, 60)
-    store.release_lease(old)
-    assert store.lease(job.id) == new
-
-
-def test_the_token_grows_also_for_the_same_holder(store: JobStore) -> None:
-    """A holder whose lease ran out or was given back starts with a new token: it may have missed others."""
-    job = store.add_job(a_job(), {})
-    tokens = [store.acquire_lease(job.id, "a", -1).token]
-    lease = store.acquire_lease(job.id, "a", 60)
-    tokens.append(lease.token)
-    store.release_lease(lease)
-    assert store.lease(job.id) is None
-    with pytest.raises(LeaseHeld):
-        store.renew_lease(lease, 60)
-    tokens.append(store.acquire_lease(job.id, "a", 60).token)
-    assert tokens == sorted(set(tokens))
-
-
-def test_a_lease_can_be_renewed_also_late(store: JobStore) -> None:
-    """Renewal extends; an expired lease that nobody took is still its holder's."""
-    job = store.add_job(a_job(), {})
-    lease = store.acquire_lease(job.id, "a", -1)
-    renewed = store.renew_lease(lease, 60)
-    assert (renewed.token, renewed.holder) == (lease.token, "a")
-    assert renewed.expires_at > lease.expires_at
-    assert store.lease(job.id) == renewed
-
-
-def test_only_one_of_many_gets_the_lease(store: JobStore) -> None:
-    """Ten that ask at the same moment: one lease, nine refusals."""
-    job = store.add_job(a_job(), {})
-    results = at_once(*(lambda i=i: store.acquire_lease(job.id, f"h{i}", 60) for i in range(10)))
-    leases = [r for r in results if not isinstance(r, Exception)]
-    assert len(leases) == 1
-    assert all(isinstance(r, LeaseHeld) for r in results if isinstance(r, Exception))
-    assert store.lease(job.id) == leases[0]
-
-
 # ---- answers ---------------------------------------------------------------------------------------------
 
 
@@ -466,45 +339,6 @@ def test_the_first_answer_is_kept(store: JobStore) -> None:
     assert store.remember_answer(second) == first
     assert store.stored_answer("a", "k") == first
     assert store.stored_answer("b", "k") is None
-
-
-# ---- races -----------------------------------------------------------------------------------------------
-
-
-def test_only_one_of_many_gets_a_name(store: JobStore) -> None:
-    """Ten jobs of one name at the same moment: one is stored, nine conflict."""
-    results = at_once(*(lambda: store.add_job(a_job(), CONFIG) for _ in range(10)))
-    stored = [r for r in results if not isinstance(r, Exception)]
-    assert len(stored) == 1
-    assert all(isinstance(r, Conflict) for r in results if isinstance(r, Exception)), results
-    assert [j.id for j in store.jobs()] == [stored[0].id]
-
-
-def test_shards_are_exact_under_concurrency(store: JobStore) -> None:
-    """Jobs that are added at the same moment never overfill a shard."""
-    jobs = [a_job(f"j{i}") for i in range(JOBS_PER_SHARD + 5)]
-    results = at_once(*(lambda j=j: store.add_job(j, {}) for j in jobs))
-    assert not [r for r in results if isinstance(r, Exception)]
-    assert Counter(j.shard for j in store.jobs()) == {0: JOBS_PER_SHARD, 1: 5}
-
-
-def test_one_flow_run_is_one_run_under_concurrency(store: JobStore) -> None:
-    """Starting and adding the same flow run at the same moment makes one run."""
-    job = store.add_job(a_job(), {})
-    results = at_once(
-        *(lambda: store.start_run(job.id, "r", 1, NOON) for _ in range(4)),
-        *(lambda: store.add_run(a_run(job.id, "r")) for _ in range(4)),
-    )
-    assert len({r.id for r in results if not isinstance(r, Exception)}) == 1
-    assert not [r for r in results if isinstance(r, Exception)]
-    assert len(store.runs(job.id)) == 1
-
-
-def test_one_answer_wins_under_concurrency(store: JobStore) -> None:
-    """All who store an answer under one key at the same moment get the same one back."""
-    answers = [StoredAnswer(key="k", caller="a", body_hash=f"h{i}", status=201, answer="") for i in range(8)]
-    results = at_once(*(lambda a=a: store.remember_answer(a) for a in answers))
-    assert set(results) == {store.stored_answer("a", "k")}
 
 
 # ---- any configuration -----------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ RSA_PEM = rsa.generate_private_key(65537, 2048).private_bytes(
 )
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", RSA_PEM])
+@pytest.mark.parametrize("content", [b"", b"nonsense", RSA_PEM], ids=["empty", "nonsense", "rsa"])
 def test_a_broken_key_file_is_told(tmp_path: Path, content: bytes) -> None:
     """A file that is no EC key is not replaced silently: tokens would stop working without a word."""
     key_file(tmp_path).parent.mkdir()
