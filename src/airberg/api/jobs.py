@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated
 from uuid import UUID, uuid4
 
@@ -17,7 +18,7 @@ from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
 from airberg.flows.schedule import check_schedule, check_timezone
 from airberg.identity.principal import Principal
-from airberg.jobs.model import Job, Run
+from airberg.jobs.model import Job, Run, RunStatus
 from airberg.jobs.port import JobStore
 
 router = APIRouter(tags=["jobs"], responses=PROBLEM_RESPONSES)
@@ -36,6 +37,11 @@ class JobPatch(BaseModel):
     paused: bool | None = Field(None, description="Whether the schedule rests.")
 
 
+def is_visible(job: Job, caller: Principal) -> bool:
+    """Whether the caller made the job, owns it, or may see all."""
+    return caller.is_admin or caller.key == job.created_by or caller.owner_id == job.owner_id
+
+
 class _Rooms:
     """The parts of the application that these routes need."""
 
@@ -47,7 +53,7 @@ class _Rooms:
     def job(self, job_id: UUID, caller: Principal) -> Job:
         """The job, if the caller may see it. A foreign job is not found: its existence is not told."""
         job = self.store.job(job_id)
-        if caller.is_admin or caller.key == job.created_by or caller.owner_id == job.owner_id:
+        if is_visible(job, caller):
             return job
         raise NotFound(f"There is no job {job_id}.", guidance="Check the id.")
 
@@ -75,10 +81,10 @@ class _Rooms:
 def list_jobs(
     request: Request, caller: Reads, limit: Annotated[int, Query(ge=1, le=500)] = 100
 ) -> list[JobView]:
-    """Jobs of the caller, newest first; an administrator sees all."""
+    """Jobs that the caller made or owns, newest first; an administrator sees all."""
     rooms = _Rooms(request)
-    mine = rooms.store.jobs(created_by=None if caller.is_admin else caller.key, limit=limit)
-    return [rooms.view(job) for job in mine]
+    visible = (job for job in rooms.store.jobs() if is_visible(job, caller))
+    return [rooms.view(job) for job in islice(visible, limit)]
 
 
 @router.get("/api/jobs/{job_id}", response_model=JobView)
@@ -169,5 +175,11 @@ def cancel_run(request: Request, run_id: UUID, caller: Writes) -> RunView:
     job = rooms.job(run.job_id, caller)
     if run.status.ended:
         raise Conflict("The run has ended already.", code="run-ended")
-    rooms.orchestrator.cancel(job.flow_id, run.flow_run_id)
+    if rooms.orchestrator.run_state(job.flow_id, run.flow_run_id) is not None:
+        rooms.orchestrator.cancel(job.flow_id, run.flow_run_id)
+    if run.status is RunStatus.QUEUED:  # nothing of ours is at work that could report it
+        error = "The run was cancelled before it began."
+        rooms.store.end_run(
+            run_id, RunStatus.CANCELLED, datetime.now(UTC), error=error, error_code="cancelled"
+        )
     return run_view(rooms.store.run(run_id), rooms.orchestrator.flow_url(job.flow_id))

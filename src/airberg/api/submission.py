@@ -77,9 +77,12 @@ class Submitter:
         self._preflights = threading.BoundedSemaphore(settings.api.max_preflights)
 
     def plan(self, submission: Submission) -> Prepared:
-        """Prepare without creating anything (`dry_run`)."""
+        """Prepare without creating anything (`dry_run`); refuses what `create` would refuse."""
         self._check_name(submission)
-        return self._prepare(submission)
+        prepared = self._prepare(submission)
+        if prepared.plan is not None:
+            self._check_tables(prepared.plan)
+        return prepared
 
     def create(self, submission: Submission) -> Created:
         """Create the job, register its flow, start its first run.
@@ -93,10 +96,7 @@ class Submitter:
         started = time.monotonic()
         if (known := self._answered(submission)) is not None:
             return known
-        self._check_name(submission)
-        prepared = self._prepare(submission)
-        if prepared.plan is not None:
-            self._check_tables(prepared.plan)
+        prepared = self.plan(submission)
         try:
             job = self._store_job(submission, prepared)
         except Conflict:

@@ -68,11 +68,12 @@ def as_failure(error: AirbergError) -> Failure:
 
 
 def as_error(failure: Failure) -> AirbergError:
-    """The error that a value stands for; a run's error becomes one of the request."""
+    """The error that a value stands for.
+
+    A run's error, such as a catalog that is not configured well, is no fault of the caller: 503.
+    """
     if failure.problems:
         return InvalidRequest([Problem(**p) for p in failure.problems])
-    if failure.kind == "ConfigurationFailed":
-        return InvalidRequest.one("/source_config", failure.code, failure.message, failure.guidance)
     kind = getattr(errors, failure.kind, Unavailable)
     if issubclass(kind, errors.RequestError):
         return kind(failure.message, guidance=failure.guidance, code=failure.code)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from msgspec.structs import replace as replaced
 
 from airberg.api.app import AppParts, create_app
-from airberg.errors import Unavailable
+from airberg.errors import ConfigurationFailed, Unavailable
 from airberg.flows.memory import MemoryOrchestrator
 from airberg.governance.memory import MemoryDirectory
 from airberg.identity.development import DevelopmentIssuer
 from airberg.identity.verifier import build_verifier
 from airberg.jobs.memory import MemoryJobStore
 from airberg.jobs.model import RunStatus
+from airberg.plan.child import as_error, as_failure
 from airberg.plan.model import IngestRequest
 from airberg.plan.planner import Connector, KeyDirectory, build_plan
 from airberg.plan.prepared import Prepared
@@ -274,3 +277,57 @@ def test_a_run_that_died_without_a_word_is_ended(service: Service) -> None:
     service.orchestrator.set_run_state(f"airberg_{job_id}", run.flow_run_id, "failed")
     until(lambda: service.store.run(run.id).status is RunStatus.FAILED, "the end of the run")
     assert service.store.run(run.id).error_code == "run-lost"
+
+
+def test_cancelling_a_run_that_has_not_begun(service: Service) -> None:
+    """Known to Airflow or not yet: the run is cancelled, and never started later."""
+    job_id = service.post().json()["job_id"]
+    [known] = service.store.runs(service.store.jobs()[0].id)
+    assert service.api.post(f"/api/runs/{known.id}/cancel").json()["status"] == "cancelled"
+    service.orchestrator.available = False
+    unknown = service.api.post(f"/api/jobs/{job_id}/trigger").json()
+    assert service.api.post(f"/api/runs/{unknown['id']}/cancel").status_code == 503
+    assert service.store.run(UUID(unknown["id"])).status is RunStatus.QUEUED
+    service.orchestrator.available = True
+    assert service.api.post(f"/api/runs/{known.id}/cancel").status_code == 409
+
+
+def test_a_dry_run_is_refused_as_the_call_would_be(service: Service) -> None:
+    """A table that another job overwrites is told before anything is created."""
+    assert service.post(mode="overwrite").status_code == 201
+    answer = service.api.post(
+        "/api/airbyte/ingest",
+        params={"dry_run": "true"},
+        json=BODY | {"name": "another", "mode": "overwrite"},
+    )
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/table-taken")
+
+
+def test_an_owner_sees_a_job_that_an_administrator_made(service: Service) -> None:
+    """In the list as well as by its id."""
+    service.post()
+    job = service.store.jobs()[0]
+    assert [j["id"] for j in service.api.get("/api/jobs").json()] == [str(job.id)]
+    foreign = replace(
+        job, id=uuid4(), created_by="issuer|root", request=replaced(job.request, name="made for ann")
+    )
+    service.store.add_job(foreign, {})
+    hidden = replace(
+        job,
+        id=uuid4(),
+        created_by="issuer|root",
+        owner_id="bob@example.com",
+        request=replaced(job.request, name="of bob", owner_id="bob@example.com"),
+    )
+    service.store.add_job(hidden, {})
+    listed = {j["id"] for j in service.api.get("/api/jobs").json()}
+    assert listed == {str(job.id), str(foreign.id)}
+
+
+def test_a_fault_of_the_deployment_is_not_the_callers(service: Service) -> None:
+    """A catalog that is not configured well is a 503, not a 422 about the caller's configuration."""
+    failure = as_failure(ConfigurationFailed("The catalog cannot be opened.", code="bad-catalog"))
+    service.planner.error = as_error(failure)
+    answer = service.post()
+    assert answer.status_code == 503
+    assert "catalog" in answer.json()["error"]
