@@ -13,8 +13,9 @@ from support.postgresql import NoServer, Server, running_server
 from support.pyairbyte import pyairbyte_environment
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs Airflow goes to one worker, so that there is one Airflow."""
+    """What needs Airflow goes to one worker, so that there is one Airflow; before xdist reads the groups."""
     for item in items:
         if {"live", "airflow_stack"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.airflow)
