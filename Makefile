@@ -66,10 +66,10 @@ $(UV): requirements/bootstrap.txt
 $(ENV)/bin/python: | $(UV)
 	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(ENV)
 
-$(ENV)/.runtime: requirements/airberg.txt pyproject.toml | $(ENV)/bin/python
+$(ENV)/.runtime: requirements/airberg.txt pyproject.toml hatch_build.py $(wildcard native/*) | $(ENV)/bin/python
 	@echo "Installing Airberg's environment"
 	@$(UV) pip install -q --compile-bytecode --require-hashes -r requirements/airberg.txt
-	@$(UV) pip install -q --no-deps -e .
+	@$(UV) pip install -q --no-deps --reinstall-package airberg -e .
 	@touch $@
 
 $(ENV)/.dev: requirements/dev.txt $(ENV)/.runtime

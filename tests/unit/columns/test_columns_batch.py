@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal as D
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,7 @@ from airberg.errors import TransientFailed
 from airberg.keys.cipher import ColumnCipher, decrypt_value
 from airberg.keys.port import DataKey
 from airberg.plan.model import ColumnPlan, EncryptRule, StreamPlan
+from support.record_builders import WAYS, built_by, make_builder
 
 KEY = DataKey("k", 1, 7, bytes(range(32)))
 NULLED_CAST = {"change": "NULLED", "reason": "DESTINATION_TYPECAST_ERROR"}
@@ -64,7 +65,14 @@ def column(
     )
 
 
-def builder(columns: Sequence[ColumnPlan], *, add_metadata: bool = False) -> BatchBuilder:
+@pytest.fixture(autouse=True, params=WAYS)
+def _way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test is about both builders."""
+    with built_by(request.param):
+        yield
+
+
+def builder(columns: Sequence[ColumnPlan], *, add_metadata: bool = False) -> Any:
     """A builder for these columns."""
     stream = StreamPlan(
         name="s",
@@ -74,7 +82,7 @@ def builder(columns: Sequence[ColumnPlan], *, add_metadata: bool = False) -> Bat
         columns=tuple(columns),
         catalog_stream={},
     )
-    return BatchBuilder(stream, add_metadata=add_metadata, sync_id=5, generation_id=2, cipher_for=cipher_for)
+    return make_builder(stream, add_metadata=add_metadata, sync_id=5, generation_id=2, cipher_for=cipher_for)
 
 
 def rows_of(made: BatchBuilder, records: Sequence[bytes]) -> list[dict[str, Any]]:
