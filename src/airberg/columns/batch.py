@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -38,6 +38,10 @@ class PendingBatch(Protocol):
 
     def batch(self) -> pa.RecordBatch:
         """Convert them."""
+        ...
+
+    def texts(self) -> Iterator[tuple[bytes, int]]:
+        """The JSON text of each record, where it is kept, and the millisecond that it was emitted at."""
         ...
 
 
@@ -215,6 +219,9 @@ class _Pending:
 
     def batch(self) -> pa.RecordBatch:
         return self._builder.convert(self._waiting)
+
+    def texts(self) -> Iterator[tuple[bytes, int]]:
+        return zip(map(bytes, self._waiting.data), self._waiting.emitted, strict=True)
 
 
 class _Column:

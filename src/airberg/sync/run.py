@@ -16,7 +16,9 @@ from uuid import UUID
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from airberg.columns.batch import BatchBuilder
+from airberg.columns.arrow import table_fields
+from airberg.columns.batch import BatchBuilder, RecordBuilder
+from airberg.columns.native import NativeBuilder, NativeReader, available
 from airberg.errors import (
     AirbergError,
     ConfigurationFailed,
@@ -50,6 +52,7 @@ from airberg.sources.redact import Redactor
 from airberg.sources.registry import load_registry
 from airberg.sources.secret_fields import mask_config, secret_values
 from airberg.sync.archive import StreamArchive, archive_folder
+from airberg.sync.lane import StagingLane
 from airberg.sync.lease import LeaseKeeper, job_lease
 from airberg.sync.read import Reader, commit_what_is_covered
 from airberg.sync.resume import Begin, begin, configured_catalog, states
@@ -140,6 +143,8 @@ class _Session:
         self._run = run
         self._lease = lease
         self._sinks: dict[StateKey, StreamSink] = {}
+        self._lane = StagingLane()
+        self._native: NativeReader | None = None
         self._done: list[StreamReport] = []
         self._ledger: Ledger | None = None
         self._cancelled = False
@@ -176,7 +181,8 @@ class _Session:
             launch, config, catalog, states(active, begins), idle_timeout_s=settings.sources.idle_timeout_s
         )
         try:
-            self._read(process, launch)
+            with self._lane:
+                self._read(process, launch)
         finally:
             for sink in self._sinks.values():
                 sink.close()
@@ -211,7 +217,7 @@ class _Session:
         opened: dict[str, Table] = {}
         changes = {}
         for stream in plan.streams:
-            fields = self._builder(plan, stream, 0).fields
+            fields = table_fields(stream.columns, plan.add_ingestion_metadata)
             facts = table_facts(self._job.id, plan, stream)
             table = ensure_table(self._parts.catalog, plan.namespace, stream.table, fields, facts)
             opened[stream.table] = self._with_facts(table, facts)
@@ -245,29 +251,37 @@ class _Session:
         settings = self._parts.settings.sync
         policy = CheckpointPolicy(settings.checkpoint_seconds, settings.checkpoint_bytes, settings.batch_rows)
         stamp = RunStamp(self._run.flow_run_id, self._run.attempt, int(self._run.created_at.timestamp()))
+        builders: dict[StateKey, NativeBuilder] = {}
         for stream in plan.streams:
             start = begins[stream.table]
             if start.done:
                 continue
+            builder = self._builder(plan, stream, start.generation_id)
+            if isinstance(builder, NativeBuilder):
+                builders[_key(stream)] = builder
             self._sinks[_key(stream)] = StreamSink(
                 stream,
                 start,
-                self._builder(plan, stream, start.generation_id),
+                builder,
                 self._writer(stream, tables[stream.table], start.note),
+                self._lane,
                 stamp,
                 policy,
                 self._archive(plan, stream),
                 self._earlier(stream),
             )
+        self._native = NativeReader(builders) if builders else None
 
-    def _builder(self, plan: JobPlan, stream: StreamPlan, generation_id: int) -> BatchBuilder:
-        return BatchBuilder(
-            stream,
-            add_metadata=plan.add_ingestion_metadata,
-            sync_id=int(self._run.created_at.timestamp()),
-            generation_id=generation_id,
-            cipher_for=CipherShelf(self._parts.keys).cipher_for,
-        )
+    def _builder(self, plan: JobPlan, stream: StreamPlan, generation_id: int) -> RecordBuilder:
+        facts: dict[str, Any] = {
+            "add_metadata": plan.add_ingestion_metadata,
+            "sync_id": int(self._run.created_at.timestamp()),
+            "generation_id": generation_id,
+            "cipher_for": CipherShelf(self._parts.keys).cipher_for,
+        }
+        if available():
+            return NativeBuilder(stream, keeps_text=plan.archive_staging, **facts)
+        return BatchBuilder(stream, **facts)
 
     def _writer(self, stream: StreamPlan, table: Table, note: Note | None) -> TableWriter:
         key = None
@@ -304,13 +318,14 @@ class _Session:
         reader = Reader(
             self._sinks,
             self._ledger,
+            native=self._native,
             on_config=self._store_config(launch),
             on_progress=lambda: self._parts.store.report_run(self._run.id, self.report()),
             redact=lambda text: self.redactor.text(text),
         )
         try:
             with self._until_cancelled(process), process:
-                reader.consume(process.lines())
+                reader.consume(process.line_blocks())
             if self._cancelled:
                 raise RunCancelled(
                     "The run was asked to stop.",
@@ -319,6 +334,7 @@ class _Session:
             self._ledger.verdict(process.exit_code, self.redactor.text(process.stderr_tail))
             self._finish(sinks)
         except (RunCancelled, LeaseHeld):
+            self._lane.drop()
             for sink in sinks:
                 sink.discard()
             raise
