@@ -201,10 +201,9 @@ class Column {
         std::string_view name = key.raw;
         if (key.escaped) {
             key_.clear();
-            if (append_unescaped(key_, key.raw) != Escapes::fine) return false;
+            if (!append_unescaped(key_, key.raw)) return false;
             name = key_;
         }
-        if (!key.ascii && !is_utf8(key.raw)) return false;
         if (expected < names_.size() && names_[expected] == name) {
             member = expected;
             return true;
@@ -216,7 +215,7 @@ class Column {
 
     bool defer(Cursor& c, int64_t row) {
         const char* const begin = c.at;
-        if (!skip_value(c, Check::everything)) return false;
+        if (!skip_value(c, c.ours ? Check::nothing : Check::everything)) return false;
         return defer_text(begin, c, row);
     }
 
@@ -233,11 +232,9 @@ class Column {
         if (!text.ascii && !is_utf8(text.raw)) return false;
         if (text.escaped) {
             const size_t before = chars.size();
-            const Escapes escapes = append_unescaped(chars, text.raw);
-            if (escapes == Escapes::broken) return false;
-            if (escapes == Escapes::lone_surrogate) {
+            if (!append_unescaped(chars, text.raw)) {
                 chars.resize(before);
-                return defer_text(begin, c, row);
+                return c.ours && defer_text(begin, c, row);
             }
         } else {
             chars.insert(chars.end(), text.raw.begin(), text.raw.end());
@@ -247,10 +244,8 @@ class Column {
 
     bool append_json(Cursor& c, int64_t row) {
         const char* const begin = c.at;
-        if (!skip_value(c, Check::everything)) {
-            c.at = begin;
-            return skip_value(c, Check::escapes) && defer_text(begin, c, row);  // bytes that are no UTF-8
-        }
+        if (!skip_value(c, c.ours ? Check::nothing : Check::escapes)) return false;
+        if (!is_utf8({begin, static_cast<size_t>(c.at - begin)})) return defer_text(begin, c, row);
         chars.insert(chars.end(), begin, c.at);
         return end_text();
     }

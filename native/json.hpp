@@ -20,6 +20,8 @@ constexpr int kMaxDepth = 1200;  // deeper than Python's own reader goes
 struct Cursor {
     const char* at;
     const char* end;  // one behind the last byte of the block; readable, and a NUL
+    // The text was written by us: half a surrogate pair in a value is left to Python, it does not spoil the line.
+    bool ours = false;
 };
 
 struct Text {
@@ -141,20 +143,19 @@ void append_utf8(Out& out, uint32_t code) {
     out.insert(out.end(), bytes, bytes + n);
 }
 
-enum class Escapes { fine, lone_surrogate, broken };
-
-// Appends the text with its escapes resolved. A surrogate without its other half is no Unicode text.
+// Appends the text with its escapes resolved. `false` for what is no escape, and for a surrogate without its
+// other half, which is no Unicode text.
 template <class Out>
-Escapes append_unescaped(Out& out, std::string_view raw) {
+bool append_unescaped(Out& out, std::string_view raw) {
     const char* p = raw.data();
     const char* const end = p + raw.size();
     while (p < end) {
         const void* found = std::memchr(p, '\\', static_cast<size_t>(end - p));
         const char* stop = found ? static_cast<const char*>(found) : end;
         out.insert(out.end(), p, stop);
-        if (stop == end) return Escapes::fine;
+        if (stop == end) return true;
         p = stop + 1;
-        if (p == end) return Escapes::broken;
+        if (p == end) return false;
         const char kind = *p++;
         switch (kind) {
             case '"': case '\\': case '/': out.insert(out.end(), kind); break;
@@ -165,22 +166,22 @@ Escapes append_unescaped(Out& out, std::string_view raw) {
             case 't': out.insert(out.end(), '\t'); break;
             case 'u': {
                 uint32_t code, low;
-                if (!read_hex4(p, end, code)) return Escapes::broken;
+                if (!read_hex4(p, end, code)) return false;
                 p += 4;
                 if (code >= 0xD800 && code < 0xE000) {
                     const bool pair = code < 0xDC00 && end - p >= 6 && p[0] == '\\' && p[1] == 'u' &&
                                       read_hex4(p + 2, end, low) && low >= 0xDC00 && low < 0xE000;
-                    if (!pair) return Escapes::lone_surrogate;
+                    if (!pair) return false;
                     code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
                     p += 6;
                 }
                 append_utf8(out, code);
                 break;
             }
-            default: return Escapes::broken;
+            default: return false;
         }
     }
-    return Escapes::fine;
+    return true;
 }
 
 // Whether bytes are well-formed UTF-8 (Unicode 15, table 3-7).
@@ -285,7 +286,7 @@ inline bool skip_value(Cursor& c, Check check, int depth = 0) {
             if (check == Check::everything && !text.ascii && !is_utf8(text.raw)) return false;
             if (text.escaped) {
                 std::string ignored;
-                if (append_unescaped(ignored, text.raw) == Escapes::broken) return false;
+                if (!append_unescaped(ignored, text.raw)) return false;
             }
             return true;
         }

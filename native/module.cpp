@@ -189,7 +189,8 @@ PyObject* reader_feed(PyObject* object, PyObject* arguments) {
     Reader* const self = reinterpret_cast<Reader*>(object);
     PyObject* block;
     Py_ssize_t position;
-    if (!PyArg_ParseTuple(arguments, "Sn:feed", &block, &position)) return nullptr;
+    int ours = 0;
+    if (!PyArg_ParseTuple(arguments, "Sn|p:feed", &block, &position, &ours)) return nullptr;
     char* text;
     Py_ssize_t size;
     if (PyBytes_AsStringAndSize(block, &text, &size) != 0) return nullptr;
@@ -205,7 +206,7 @@ PyObject* reader_feed(PyObject* object, PyObject* arguments) {
         Py_BEGIN_ALLOW_THREADS
         try {
             while (p < end) {
-                Cursor cursor{p, end};
+                Cursor cursor{p, end, ours != 0};
                 outcome = self->records->read_line(cursor);
                 if (outcome != Outcome::taken) break;
                 p = cursor.at < end ? cursor.at + 1 : end;
@@ -275,7 +276,7 @@ void reader_free(PyObject* object) {
 
 PyMethodDef reader_methods[] = {
     {"feed", reader_feed, METH_VARARGS,
-     "feed(block, position) -> (position, lines, outcome)\n\n"
+     "feed(block, position, ours=False) -> (position, lines, outcome)\n\n"
      "Read lines from `position` on until one is not taken. Outcome: 0 the block has ended, 1 the line at the\n"
      "position is not a RECORD, 2 it may be one but is to be read by Python. Gives the interpreter lock away."},
     {"size", reader_size, METH_O, "size(stream) -> (rows, bytes of JSON)"},

@@ -50,7 +50,7 @@ class Records {
         Envelope envelope;
         const bool clear = read_envelope(c, envelope);
         if (clear && envelope.other_type) return Outcome::not_a_record;
-        if (clear && envelope.has_type && envelope.has_record && finish(envelope)) return Outcome::taken;
+        if (clear && envelope.has_type && envelope.has_record && finish(envelope, c.ours)) return Outcome::taken;
         take_back(envelope);
         return Outcome::unclear;
     }
@@ -66,6 +66,7 @@ class Records {
     };
 
     Stream* last_ = nullptr;
+    std::string unescaped_stream_, unescaped_space_;
 
     bool read_envelope(Cursor& c, Envelope& e) {
         ++c.at;
@@ -100,7 +101,7 @@ class Records {
         skip_space(c);
         if (*c.at != '\n' && c.at != c.end) return false;
         if (e.has_type && e.record != nullptr) {
-            Cursor again{e.record, c.end};
+            Cursor again{e.record, c.end, c.ours};
             return read_record(again, e);
         }
         return true;
@@ -129,10 +130,10 @@ class Records {
     }
 
     bool read_member(Cursor& c, Envelope& e, std::string_view key) {
-        if (key == "stream") return read_name(c, e.has_stream, e.stream);
+        if (key == "stream") return read_name(c, e.has_stream, e.stream, unescaped_stream_);
         if (key == "namespace") {
             if (*c.at == 'n') return once(e.has_space) && take_literal(c, "null");
-            return read_name(c, e.has_space, e.space);
+            return read_name(c, e.has_space, e.space, unescaped_space_);
         }
         if (key == "emitted_at") {
             Number number;
@@ -156,10 +157,15 @@ class Records {
         return true;
     }
 
-    static bool read_name(Cursor& c, bool& seen, std::string_view& name) {
+    static bool read_name(Cursor& c, bool& seen, std::string_view& name, std::string& unescaped) {
         Text text;
-        if (!once(seen) || !scan_string(c, text) || text.escaped) return false;
+        if (!once(seen) || !scan_string(c, text)) return false;
         name = text.raw;
+        if (text.escaped) {
+            unescaped.clear();
+            if (!append_unescaped(unescaped, text.raw)) return false;
+            name = unescaped;
+        }
         return true;
     }
 
@@ -185,13 +191,13 @@ class Records {
         return nullptr;
     }
 
-    bool finish(Envelope& e) {
+    bool finish(Envelope& e, bool ours) {
         Stream* const stream = find(e.space, e.stream);
         if (stream == nullptr) return false;
         if (stream != e.into) {  // its name or namespace came behind the data
             take_back(e);
             e.into = stream;
-            Cursor again{e.data.data() + 1, e.data.data() + e.data.size()};
+            Cursor again{e.data.data() + 1, e.data.data() + e.data.size(), ours};
             if (!stream->data.append_members(again, stream->rows())) return false;
         }
         if (!e.meta.empty()) stream->meta.add(stream->rows(), stream->rows(), e.meta);

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +14,6 @@ from airberg.columns.batch import BatchBuilder
 from airberg.columns.native import NativeBuilder, NativeReader
 from airberg.columns.types import Field
 from airberg.plan.model import StreamPlan
-from airberg.protocol.messages import MalformedMessage, Message, Record, decode, record_changes
 from airberg.protocol.state import StateKey
 
 Way: TypeAlias = Literal["python", "native"]
@@ -39,7 +37,7 @@ def make_builder(stream: StreamPlan, **options: Any) -> BatchBuilder | NativeLin
 
 
 class NativeLines:
-    """A `NativeBuilder` whose records come as lines of a connector's output, as they do in a sync.
+    """A `NativeBuilder` whose records come in lines, as they do in a sync.
 
     Attributes:
         by_python: How many records the compiled reader gave back.
@@ -75,7 +73,7 @@ class NativeLines:
         return len(self.builder)
 
     def add(self, data: bytes | msgspec.Raw, emitted_at_ms: int, source_changes: Any = ()) -> None:
-        """Put the record into a line and read it, as `airberg.sync.read` does."""
+        """Put the record into a line and have it read; what is not taken is added by itself."""
         if b"\n" in bytes(data) or not data or not bytes(data).strip():
             self._by_python(data, emitted_at_ms, source_changes)  # no line could have brought it
             return
@@ -90,13 +88,7 @@ class NativeLines:
             assert len(self.builder) == before + 1
             return
         assert len(self.builder) == before
-        message: Message | None = None
-        with contextlib.suppress(MalformedMessage):  # then the data alone is what the test is about
-            message = decode(line)
-        if isinstance(message, Record):
-            self._by_python(message.data, message.emitted_at, record_changes(message))
-        else:
-            self._by_python(data, emitted_at_ms, source_changes)
+        self._by_python(data, emitted_at_ms, source_changes)
 
     def _by_python(self, data: bytes | msgspec.Raw, emitted_at_ms: int, source_changes: Any) -> None:
         self.by_python += 1

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from airberg.columns.arrow import arrow_schema, table_fields
 from airberg.columns.convert import CipherFor, is_single, needs_exact_numbers
-from airberg.columns.json_text import JsonValue, json_text, parse_exact
+from airberg.columns.json_text import JsonValue, as_utf8, json_text, parse_exact
 from airberg.columns.provenance import Changes, Provenance
 from airberg.columns.reading import SERIALIZATION
 from airberg.columns.types import Field, Json
@@ -194,7 +194,7 @@ class BatchBuilder:
     def _decode_leniently(self, data: bytes | msgspec.Raw) -> msgspec.Struct:
         """Decode a record that holds a number or a text which the fast decoder does not take."""
         try:
-            record = parse_exact(data)
+            record = parse_exact(as_utf8(data))
         except ValueError:
             record = None
         if not isinstance(record, dict):
@@ -236,6 +236,8 @@ class _Column:
         self.as_text = is_single(plan) and plan.source_type == plan.type == Json() and plan.cast_to is None
         self.as_raw = self.as_text or needs_exact_numbers(plan)
         self._vector = vector(plan, cipher_for)
+        alone = msgspec.defstruct("Alone", [("value", msgspec.Raw, _NULL)], rename={"value": plan.source})
+        self._decode_alone = msgspec.json.Decoder(alone).decode
 
     def cell(self, value: JsonValue) -> JsonValue:
         """What the row holds of a value that was decoded outside of it."""
@@ -252,12 +254,19 @@ class _Column:
         if self.as_text:
             return self._texts(cells, rows, log)
         if self.as_raw:
-            return self._vector.array(list(map(parse_exact, cells)), rows, log, exact=True)
+            return self._vector.array(list(map(_exact, cells)), rows, log, exact=True)
         try:
             return self._vector.array(cells, rows, log, exact=False)
         except InexactNumbers:
-            again = [parse_exact(record).get(self.plan.source) for record in data]
-            return self._vector.array(again, rows, log, exact=True)
+            return self._vector.array(list(map(self._exactly, data)), rows, log, exact=True)
+
+    def _exactly(self, record: bytes | msgspec.Raw) -> JsonValue:
+        """The column's value in a record, with all digits."""
+        try:
+            (value,) = msgspec.structs.astuple(self._decode_alone(record))
+            return parse_exact(value)
+        except ValueError:  # a record that was read leniently
+            return parse_exact(as_utf8(record)).get(self.plan.source)
 
     def _texts(self, cells: Sequence[JsonValue], rows: Sequence[int], log: ChangeLog) -> pa.Array:
         texts: list[bytes | None] = [None if (t := bytes(c)) == b"null" else t for c in cells]
@@ -272,6 +281,13 @@ class _Column:
                 texts[i] = None
                 log.add(rows[i], self.plan.name, SERIALIZATION)
         return pa.array(texts, pa.string())
+
+
+def _exact(cell: msgspec.Raw) -> JsonValue:
+    try:
+        return parse_exact(cell)
+    except ValueError:
+        return parse_exact(as_utf8(cell))
 
 
 def _row_type(columns: Sequence[_Column]) -> type[msgspec.Struct]:

@@ -31,7 +31,7 @@ from airberg.columns.convert import (
     path_of,
     single_conversion,
 )
-from airberg.columns.json_text import JsonValue, json_text, parse_exact
+from airberg.columns.json_text import JsonValue, as_utf8, json_text, parse_exact
 from airberg.columns.provenance import Changes, Provenance
 from airberg.columns.reading import REJECTIONS, SERIALIZATION, TYPECAST, Convert, reason_of
 from airberg.columns.types import (
@@ -180,8 +180,8 @@ class NativeBuilder:
         Raises:
             TransientFailed: The data is not a JSON object.
         """
-        plain = (_without_repeats, _written_anew)
-        if not any(self._feed(way(data), emitted_at_ms, source_changes) for way in plain):
+        ways = (bytes, _without_repeats, _written_anew)
+        if not any(self._feed(way(data), emitted_at_ms, source_changes) for way in ways):
             raise TransientFailed("A record is not an object.", code="malformed-record")
 
     def take(self) -> PendingBatch:
@@ -232,7 +232,7 @@ class NativeBuilder:
         if source_changes:
             record["meta"] = {"changes": list(source_changes)}
         line = _encode({"type": "RECORD", "record": record})
-        return self._reader.feed(line, 0)[2] == 0
+        return self._reader.feed(line, 0, True)[2] == 0
 
 
 class _Pending:
@@ -284,7 +284,7 @@ def _without_repeats(data: bytes | msgspec.Raw) -> bytes | None:
 def _written_anew(data: bytes | msgspec.Raw) -> bytes | None:
     """A record in which each member of every object occurs once, and every text is Unicode or escaped."""
     try:
-        record = parse_exact(data)
+        record = parse_exact(as_utf8(data))
         return json_text(record).encode() if isinstance(record, dict) else None
     except ValueError:
         return None
@@ -320,8 +320,12 @@ class _Single:
     def array(self, taken: TakenColumn, rows: Rows, log: ChangeLog) -> pa.Array:
         length, _, validity, buffers, _, deferred = taken
         if self._plain is None:
-            texts = _buffered(pa.binary(), length, validity, *buffers)
-            values = self._converted(_parsed(texts.to_pylist()), rows(), log)
+            texts = _buffered(pa.binary(), length, validity, *buffers).to_pylist()
+            if deferred is not None:  # bytes that are no UTF-8
+                places, _, found = _deferred(deferred)
+                for place, text in zip(places, found, strict=True):
+                    texts[place] = as_utf8(text)
+            values = self._converted(texts, rows(), log)
             return pa.array(values, self._type)
         made = _buffered(self._type, length, validity, *buffers)
         if deferred is None:
@@ -331,21 +335,22 @@ class _Single:
             for row in at:
                 log.add(row, self._path, SERIALIZATION)
             return made
-        values = self._converted(_parsed(texts_of), at, log)
+        values = self._converted(texts_of, at, log)
         return _put(made, places, pa.array(values, self._type))
 
-    def _converted(self, values: Sequence[JsonValue], rows: Sequence[int], log: ChangeLog) -> list[Any]:
-        convert = self._convert
+    def _converted(self, texts: Sequence[bytes | None], rows: Sequence[int], log: ChangeLog) -> list[Any]:
+        """Values of JSON texts, as Arrow takes them."""
+        values, convert = _parsed(texts), self._convert
         out: list[Any] = []
-        for i, value in enumerate(values):
-            if value is None:
-                out.append(None)
-                continue
-            try:
-                out.append(convert(value))
-            except REJECTIONS as e:
-                out.append(None)
-                log.add(rows[i], self._path, reason_of(e))
+        for i, text in enumerate(texts):
+            value = None
+            if text is not None:
+                try:
+                    found = parse_exact(text) if values is None else values[i]
+                    value = None if found is None else convert(found)
+                except REJECTIONS as e:
+                    log.add(rows[i], self._path, reason_of(e))
+            out.append(value)
         return out
 
 
@@ -425,12 +430,12 @@ def _rows_of(taken: TakenDeferred | None) -> Iterator[tuple[int, bytes]]:
         yield from zip(rows, texts, strict=True)
 
 
-def _parsed(texts: Sequence[bytes | None]) -> list[JsonValue]:
-    """The values of JSON texts, numbers exact; all at once where that goes."""
+def _parsed(texts: Sequence[bytes | None]) -> list[JsonValue] | None:
+    """The values of JSON texts, numbers exact, all at once; None where that does not go."""
     try:
         return _decode_all(b"[" + b",".join([b"null" if t is None else t for t in texts]) + b"]")
     except (ValueError, RecursionError, ArithmeticError):
-        return [None if t is None else parse_exact(t) for t in texts]
+        return None
 
 
 def _put(array: pa.Array, places: memoryview[int], values: pa.Array) -> pa.Array:

@@ -457,7 +457,9 @@ def test_columns_at_once_are_the_same_as_value_by_value(batch: list[dict[str, An
     rows = rows_of(made, data)
     expected, logs = by_value(columns, data)
     for row, one in zip(rows, expected, strict=True):
-        row["j"], one["j"] = (parse_exact(t.encode()) if (t := r["j"]) else None for r in (row, one))
+        for r in (row, one):  # JSON may be kept as it was written or be written anew
+            for holder in (r, *([r["o"]] if r["o"] else [])):
+                holder["j"] = parse_exact(t.encode()) if (t := holder["j"]) else None
         assert {c.name: row[c.name] for c in columns} == one
     noted = [sorted(map(str, r["_airbyte_meta"]["changes"])) for r in rows]
     assert noted == [sorted(map(str, changes)) for changes in logs]
