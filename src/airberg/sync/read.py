@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -12,12 +11,11 @@ from airberg.errors import RunError
 from airberg.protocol.ledger import Ledger
 from airberg.protocol.messages import Control, Log, Message, Record, decode
 from airberg.protocol.state import State, StateKey
+from airberg.sync.progress import ProgressKeeper
 from airberg.sync.stream import StreamSink
 
 log = logging.getLogger(__name__)
 connector_log = logging.getLogger("airberg.connector")
-
-PROGRESS_EVERY_S = 5.0
 
 UNSTAGED_BYTES = 32 * 1024 * 1024
 """Records of all streams together that are in no batch yet."""
@@ -32,7 +30,7 @@ class Reader:
         sinks: The sink of each stream that is read.
         native: Reads plain RECORD lines into the sinks' builders; without it every line is decoded in Python.
         on_config: Stores a new configuration that the connector hands out (CONTROL).
-        on_progress: Called after each checkpoint and now and then, to report progress.
+        progress: Told after each block and each checkpoint.
         redact: Hides secrets in what the connector logs.
     """
 
@@ -43,16 +41,15 @@ class Reader:
         *,
         native: NativeReader | None,
         on_config: Callable[[dict[str, Any]], None],
-        on_progress: Callable[[], None],
+        progress: ProgressKeeper,
         redact: Callable[[str], str],
     ) -> None:
         self._sinks = sinks
         self._ledger = ledger
         self._native = native
         self._on_config = on_config
-        self._on_progress = on_progress
+        self._progress = progress
         self._redact = redact
-        self._reported_at = time.monotonic()
         self._line = 0
 
     def consume(self, blocks: Iterable[bytes]) -> None:
@@ -67,7 +64,7 @@ class Reader:
         for block in blocks:
             self._consume(block)
             self._bound_memory()
-            self._progress()
+            self._progress.tick()
         self._count()
 
     def _consume(self, block: bytes) -> None:
@@ -129,22 +126,7 @@ class Reader:
         if any(sink.due() for sink in covered):
             for sink in covered:
                 sink.checkpoint()
-            self._on_progress()
-
-    def _progress(self) -> None:
-        now = time.monotonic()
-        if now - self._reported_at < PROGRESS_EVERY_S:
-            return
-        self._reported_at = now
-        for sink in self._sinks.values():
-            if sink.rows_read:
-                log.info(
-                    "%s: %s records read, %s rows committed",
-                    sink.plan.name,
-                    f"{sink.rows_read:,}",
-                    f"{sink.report.rows_written:,}",
-                )
-        self._on_progress()
+            self._progress.now()
 
 
 def commit_what_is_covered(sinks: Iterable[StreamSink]) -> None:

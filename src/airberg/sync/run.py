@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import signal
 import time
@@ -54,9 +55,10 @@ from airberg.sources.secret_fields import mask_config, secret_values
 from airberg.sync.archive import StreamArchive, archive_folder
 from airberg.sync.lane import StagingLane
 from airberg.sync.lease import LeaseKeeper, job_lease
+from airberg.sync.progress import ProgressKeeper, open_display
 from airberg.sync.read import Reader, commit_what_is_covered
 from airberg.sync.resume import Begin, begin, configured_catalog, states
-from airberg.sync.stream import CheckpointPolicy, RunStamp, StreamSink, merged_report
+from airberg.sync.stream import CheckpointPolicy, RunStamp, StreamSink
 
 log = logging.getLogger(__name__)
 
@@ -152,9 +154,10 @@ class _Session:
         self.redactor = Redactor(())
 
     def report(self) -> RunReport:
-        """What was done so far."""
+        """What was done so far: by streams that an earlier attempt completed, and by those at work."""
+        estimates = self._ledger.estimates if self._ledger else {}
         return RunReport(
-            streams=merged_report(list(self._sinks.values()), self._done),
+            streams=(*self._done, *(sink.progress(estimates.get(key)) for key, sink in self._sinks.items())),
             records_of_unknown_streams=self._ledger.unknown_records if self._ledger else 0,
         )
 
@@ -315,12 +318,14 @@ class _Session:
     def _read(self, process: ReadProcess, launch: LaunchDescription) -> None:
         assert self._ledger is not None  # noqa: S101 - set by execute, for the type checker
         sinks = list(self._sinks.values())
+        save = functools.partial(self._parts.store.report_run, self._run.id)
+        progress = ProgressKeeper(self.report, save, open_display())
         reader = Reader(
             self._sinks,
             self._ledger,
             native=self._native,
             on_config=self._store_config(launch),
-            on_progress=lambda: self._parts.store.report_run(self._run.id, self.report()),
+            progress=progress,
             redact=lambda text: self.redactor.text(text),
         )
         try:
@@ -341,6 +346,8 @@ class _Session:
         except AirbergError:
             commit_what_is_covered(sinks)
             raise
+        finally:
+            progress.close()
 
     def _finish(self, sinks: Sequence[StreamSink]) -> None:
         """Commit the rest. Only now are tables swapped: the whole run has succeeded."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from airberg.columns.batch import PendingBatch, RecordBuilder
-from airberg.jobs.model import StreamReport
+from airberg.jobs.model import StreamPhase, StreamReport
 from airberg.lake.note import Note
 from airberg.lake.writers import TableWriter
 from airberg.plan.model import StreamPlan
-from airberg.protocol.messages import Record, record_changes
+from airberg.protocol.messages import Estimate, Record, record_changes
 from airberg.protocol.state import State
 from airberg.sync.archive import StreamArchive
 from airberg.sync.lane import StagingLane
@@ -74,11 +74,15 @@ class StreamSink:
         self._number = begin.note.number if begin.note else 0
         self._counted = 0
         self._covered = 0
+        self._staged_rows = 0
         self._staged_bytes = 0
+        self._phase: StreamPhase = "waiting"
+        self._began_at = time.monotonic()
         self._new_state = False
         self._committed_at = time.monotonic()
         self._earlier_nulled = earlier.values_nulled if earlier else 0
         self._earlier_read = earlier.rows_read if earlier else 0
+        self._earlier_bytes = earlier.bytes_read if earlier else 0
         self.report = earlier or StreamReport(stream=stream.name, table=stream.table)
 
     @property
@@ -126,7 +130,7 @@ class StreamSink:
             for text, emitted in pending.texts():
                 self._archive.add(text, emitted)
         self._writer.write(pending.batch())
-        self._staged_bytes = self._writer.staged_bytes
+        self._note_staged()
 
     def cover(self, state: State) -> None:
         """Note that `state` covers every record taken so far."""
@@ -159,19 +163,40 @@ class StreamSink:
     def discard(self) -> None:
         """Give up what is not committed; nothing of this stream may be in the lane."""
         self._writer.discard()
+        self._note_staged()
+        if not self.report.complete:
+            self._phase = "incomplete"
 
     def close(self) -> None:
         """Finish the archive, if there is one."""
         if self._archive is not None:
             self._archive.close()
 
-    def progress(self) -> StreamReport:
-        """The report as it stands, with records that are not committed yet."""
+    def progress(self, estimate: Estimate | None = None) -> StreamReport:
+        """The report as it stands, with records that are not committed yet.
+
+        Args:
+            estimate: What the connector says will come.
+        """
+        rows, passed = self._builder.total, time.monotonic() - self._began_at
+        phase: StreamPhase = "complete" if self.report.complete else self._phase
+        if phase == "waiting" and rows:
+            phase = "reading"
         return msgspec.structs.replace(
             self.report,
-            rows_read=self._earlier_read + self._builder.total,
+            rows_read=self._earlier_read + rows,
+            bytes_read=self._earlier_bytes + self._builder.json_bytes,
+            rows_staged=self._staged_rows,
+            bytes_staged=self._staged_bytes,
             values_nulled=self._earlier_nulled + self._builder.values_nulled,
+            rows_estimated=estimate.rows if estimate else self.report.rows_estimated,
+            bytes_estimated=estimate.bytes if estimate else self.report.bytes_estimated,
+            rows_per_s=round(rows / passed, 1) if passed > 0 else 0.0,
+            phase=phase,
         )
+
+    def _note_staged(self) -> None:
+        self._staged_rows, self._staged_bytes = self._writer.staged_rows, self._writer.staged_bytes
 
     def _settle(self) -> None:
         self.stage()
@@ -189,8 +214,10 @@ class StreamSink:
             complete=complete,
             rows=self._builder.total,
         )
+        before, self._phase = self._phase, "committing"
         done = commit(note)
-        self._staged_bytes = self._writer.staged_bytes
+        self._phase = before
+        self._note_staged()
         self._committed_at = time.monotonic()
         snapshots = (done.snapshot_id,) if done.snapshot_id is not None else ()
         self.report = msgspec.structs.replace(
@@ -202,8 +229,3 @@ class StreamSink:
             snapshot_ids=(*self.report.snapshot_ids, *snapshots),
             complete=complete,
         )
-
-
-def merged_report(sinks: Sequence[StreamSink], done: Sequence[StreamReport]) -> tuple[StreamReport, ...]:
-    """The reports of streams at work and of those that an earlier attempt completed."""
-    return (*done, *(sink.progress() for sink in sinks))
