@@ -15,7 +15,7 @@ unexport PYTHONHOME PYTHONPATH
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help run up test check lint types bench reference lock clean
+.PHONY: help run up test check lint types bench sanitize reference lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ bench: $(ENV)/.dev  ## Run the benchmarks; JSON lines
 	@$(PY) benchmarks/recording.py .build/recording
 	@$(PY) benchmarks/columns.py .build/recording/messages.jsonl .build/recording/configured_catalog.json
 	@$(PY) benchmarks/lake.py
+
+sanitize: $(ENV)/.dev  ## Test the compiled reader under the address and undefined-behaviour sanitizers
+	@scripts/sanitize.sh $(PY)
 
 reference: $(ENV)/.dev  ## Write the reference pages that come from code
 	@$(PY) scripts/write_reference.py
