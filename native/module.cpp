@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "records.hpp"
+#include "uuids.hpp"
 
 namespace {
 
@@ -295,8 +296,30 @@ PyType_Slot reader_slots[] = {
 
 PyType_Spec reader_spec = {"airberg.columns._records.Reader", sizeof(Reader), 0, Py_TPFLAGS_DEFAULT, reader_slots};
 
-PyModuleDef module_definition = {PyModuleDef_HEAD_INIT, "_records", "RECORD lines into columns.", -1, nullptr,
-                                 nullptr, nullptr, nullptr, nullptr};
+PyObject* uuid7(PyObject*, PyObject* arguments) {
+    const char* random;
+    Py_ssize_t size;
+    unsigned long long milliseconds;
+    if (!PyArg_ParseTuple(arguments, "Ky#:uuid7", &milliseconds, &random, &size)) return nullptr;
+    const Py_ssize_t count = size / airberg::kUuidRandomBytes;
+    PyObject* const made = PyBytes_FromStringAndSize(nullptr, count * airberg::kUuidLength);
+    if (made == nullptr) return nullptr;
+    char* out = PyBytes_AsString(made);
+    const unsigned char* from = reinterpret_cast<const unsigned char*>(random);
+    for (Py_ssize_t i = 0; i < count; ++i) {
+        airberg::write_uuid7(out + i * airberg::kUuidLength, milliseconds, from + i * airberg::kUuidRandomBytes);
+    }
+    return made;
+}
+
+PyMethodDef module_methods[] = {
+    {"uuid7", uuid7, METH_VARARGS,
+     "uuid7(milliseconds, random) -> bytes\n\nA UUID of version 7 for each ten random bytes, one behind the other."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef module_definition = {PyModuleDef_HEAD_INIT, "_records", "RECORD lines into columns.", -1,
+                                 module_methods, nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace
 

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from airberg.columns.arrow import arrow_schema, arrow_type, table_fields
 from airberg.columns.batch import PendingBatch
+from airberg.columns.compiled import compiled
 from airberg.columns.convert import (
     CipherFor,
     element_of,
@@ -55,11 +56,6 @@ from airberg.protocol.state import StateKey
 if TYPE_CHECKING:
     from airberg.columns._records import Reader, TakenColumn, TakenDeferred
 
-try:
-    from airberg.columns import _records
-except ImportError:  # no compiler was there when the package was installed
-    _records = None  # type: ignore[assignment]  # looked at by `available` only
-
 Rows: TypeAlias = Callable[[], Sequence[int]]
 Shape: TypeAlias = tuple[str, str, tuple["Shape", ...]]
 
@@ -77,11 +73,6 @@ _PLAIN: Final[Mapping[ColumnType, str]] = {
 _decode_all = msgspec.json.Decoder(list[Any], float_hook=Exact).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
-
-
-def available() -> bool:
-    """Whether the compiled reader is there."""
-    return _records is not None
 
 
 class Fed(NamedTuple):
@@ -102,13 +93,13 @@ class NativeReader:
     """
 
     def __init__(self, builders: Mapping[StateKey, NativeBuilder]) -> None:
-        if _records is None:
+        if compiled is None:
             raise RuntimeError("the compiled reader is not there")
         shapes = tuple(
             (key.namespace or "", key.name, builder.shapes, builder.keeps_text)
             for key, builder in builders.items()
         )
-        self._reader = _records.Reader(shapes)
+        self._reader: Reader = compiled.Reader(shapes)
         for index, (key, builder) in enumerate(builders.items()):
             builder.attach(self._reader, index, key)
 

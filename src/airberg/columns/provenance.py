@@ -102,5 +102,5 @@ class Provenance:
 
 def _fixed_width_texts(block: bytes, count: int, width: int) -> pa.Array:
     """A string array whose values all have the same length."""
-    offsets = int_array("i", range(0, width * count + 1, width))
-    return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(block)])
+    offsets = pc.multiply(pa.arange(0, count + 1), width).cast(pa.int32())
+    return pa.Array.from_buffers(pa.string(), count, [None, offsets.buffers()[1], pa.py_buffer(block)])

@@ -19,7 +19,8 @@ from pyiceberg.table import Table
 
 from airberg.columns.arrow import table_fields
 from airberg.columns.batch import BatchBuilder, RecordBuilder
-from airberg.columns.native import NativeBuilder, NativeReader, available
+from airberg.columns.compiled import available
+from airberg.columns.native import NativeBuilder, NativeReader
 from airberg.errors import (
     AirbergError,
     ConfigurationFailed,

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from airberg.columns import _records
 from airberg.columns.batch import BatchBuilder
+from airberg.columns.compiled import available
 from airberg.columns.json_schema import stream_fields
-from airberg.columns.native import NativeBuilder, NativeReader, available
+from airberg.columns.native import NativeBuilder, NativeReader
 from airberg.errors import TransientFailed
 from airberg.plan.model import StreamPlan
 from airberg.plan.transformations import EncryptionContext, plan_columns
