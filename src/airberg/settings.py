@@ -125,6 +125,9 @@ class SyncSettings(_Group):
     """How a run moves rows. A commit happens at the first STATE message after either limit."""
 
     batch_rows: Positive = Field(50_000, description="Records that are converted at once.")
+    compiled_reader: bool = Field(
+        True, description="`false`: read records in Python alone; several times slower, same results."
+    )
     checkpoint_seconds: float = Field(300.0, description="Commit at the first STATE message after this time.")
     checkpoint_bytes: Positive = Field(512 * 1024 * 1024, description="Or after so many bytes are staged.")
     target_file_bytes: Positive = Field(128 * 1024 * 1024, description="Size at which a data file is closed.")

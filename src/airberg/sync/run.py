@@ -275,6 +275,8 @@ class _Session:
                 self._earlier(stream),
             )
         self._native = NativeReader(builders) if builders else None
+        if self._sinks and not builders:
+            log.warning("records are read in Python: the compiled reader is switched off or was not built")
 
     def _builder(self, plan: JobPlan, stream: StreamPlan, generation_id: int) -> RecordBuilder:
         facts: dict[str, Any] = {
@@ -283,7 +285,7 @@ class _Session:
             "generation_id": generation_id,
             "cipher_for": CipherShelf(self._parts.keys).cipher_for,
         }
-        if available():
+        if self._parts.settings.sync.compiled_reader and available():
             return NativeBuilder(stream, keeps_text=plan.archive_staging, **facts)
         return BatchBuilder(stream, **facts)
 

@@ -17,10 +17,13 @@ from support.deployment import Deployment, write_scenario
 from support.duckdb_reader import duckdb_rows
 
 
-@pytest.fixture
-def deployment(tmp_path: Path, pyairbyte_dir: Path, connectors_dir: Path) -> Deployment:
-    """A deployment that makes a checkpoint at every state."""
-    return Deployment(tmp_path / "home", pyairbyte_dir, connectors_dir, SyncSettings(checkpoint_seconds=0.0))
+@pytest.fixture(params=[True, False], ids=["compiled", "python"])
+def deployment(
+    request: pytest.FixtureRequest, tmp_path: Path, pyairbyte_dir: Path, connectors_dir: Path
+) -> Deployment:
+    """A deployment that makes a checkpoint at every state, with either reader of records."""
+    sync = SyncSettings(checkpoint_seconds=0.0, compiled_reader=request.param)
+    return Deployment(tmp_path / "home", pyairbyte_dir, connectors_dir, sync)
 
 
 def orders(count: int, **members: Any) -> dict[str, Any]:
