@@ -78,7 +78,7 @@ def near(text: str) -> tuple[str, int] | None:
         return None
     sign, digits, rest, bc = match.groups()
     year = int(digits)
-    if (bc or sign == "-") and not year or (bc and sign):
+    if ((bc or sign == "-") and not year) or (bc and sign):
         return None  # there is no year -0 and no year 0 BC
     year = 1 - year if bc else -year if sign == "-" else year
     cycles, moved = divmod(year - _BASE, _CYCLE_YEARS)

@@ -23,6 +23,7 @@ from pyiceberg.types import (
     IntegerType,
     ListType,
     LongType,
+    MapType,
     NestedField,
     PrimitiveType,
     StringType,
@@ -157,6 +158,25 @@ def column_type_of(type_: IcebergType) -> ColumnType:
         guidance="Write to a new table, or leave this column out.",
         code="unsupported-type",
     )
+
+
+def column_paths(schema: Schema) -> frozenset[Path]:
+    """The paths of all columns of a table, nested ones too; items of lists are called `element`."""
+    return frozenset(_paths(schema.as_struct(), ()))
+
+
+def _paths(type_: IcebergType, path: Path) -> Iterator[Path]:
+    members: Sequence[tuple[str, IcebergType]] = ()
+    match type_:
+        case StructType():
+            members = [(field.name, field.field_type) for field in type_.fields]
+        case ListType():
+            members = [("element", type_.element_type)]
+        case MapType():
+            members = [("key", type_.key_type), ("value", type_.value_type)]
+    for name, inside in members:
+        yield (*path, name)
+        yield from _paths(inside, (*path, name))
 
 
 # ---- evolution ---------------------------------------------------------------------------------------------

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airberg.columns.arrow import arrow_type, python_values
-from airberg.columns.convert import Change, converter
 from airberg.columns.far_dates import FarDate, FarTimestamp, FarTimestamptz, day_at, moment_in_utc
-from airberg.columns.targets import TARGET_TYPES, parse_target_type
+from airberg.columns.targets import TARGET_TYPES
 from airberg.columns.types import (
     BINARY,
     BOOLEAN,
@@ -32,19 +31,24 @@ from airberg.columns.types import (
     Field,
     List,
     Struct,
-    stored_type,
 )
-from airberg.keys.cipher import ColumnCipher, decrypt_value
-from airberg.keys.port import DataKey
-from airberg.plan.model import ColumnPlan, EncryptRule
+from airberg.keys.cipher import decrypt_value
+from airberg.plan.model import ColumnPlan
+from support.column_values import (
+    CAST,
+    KEY,
+    MOMENT,
+    PERSON,
+    SERIAL,
+    SIZE,
+    change,
+    convert,
+    day,
+    far,
+    plan,
+    utc,
+)
 
-KEY = DataKey("k", 1, 7, bytes(range(32)))
-CAST, SIZE, SERIAL = (
-    "DESTINATION_TYPECAST_ERROR",
-    "DESTINATION_FIELD_SIZE_LIMITATION",
-    "DESTINATION_SERIALIZATION_ERROR",
-)
-PERSON = Struct((Field("id", LONG), Field("tags", List(STRING)), Field("born", DATE)))
 SOURCES: list[ColumnType] = [
     BOOLEAN,
     LONG,
@@ -64,50 +68,7 @@ SOURCES: list[ColumnType] = [
 ]
 
 
-def cipher_for(rule: EncryptRule) -> ColumnCipher:
-    """The cipher of any rule, with a fixed key."""
-    return ColumnCipher(KEY, rule.aad.encode(), rule.mode)
-
-
-def plan(source: ColumnType, cast: str | None = None, encrypt: str | None = None) -> ColumnPlan:
-    """The plan of a column `c` from the property `p`, as the planner would make it."""
-    target = parse_target_type(cast) if cast else None
-    rule = EncryptRule(key_name="k", mode=encrypt, aad="a.b.c") if encrypt else None  # type: ignore[arg-type]  # text
-    kind = stored_type(target) if target else source
-    return ColumnPlan(
-        source="p", name="c", source_type=source, type=BINARY if rule else kind, cast_to=target, encrypt=rule
-    )
-
-
-def convert(column: ColumnPlan, value: Any) -> tuple[Any, list[Change]]:
-    """One value through a fresh converter."""
-    changes: list[Change] = []
-    return converter(column, cipher_for)(value, changes), changes
-
-
-def change(reason: str, field: str = "c") -> Change:
-    """The change of a value that was nulled."""
-    return {"field": field, "change": "NULLED", "reason": reason}
-
-
 # ---- reading -----------------------------------------------------------------------------------------------
-
-
-def utc(*parts: int) -> dt.datetime:
-    """A moment in UTC."""
-    return dt.datetime(*parts, tzinfo=dt.UTC)  # type: ignore[misc]  # year, month, day at least
-
-
-def day(year: int, month: int, date: int) -> FarDate:
-    """A day of any year, by the calendar's own rule: every 400 years are 146,097 days."""
-    in_cycle = dt.date(year % 400 + 400, month, date)
-    return FarDate((in_cycle - dt.date(1970, 1, 1)).days + (year // 400 - 1) * 146_097)
-
-
-def far(kind: type[Any], year: int, month: int, date: int, *clock: int) -> Any:
-    """A moment of any year."""
-    passed = dt.datetime(1, 1, 1, *clock) - dt.datetime(1, 1, 1)
-    return kind((day(year, month, date) * 86_400_000_000) + passed // dt.timedelta(microseconds=1))
 
 
 @pytest.mark.parametrize(
@@ -268,140 +229,6 @@ def test_renamed_and_dropped_members_of_structs() -> None:
     column = ColumnPlan(source="p", name="c", source_type=PERSON, type=kind, children=(inner,))
     assert convert(column, {"id": 1, "born": "x"}) == ({"person_id": 1}, [])
     assert convert(column, {"id": "x"}) == ({"person_id": None}, [change(CAST, "c.person_id")])
-
-
-# ---- casts -------------------------------------------------------------------------------------------------
-
-MOMENT = "2026-01-02T03:04:05.5+05:00"
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "value", "expected"),
-    [
-        (LONG, "string", 12, "12"),
-        (DOUBLE, "string", D("1.10"), "1.10"),
-        (BOOLEAN, "string", True, "true"),
-        (TIMESTAMPTZ, "string", MOMENT, MOMENT),
-        (PERSON, "string", {"id": 1, "x": [D("1.0")]}, '{"id":1,"x":[1.0]}'),
-        (STRING, "int", " 12 ", 12),
-        (STRING, "int", "12.9", 12),
-        (STRING, "int", "-12.9", -12),
-        (DOUBLE, "long", -1.9, -1),
-        (DOUBLE, "long", 1e15, 10**15),
-        (BOOLEAN, "int", True, 1),
-        (STRING, "byte", "-128", -128),
-        (STRING, "tinyint", "127", 127),
-        (LONG, "short", 32767, 32767),
-        (LONG, "smallint", -32768, -32768),
-        (TIMESTAMPTZ, "long", "1970-01-01T00:00:01.9Z", 1),
-        (TIMESTAMPTZ, "long", "1969-12-31T23:59:59.9Z", -1),
-        (TIMESTAMP, "double", "1970-01-01T00:00:01.5", 1.5),
-        (STRING, "double", "1e3", 1000.0),
-        (STRING, "float", "0.1", 0.10000000149011612),
-        (LONG, "float", 3, 3.0),
-        (STRING, "decimal(10,2)", "1.005", D("1.01")),
-        (DOUBLE, "decimal(10,2)", -0.125, D("-0.13")),
-        (BOOLEAN, "decimal", True, D("1.000000000")),
-        (DOUBLE, "decimal(38,9)", D("12345678901234567890.123456789"), D("12345678901234567890.123456789")),
-        (STRING, "boolean", " YES ", True),
-        (STRING, "boolean", "t", True),
-        (STRING, "boolean", "1", True),
-        (STRING, "boolean", "n", False),
-        (STRING, "boolean", "False", False),
-        (LONG, "boolean", -2, True),
-        (DOUBLE, "boolean", 0.0, False),
-        (STRING, "date", " 2026-1-2 ", dt.date(2026, 1, 2)),
-        (STRING, "date", "2026-01-02T23:00:00-05:00", dt.date(2026, 1, 2)),
-        (STRING, "date", "2026", dt.date(2026, 1, 1)),
-        (TIMESTAMPTZ, "date", "2026-01-02T23:00:00-05:00", dt.date(2026, 1, 3)),
-        (STRING, "timestamp", "2026-01-02", utc(2026, 1, 2)),
-        (STRING, "timestamp", "2026-1-2 3:4:5", utc(2026, 1, 2, 3, 4, 5)),
-        (STRING, "timestamp", "2026-01-02T03:04:05.123456789+0530", utc(2026, 1, 1, 21, 34, 5, 123456)),
-        (STRING, "timestamp", "2026-01-02 03:04 UTC", utc(2026, 1, 2, 3, 4)),
-        (LONG, "timestamp", 1, utc(1970, 1, 1, 0, 0, 1)),
-        (DOUBLE, "timestamp", -1.5, utc(1969, 12, 31, 23, 59, 58, 500000)),
-        (DATE, "timestamp", "2026-01-02", utc(2026, 1, 2)),
-        (STRING, "timestamp_ntz", "2026-01-02T03:04:05+05:00", dt.datetime(2026, 1, 1, 22, 4, 5)),
-        (TIMESTAMPTZ, "timestamp_ntz", "2026-01-02T03:04:05", dt.datetime(2026, 1, 2, 3, 4, 5)),
-        (STRING, "date", " 0044-3-15 BC ", day(-43, 3, 15)),
-        (STRING, "date", "-0043", day(-43, 1, 1)),
-        (STRING, "date", "12026-01-01T10:00:00Z", day(12026, 1, 1)),
-        (STRING, "timestamp", "0044-03-15 BC", far(FarTimestamptz, -43, 3, 15)),
-        (STRING, "timestamp", "9999-12-31T23:59:59-05:00", far(FarTimestamptz, 10000, 1, 1, 4, 59, 59)),
-        (STRING, "timestamp_ntz", "-0043-03-15 12:00 UTC", far(FarTimestamp, -43, 3, 15, 12)),
-        (DATE, "timestamp", "0044-03-15 BC", far(FarTimestamptz, -43, 3, 15)),
-        (DATE, "timestamp_ntz", "12026-01-01", far(FarTimestamp, 12026, 1, 1)),
-        (TIMESTAMPTZ, "date", "0044-03-15T23:00:00-05:00 BC", day(-43, 3, 16)),
-        (TIMESTAMPTZ, "timestamp_ntz", "0044-03-15T12:00:00Z BC", far(FarTimestamp, -43, 3, 15, 12)),
-        (TIMESTAMP, "timestamp", "0044-03-15T12:00:00 BC", far(FarTimestamptz, -43, 3, 15, 12)),
-        (TIMESTAMPTZ, "time", "0044-03-15T12:00:00Z BC", dt.time(12)),
-        (TIMESTAMPTZ, "long", "0000-12-31T23:59:59.5Z", -62135596801),
-        (TIMESTAMPTZ, "double", "0000-12-31T23:59:59.5Z", -62135596800.5),
-        (TIMESTAMPTZ, "string", "0044-03-15T12:00:00Z BC", "0044-03-15T12:00:00Z BC"),
-        (DATE, "json", "0044-03-15 BC", '"0044-03-15 BC"'),
-        (LONG, "timestamp", 253_402_300_800, far(FarTimestamptz, 10000, 1, 1)),
-        (STRING, "time", " 03:04:05 ", dt.time(3, 4, 5)),
-        (TIMESTAMPTZ, "time", MOMENT, dt.time(22, 4, 5, 500000)),
-        (STRING, "binary", "é", "é".encode()),
-        (BINARY, "binary", "AP8=", b"\x00\xff"),
-        (STRING, "json", ' {"a": 1.10}', ' {"a": 1.10}'),
-        (LONG, "json", 1, "1"),
-        (DATE, "json", "2026-01-02", '"2026-01-02"'),
-        (JSON, "long", "7", 7),
-        (JSON, "string", "plain", "plain"),
-        (LONG, "long", "no number, but cast as it is: 3"[-1], 3),
-        (DATE, "timestamp", 1, utc(1970, 1, 1, 0, 0, 1)),
-    ],
-)
-def test_casts(source: ColumnType, target: str, value: object, expected: object) -> None:
-    """Casts have Spark's meaning."""
-    made, changes = convert(plan(source, cast=target), value)
-    assert made == expected
-    assert type(made) is type(expected)
-    assert changes == []
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "value", "reason"),
-    [
-        (STRING, "int", "", CAST),
-        (STRING, "int", "twelve", CAST),
-        (STRING, "int", "2147483648", SIZE),
-        (LONG, "byte", 128, SIZE),
-        (LONG, "short", -32769, SIZE),
-        (STRING, "long", "1e999999999", SIZE),
-        (DOUBLE, "long", 1e300, SIZE),
-        (STRING, "float", "1e39", SIZE),
-        (STRING, "double", "1e309", SIZE),
-        (STRING, "double", "NaN", CAST),
-        (STRING, "decimal(3,1)", "100", SIZE),
-        (STRING, "decimal(3,1)", "99.95", SIZE),
-        (STRING, "boolean", "maybe", CAST),
-        (STRING, "date", "2026-02-30", CAST),
-        (STRING, "date", "02.01.2026", CAST),
-        (STRING, "timestamp", "2026-01-02T03:04:05+99:00", CAST),
-        (LONG, "timestamp", 10**15, SIZE),
-        (DOUBLE, "timestamp", D("1E+999999999"), SIZE),
-        (STRING, "time", "noon", CAST),
-        (STRING, "json", "{a: 1}", CAST),
-        (STRING, "json", "", CAST),
-        (STRING, "binary", "\ud800", SERIAL),
-        (BINARY, "binary", "no base64!", CAST),
-        (JSON, "long", {"a": 1}, CAST),
-        (JSON, "boolean", [True], CAST),
-        (JSON, "date", 1, CAST),
-        (JSON, "time", 1, CAST),
-        (JSON, "binary", 1, CAST),
-        (JSON, "timestamp", True, CAST),
-        (DATE, "boolean", "0044-03-15 BC", CAST),
-        (DATE, "long", "0044-03-15 BC", CAST),
-        (TIMESTAMP, "boolean", "0044-03-15T00:00:00 BC", CAST),
-        (DATE, "binary", "0044-03-15 BC", CAST),
-    ],
-)
-def test_casts_that_fail(source: ColumnType, target: str, value: object, reason: str) -> None:
-    """A failed cast is null with a reason; nothing wraps around."""
-    assert convert(plan(source, cast=target), value) == (None, [change(reason)])
 
 
 # ---- encryption --------------------------------------------------------------------------------------------
