@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array as int_array
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
@@ -21,6 +22,9 @@ from airberg.plan.model import ColumnPlan, StreamPlan
 
 _NULL: Final = msgspec.Raw(b"null")
 _ROW_BYTES: Final = 64
+_UNNAMEABLE: Final = re.compile(r'[\x00-\x1f"\\]')
+"""What the fast decoder cannot look for in names of properties; such streams are decoded leniently."""
+
 _LAST_MS: Final = 253_402_300_799_999  # the end of year 9999
 _META_TYPE: Final = arrow_type(next(f.type for f in METADATA_FIELDS if f.name == META))
 _CHANGE_TYPE: Final = arrow_type(CHANGE)
@@ -77,8 +81,9 @@ class BatchBuilder:
         self._generation_id = generation_id
         self._names = {c.source: c.name for c in stream.columns}
         self._columns = [_Column(c, cipher_for) for c in stream.columns]
-        self._row_type = _row_type(self._columns)
-        self._decode = msgspec.json.Decoder(self._row_type).decode
+        named = not any(_UNNAMEABLE.search(c.source) for c in stream.columns)
+        self._row_type = _row_type(self._columns, named)
+        self._decode = msgspec.json.Decoder(self._row_type).decode if named else self._decode_leniently
         self._start()
 
     def _start(self) -> None:
@@ -230,13 +235,13 @@ class _Column:
         return pa.array(texts, pa.string())
 
 
-def _row_type(columns: Sequence[_Column]) -> type[msgspec.Struct]:
-    """A struct with one member for each column: only these properties are decoded."""
+def _row_type(columns: Sequence[_Column], named: bool) -> type[msgspec.Struct]:
+    """A struct with one member for each column: only these properties are decoded, if it has their names."""
     members: list[tuple[str, Any, Any]] = []
     for i, column in enumerate(columns):
         kind, default = (msgspec.Raw, _NULL) if column.as_raw else (Any, None)
         members.append((f"c{i}", kind, default))
-    names = {f"c{i}": c.plan.source for i, c in enumerate(columns)}
+    names = {f"c{i}": c.plan.source for i, c in enumerate(columns)} if named else None
     return msgspec.defstruct("Row", members, rename=names, gc=False)
 
 

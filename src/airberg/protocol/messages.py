@@ -37,13 +37,22 @@ class MalformedMessage(TransientFailed):
 
     default_code = "malformed-message"
 
-    def __init__(self, line_number: int = 0, what: str = "is not a complete JSON message") -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        guidance: str = "The connector was cut off or does not follow the Airbyte protocol; "
+        "nothing after the last checkpoint was kept.",
+        code: str | None = None,
+        line_number: int = 0,
+    ) -> None:
         self.line_number = line_number
-        super().__init__(
-            f"Line {line_number} of the connector's output {what}.",
-            guidance="The connector was cut off or does not follow the Airbyte protocol; nothing after the "
-            "last checkpoint was kept.",
-        )
+        super().__init__(message, guidance=guidance, code=code)
+
+    @classmethod
+    def at(cls, line_number: int, what: str = "is not a complete JSON message") -> MalformedMessage:
+        """The error of one line."""
+        return cls(f"Line {line_number} of the connector's output {what}.", line_number=line_number)
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -227,7 +236,7 @@ def decode(line: bytes, line_number: int = 0) -> Message:
     if envelope.type == "RECORD":
         record = envelope.record
         if record is None or not bytes(memoryview(record.data)[:1]) == b"{":
-            raise MalformedMessage(line_number, "is a RECORD without data")
+            raise MalformedMessage.at(line_number, "is a RECORD without data")
         return record
     reader = _READERS.get(envelope.type)
     if reader is None:
@@ -235,7 +244,7 @@ def decode(line: bytes, line_number: int = 0) -> Message:
     try:
         return reader(envelope)
     except _FAULTS:
-        raise MalformedMessage(line_number, f"is not a well-formed {envelope.type} message") from None
+        raise MalformedMessage.at(line_number, f"is not a well-formed {envelope.type} message") from None
 
 
 def _decode_lenient(line: bytes, line_number: int) -> _Envelope:
@@ -243,7 +252,7 @@ def _decode_lenient(line: bytes, line_number: int) -> _Envelope:
         return _decode_envelope_lax(_ESCAPE.sub(_paired, _NOT_A_NUMBER.sub(_as_string, line)))
     except _FAULTS:
         # Never chained: a parser's text may name what it met in the row.
-        raise MalformedMessage(line_number) from None
+        raise MalformedMessage.at(line_number) from None
 
 
 def _as_string(match: re.Match[bytes]) -> bytes:

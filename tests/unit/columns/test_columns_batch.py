@@ -21,7 +21,18 @@ from airberg.columns.convert import Change, converter
 from airberg.columns.json_schema import stream_fields
 from airberg.columns.json_text import json_text, parse_exact
 from airberg.columns.targets import parse_target_type
-from airberg.columns.types import BINARY, ColumnType, Field, Struct, stored_type
+from airberg.columns.types import (
+    BINARY,
+    DOUBLE,
+    JSON,
+    LONG,
+    STRING,
+    ColumnType,
+    Field,
+    List,
+    Struct,
+    stored_type,
+)
 from airberg.errors import TransientFailed
 from airberg.keys.cipher import ColumnCipher, decrypt_value
 from airberg.keys.port import DataKey
@@ -135,6 +146,48 @@ def test_raw_records_and_any_names() -> None:
 def arrow_long() -> ColumnType:
     """The long type."""
     return parse_target_type("long")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ['say "x"', "back\\slash", "nul\x00", "line\n", "", "名前", "a.b", "🙂", "c0", "k" * 10_000, "\x7f", "é"],
+)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_names_of_properties_are_found_however_they_are_written(name: str, ascii_only: bool) -> None:
+    """Escaped or not, with quotes, control characters or none at all; the others of the record too."""
+    columns = [column("c1", STRING), column(name, LONG, name="x"), column("f", DOUBLE), column("j", JSON)]
+    record = {
+        "c0": "no",
+        "c1": "t",
+        "u" * 10_000: 1,
+        "f": 1.5,
+        "j": [1, 1.10],
+        name: 3,
+        "undeclared": {name: 4},
+    }
+    text = json.dumps(record, ensure_ascii=ascii_only).encode()
+    made = rows_of(builder(columns), [text, b'{"c1": "later"}'])
+    assert [(r["c1"], r["x"], r["f"]) for r in made] == [("t", 3, 1.5), ("later", None, None)]
+    assert json.loads(made[0]["j"]) == [1, 1.1]
+
+
+def test_names_inside_structs_and_lists() -> None:
+    """Members of objects are found under the names of the source, and written under those of the table."""
+    inside = Struct((Field('a"b', LONG), Field("id_x", LONG, source="id"), Field("Id", LONG)))
+    columns = [column("l", List(inside))]
+    record = b'{"l": [{"a\\"b": 1, "id": 2, "Id": 3, "id_x": 4}, {"Id": "?"}]}'
+    made = builder(columns, add_metadata=True)
+    [row] = rows_of(made, [record])
+    assert row["l"] == [{'a"b': 1, "id_x": 2, "Id": 3}, {'a"b': None, "id_x": None, "Id": None}]
+    assert [c["field"] for c in row["_airbyte_meta"]["changes"]] == ["l.element.Id"]
+
+
+def test_of_a_name_that_comes_twice_the_last_counts() -> None:
+    """As in most readers of JSON, whichever decoder reads it."""
+    columns = [column("a", LONG), column("o", Struct((Field("b", LONG),))), column("t", JSON)]
+    twice = b'{"a": 1, "o": {"b": 1, "b": 2}, "t": 1, "t": 2, "a": 3%s}'
+    for text in (twice % b"", twice % b', "x": 1e999999999999', twice % b', "x": "\\ud800"'):
+        assert rows_of(builder(columns), [text]) == [{"a": 3, "o": {"b": 2}, "t": "2"}]
 
 
 @pytest.mark.parametrize("data", [b"[]", b"1", b"null", b'"x"', b"", b"{", b'{"a":}', b"\xff"])
