@@ -15,9 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airberg.columns.arrow import arrow_schema, arrow_type, python_values, table_fields
-from airberg.columns.batch import BatchBuilder
-from airberg.columns.convert import Change, converter
+from airberg.columns.arrow import arrow_schema, arrow_type, table_fields
 from airberg.columns.json_schema import stream_fields
 from airberg.columns.json_text import json_text, parse_exact
 from airberg.columns.targets import parse_target_type
@@ -34,17 +32,12 @@ from airberg.columns.types import (
     stored_type,
 )
 from airberg.errors import TransientFailed
-from airberg.keys.cipher import ColumnCipher, decrypt_value
-from airberg.keys.port import DataKey
-from airberg.plan.model import ColumnPlan, EncryptRule, StreamPlan
+from airberg.keys.cipher import decrypt_value
+from airberg.plan.model import ColumnPlan, EncryptRule
+from support.column_batches import builder, by_value, rows_of
+from support.column_values import KEY
 
-KEY = DataKey("k", 1, 7, bytes(range(32)))
 NULLED_CAST = {"change": "NULLED", "reason": "DESTINATION_TYPECAST_ERROR"}
-
-
-def cipher_for(rule: EncryptRule) -> ColumnCipher:
-    """The cipher of any rule, with a fixed key."""
-    return ColumnCipher(KEY, rule.aad.encode(), rule.mode)
 
 
 def column(
@@ -73,35 +66,6 @@ def column(
         encrypt=rule,
         children=tuple(children),
     )
-
-
-def builder(columns: Sequence[ColumnPlan], *, add_metadata: bool = False) -> BatchBuilder:
-    """A builder for these columns."""
-    stream = StreamPlan(
-        name="s",
-        table="s",
-        sync_mode="full_refresh",
-        mode="append",
-        columns=tuple(columns),
-        catalog_stream={},
-    )
-    return BatchBuilder(stream, add_metadata=add_metadata, sync_id=5, generation_id=2, cipher_for=cipher_for)
-
-
-def rows_of(made: BatchBuilder, records: Sequence[bytes]) -> list[dict[str, Any]]:
-    """The rows that records become."""
-    for record in records:
-        made.add(record, 0)
-    batch = made.flush()
-    batch.validate(full=True)
-    assert batch.schema == made.schema
-    return dictionaries(batch)
-
-
-def dictionaries(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The rows of a batch; dates that Python has not are texts."""
-    columns = [python_values(c) for c in batch.columns]
-    return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def fields(**schemas: object) -> list[ColumnPlan]:
@@ -495,21 +459,6 @@ def records() -> st.SearchStrategy[list[dict[str, Any]]]:
     fitting = st.fixed_dictionaries({}, optional=members)
     odd = st.dictionaries(st.sampled_from([*EVERY_TYPE, "unknown"]), ODD, max_size=6)
     return st.lists(fitting, max_size=6) | st.lists(fitting | odd, max_size=6)
-
-
-def by_value(
-    columns: Sequence[ColumnPlan], data: Sequence[bytes]
-) -> tuple[list[dict[str, Any]], list[list[Change]]]:
-    """The rows of records by the converter of each value, and their changes."""
-    converters = [(c, converter(c, cipher_for)) for c in columns]
-    rows, logs = [], []
-    for record in data:
-        value, changes = parse_exact(record), []
-        made = {c.name: convert(value.get(c.source), changes) for c, convert in converters}
-        schema = arrow_schema(columns, False)
-        rows.append(dictionaries(pa.RecordBatch.from_pylist([made], schema=schema))[0])
-        logs.append(changes)
-    return rows, logs
 
 
 @settings(max_examples=100, deadline=None)
