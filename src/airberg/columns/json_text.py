@@ -48,11 +48,21 @@ def json_text(value: JsonValue) -> str:
         ValueError: It nests too deeply.
     """
     try:
-        return _encode(value).decode()
-    except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":"), default=str)
+        try:
+            return _encode(value).decode()
+        except UnicodeEncodeError:
+            return _escaped(value)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _escaped(value: JsonValue) -> str:
+    """JSON text in ASCII, for texts that UTF-8 cannot have."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(name)}:{_escaped(v)}" for name, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_escaped, value)) + "]"
+    return str(value) if isinstance(value, Decimal) else json.dumps(value)
 
 
 def _parse_int(digits: str) -> int | Decimal:
