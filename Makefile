@@ -15,7 +15,7 @@ unexport PYTHONHOME PYTHONPATH
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help run up test check lint types bench reference lock clean
+.PHONY: help run up test check lint types bench sanitize reference lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ bench: $(ENV)/.dev  ## Run the benchmarks; JSON lines
 	@$(PY) benchmarks/columns.py .build/recording/messages.jsonl .build/recording/configured_catalog.json
 	@$(PY) benchmarks/lake.py
 
+sanitize: $(ENV)/.dev  ## Test the compiled reader under the address and undefined-behaviour sanitizers
+	@scripts/sanitize.sh $(PY)
+
 reference: $(ENV)/.dev  ## Write the reference pages that come from code
 	@$(PY) scripts/write_reference.py
 
@@ -66,10 +69,10 @@ $(UV): requirements/bootstrap.txt
 $(ENV)/bin/python: | $(UV)
 	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(ENV)
 
-$(ENV)/.runtime: requirements/airberg.txt pyproject.toml | $(ENV)/bin/python
+$(ENV)/.runtime: requirements/airberg.txt pyproject.toml hatch_build.py $(wildcard native/*) | $(ENV)/bin/python
 	@echo "Installing Airberg's environment"
 	@$(UV) pip install -q --compile-bytecode --require-hashes -r requirements/airberg.txt
-	@$(UV) pip install -q --no-deps -e .
+	@$(UV) pip install -q --no-deps --reinstall-package airberg -e .
 	@touch $@
 
 $(ENV)/.dev: requirements/dev.txt $(ENV)/.runtime

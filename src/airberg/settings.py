@@ -124,7 +124,7 @@ class SourceSettings(_Group):
 class SyncSettings(_Group):
     """How a run moves rows. A commit happens at the first STATE message after either limit."""
 
-    batch_rows: Positive = Field(10_000, description="Records that are converted at once.")
+    batch_rows: Positive = Field(50_000, description="Records that are converted at once.")
     checkpoint_seconds: float = Field(300.0, description="Commit at the first STATE message after this time.")
     checkpoint_bytes: Positive = Field(512 * 1024 * 1024, description="Or after so many bytes are staged.")
     target_file_bytes: Positive = Field(128 * 1024 * 1024, description="Size at which a data file is closed.")

@@ -8,15 +8,15 @@ from typing import Any
 import pyarrow as pa
 
 from airberg.columns.arrow import arrow_schema, python_values
-from airberg.columns.batch import BatchBuilder
 from airberg.columns.convert import Change, converter
 from airberg.columns.json_text import parse_exact
 from airberg.plan.model import ColumnPlan, StreamPlan
 from support.column_values import cipher_for
+from support.record_builders import make_builder
 
 
-def builder(columns: Sequence[ColumnPlan], *, add_metadata: bool = False) -> BatchBuilder:
-    """A builder for these columns."""
+def builder(columns: Sequence[ColumnPlan], *, add_metadata: bool = False) -> Any:
+    """A builder for these columns, of the kind that the test is about."""
     stream = StreamPlan(
         name="s",
         table="s",
@@ -25,10 +25,10 @@ def builder(columns: Sequence[ColumnPlan], *, add_metadata: bool = False) -> Bat
         columns=tuple(columns),
         catalog_stream={},
     )
-    return BatchBuilder(stream, add_metadata=add_metadata, sync_id=5, generation_id=2, cipher_for=cipher_for)
+    return make_builder(stream, add_metadata=add_metadata, sync_id=5, generation_id=2, cipher_for=cipher_for)
 
 
-def rows_of(made: BatchBuilder, records: Sequence[bytes]) -> list[dict[str, Any]]:
+def rows_of(made: Any, records: Sequence[bytes]) -> list[dict[str, Any]]:
     """The rows that records become."""
     for record in records:
         made.add(record, 0)

@@ -82,8 +82,15 @@ class StreamView(BaseModel):
 
     stream: str
     table: str
+    phase: str = Field(description="waiting, reading, committing, complete or incomplete.")
     rows_read: int
-    rows_written: int
+    bytes_read: int = Field(description="JSON text of the records read.")
+    rows_staged: int = Field(description="In data files, not committed yet.")
+    bytes_staged: int
+    rows_written: int = Field(description="Committed.")
+    rows_estimated: int | None = Field(description="How many there will be, if the connector says so.")
+    bytes_estimated: int | None
+    rows_per_s: float
     rows_deleted: int
     values_nulled: int
     records_ignored: int

@@ -30,13 +30,21 @@ JobId = Annotated[UUID, typer.Argument(help="Id of the job.")]
 FlowRunId = Annotated[str, typer.Option(help="The orchestrator's id of the run.")]
 
 
+class _StandardOutput(logging.Handler):
+    """Writes to what standard output is at the moment: bars of progress stand in for it while they show."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stdout.write(self.format(record) + "\n")
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            self.handleError(record)
+
+
 def _configure_logging(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level,
-        stream=sys.stdout,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        force=True,
-    )
+    handler = _StandardOutput()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     for noisy in ("httpx", "httpcore", "pyiceberg", "sqlalchemy", "alembic", "datahub"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

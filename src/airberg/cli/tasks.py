@@ -12,8 +12,6 @@ from uuid import UUID
 import msgspec
 
 from airberg.errors import AirbergError, ConfigurationFailed
-from airberg.governance.register import register_run
-from airberg.governance.sinks import open_sink
 from airberg.jobs.model import RunStatus
 from airberg.jobs.open import open_store
 from airberg.keys.kek import load_master_key
@@ -64,6 +62,9 @@ def register_tables(settings: Settings, job_id: UUID, flow_run_id: str, attempt:
     Raises:
         RunError: It did not succeed; the flow tries again.
     """
+    from airberg.governance.register import register_run  # not needed by a sync, and takes its time
+    from airberg.governance.sinks import open_sink
+
     die_with_parent()
     del attempt
     with contextlib.closing(open_store(settings)) as store:

@@ -41,6 +41,11 @@ def parse_exact(data: bytes | msgspec.Raw) -> JsonValue:
         raise ValueError("nested too deeply") from None
 
 
+def as_utf8(data: bytes | msgspec.Raw) -> bytes:
+    """The text with U+FFFD in place of bytes that are no UTF-8."""
+    return bytes(data).decode("utf-8", "replace").encode()
+
+
 def json_text(value: JsonValue) -> str:
     """The JSON text of a value; `Decimal` as a number, half a surrogate pair escaped.
 
@@ -48,21 +53,27 @@ def json_text(value: JsonValue) -> str:
         ValueError: It nests too deeply.
     """
     try:
-        try:
-            return _encode(value).decode()
-        except UnicodeEncodeError:
-            return _escaped(value)
+        return _encode(value).decode()
+    except UnicodeEncodeError:
+        pass
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    try:
+        return _escaped(value)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
 def _escaped(value: JsonValue) -> str:
-    """JSON text in ASCII, for texts that UTF-8 cannot have."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(name)}:{_escaped(v)}" for name, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_escaped, value)) + "]"
-    return str(value) if isinstance(value, Decimal) else json.dumps(value)
+    """The JSON text of a value, in ASCII."""
+    match value:
+        case str():
+            return json.dumps(value)
+        case dict():
+            return "{" + ",".join(f"{json.dumps(k)}:{_escaped(v)}" for k, v in value.items()) + "}"
+        case list():
+            return "[" + ",".join(map(_escaped, value)) + "]"
+    return _encode(value).decode()
 
 
 def _parse_int(digits: str) -> int | Decimal:

@@ -9,6 +9,7 @@ import os
 import time
 from typing import Final
 
+from airberg.columns.compiled import compiled
 from airberg.columns.types import LONG, STRING, TIMESTAMPTZ, Field, List, Struct
 
 RAW_ID: Final = "_airbyte_raw_id"
@@ -31,23 +32,33 @@ METADATA_FIELDS: Final = (
 """They come first in a table, in this order."""
 
 UUID_LENGTH: Final = 36
-_VARIANT: Final = bytes.maketrans(b"0123456789abcdef", b"89ab89ab89ab89ab")
+_VARIANT: Final = bytes.maketrans(b"0123456789abcdef", b"89ab89ab89ab89ab")  # the two low bits stay
 
 
 def uuid7_block(count: int) -> bytes:
-    """Random UUIDs of version 7 (RFC 9562) of this millisecond, as text, one behind the other.
+    """Random UUIDs of version 7 (RFC 9562) of this millisecond, as text, one behind the other."""
+    milliseconds, random = time.time_ns() // 1_000_000, os.urandom(10 * count)
+    make = uuid7_in_python if compiled is None else compiled.uuid7
+    return make(milliseconds, random)
+
+
+def uuid7_in_python(milliseconds: int, random: bytes) -> bytes:
+    """A UUID for each ten random bytes.
 
     Made column by column over all of them, which is some 30 times as fast as one at a time.
     """
-    stamp = f"{time.time_ns() // 1_000_000:012x}".encode()
+    count = len(random) // 10
+    stamp = f"{milliseconds:012x}".encode()
     fixed = stamp[:8] + b"-" + stamp[8:] + b"-7"
     out = bytearray(UUID_LENGTH * count)
     for place, byte in enumerate(fixed):
         out[place::UUID_LENGTH] = bytes([byte]) * count
     out[18::UUID_LENGTH] = out[23::UUID_LENGTH] = b"-" * count
-    digits = os.urandom(10 * count).hex().encode()
-    free = (15, 16, 17, 19, 20, 21, 22, *range(24, 36))
-    for i, place in enumerate(free):
-        digit = digits[i::20]
-        out[place::UUID_LENGTH] = digit.translate(_VARIANT) if place == 19 else digit
+    digits = random.hex().encode()
+    # Digit 0 gives way to the version; digit 4 has two of its bits free.
+    for place, digit in ((15, 1), (16, 2), (17, 3), (19, 4), (20, 5), (21, 6), (22, 7)):
+        chosen = digits[digit::20]
+        out[place::UUID_LENGTH] = chosen.translate(_VARIANT) if place == 19 else chosen
+    for place in range(24, 36):
+        out[place::UUID_LENGTH] = digits[place - 16 :: 20]
     return bytes(out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -36,12 +37,31 @@ class RunStatus(StrEnum):
         return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 
+StreamPhase: TypeAlias = Literal["waiting", "reading", "committing", "complete", "incomplete"]
+
+
 class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did to one stream's table. Counts are of this run over all its attempts' commits."""
+    """What a run did to one stream's table. Counts are of this run over all its attempts' commits.
+
+    Attributes:
+        rows_read: Records of the source, whatever became of them.
+        bytes_read: Their JSON text.
+        rows_staged: Rows in data files that are not committed yet.
+        bytes_staged: Size of these files.
+        rows_written: Rows of the source that were committed.
+        bytes_written: Size of the data files that were committed.
+        rows_estimated: How many records there will be, if the connector says so.
+        bytes_estimated: How many bytes, likewise.
+        rows_per_s: Records read each second, over the newest attempt.
+        phase: Where the stream is.
+    """
 
     stream: str
     table: str
     rows_read: int = 0
+    bytes_read: int = 0
+    rows_staged: int = 0
+    bytes_staged: int = 0
     rows_written: int = 0
     rows_deleted: int = 0
     values_nulled: int = 0
@@ -50,6 +70,10 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: int = 0
     snapshot_ids: tuple[int, ...] = ()
     complete: bool = False
+    rows_estimated: int | None = None
+    bytes_estimated: int | None = None
+    rows_per_s: float = 0.0
+    phase: StreamPhase = "waiting"
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):

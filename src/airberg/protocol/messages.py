@@ -268,10 +268,13 @@ def _paired(match: re.Match[bytes]) -> bytes:
 
 def record_changes(record: Record) -> tuple[FieldChange, ...]:
     """The `meta.changes` that the source sent with a record; entries that cannot be read are left out."""
-    if record.meta is _ABSENT:
-        return ()
+    return () if record.meta is _ABSENT else record_changes_in(record.meta)
+
+
+def record_changes_in(meta: bytes | msgspec.Raw) -> tuple[FieldChange, ...]:
+    """The `changes` in the JSON text of a record's `meta`; see `record_changes`."""
     try:
-        return tuple(_decode_meta(record.meta).changes)
+        return tuple(_decode_meta(meta).changes)
     except _FAULTS:
         return ()
 

@@ -105,8 +105,8 @@ class ConnectorProcess:
 
     # ---- reading -------------------------------------------------------------------------------------------
 
-    def batches(self, *, idle_timeout_s: float, deadline: float | None = None) -> Iterator[list[bytes]]:
-        """The lines of standard output, without their ends, as many at once as have arrived.
+    def blocks(self, *, idle_timeout_s: float, deadline: float | None = None) -> Iterator[bytes]:
+        """Whole lines of standard output, as many at once as have arrived; each block ends with a line end.
 
         Ends when the output ends and the process has ended too; `exit_code` is known then.
 
@@ -121,19 +121,24 @@ class ConnectorProcess:
         pending: list[bytes] = []
         size = 0
         for chunk in self._chunks(idle_timeout_s, deadline):
-            head, *rest = chunk.split(b"\n")
-            size += len(head)
+            first = chunk.find(b"\n")
+            size += first if first >= 0 else len(chunk)
             if size > self._max_line_bytes:
                 raise self._stopped(self._too_long())
-            pending.append(head)
-            if rest:
-                first = b"".join(pending)
-                pending, size = [rest[-1]], len(rest[-1])
-                yield [first, *rest[:-1]]
-        last = b"".join(pending)
-        if last:
-            yield [last]
+            if first < 0:
+                pending.append(chunk)
+                continue
+            end = chunk.rfind(b"\n") + 1
+            yield b"".join((*pending, chunk[:end]))
+            pending, size = [chunk[end:]], len(chunk) - end
+        if last := b"".join(pending):
+            yield last + b"\n"
         self._end()
+
+    def batches(self, *, idle_timeout_s: float, deadline: float | None = None) -> Iterator[list[bytes]]:
+        """The lines of standard output, without their ends, as many at once as have arrived; see `blocks`."""
+        for block in self.blocks(idle_timeout_s=idle_timeout_s, deadline=deadline):
+            yield block[:-1].split(b"\n")
 
     def _chunks(self, idle_timeout_s: float, deadline: float | None) -> Iterator[bytes]:
         out, err = _opened(self._process.stdout), _opened(self._process.stderr)

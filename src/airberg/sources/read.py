@@ -57,16 +57,16 @@ class ReadProcess(ConnectorProcess):
     def __enter__(self) -> ReadProcess:
         return self
 
-    def line_batches(self) -> Iterator[list[bytes]]:
-        """The lines of its output, as many at once as have arrived (about 1 MB at full speed).
+    def line_blocks(self) -> Iterator[bytes]:
+        """Its output in blocks of whole lines (about 1 MB at full speed).
 
         Raises:
             TransientFailed: Silent for longer than the idle timeout.
             ConfigurationFailed: A line is longer than the limit.
         """
-        return self.batches(idle_timeout_s=self._idle_timeout_s)
+        return self.blocks(idle_timeout_s=self._idle_timeout_s)
 
     def lines(self) -> Iterator[bytes]:
-        """The lines of its output one by one; see `line_batches`."""
-        for batch in self.line_batches():
-            yield from batch
+        """The lines of its output one by one; see `line_blocks`."""
+        for lines in self.batches(idle_timeout_s=self._idle_timeout_s):
+            yield from lines

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from airberg.columns.native import NativeReader
 from airberg.errors import RunError
 from airberg.protocol.ledger import Ledger
-from airberg.protocol.messages import Control, Log, Record, decode
+from airberg.protocol.messages import Control, Log, Message, Record, decode
 from airberg.protocol.state import State, StateKey
+from airberg.sync.progress import ProgressKeeper
 from airberg.sync.stream import StreamSink
 
 log = logging.getLogger(__name__)
 connector_log = logging.getLogger("airberg.connector")
 
-PROGRESS_EVERY_S = 5.0
+UNSTAGED_BYTES = 32 * 1024 * 1024
+"""Records of all streams together that are in no batch yet."""
 
 LEVELS = {"FATAL": logging.ERROR, "ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.INFO}
 
 
 class Reader:
-    """Feeds the sinks from the connector's output lines.
+    """Feeds the sinks from the connector's output.
 
     Args:
         sinks: The sink of each stream that is read.
+        native: Reads plain RECORD lines into the sinks' builders; without it every line is decoded in Python.
         on_config: Stores a new configuration that the connector hands out (CONTROL).
-        on_checkpoint: Called after each commit and now and then, to report progress.
+        progress: Told after each block and each checkpoint.
         redact: Hides secrets in what the connector logs.
     """
 
@@ -36,41 +39,77 @@ class Reader:
         sinks: Mapping[StateKey, StreamSink],
         ledger: Ledger,
         *,
+        native: NativeReader | None,
         on_config: Callable[[dict[str, Any]], None],
-        on_progress: Callable[[], None],
+        progress: ProgressKeeper,
         redact: Callable[[str], str],
     ) -> None:
         self._sinks = sinks
         self._ledger = ledger
+        self._native = native
         self._on_config = on_config
-        self._on_progress = on_progress
+        self._progress = progress
         self._redact = redact
-        self._reported_at = time.monotonic()
+        self._line = 0
 
-    def consume(self, lines: Iterable[bytes]) -> None:
+    def consume(self, blocks: Iterable[bytes]) -> None:
         """Handle every line until the connector closes its output.
 
+        Args:
+            blocks: Whole lines, each with its end.
+
         Raises:
-            RunError: A line cannot be understood, or counts differ.
+            RunError: A line cannot be understood, counts differ, or rows could not be staged.
         """
-        sinks, ledger = self._sinks, self._ledger
-        for number, line in enumerate(lines, 1):
-            message = decode(line, number)
-            if isinstance(message, Record):
-                key = message.key
-                if ledger.add_records(key):
-                    sinks[key].add(message)
-            elif isinstance(message, State):
-                self._state(message)
-            elif isinstance(message, Control):
-                self._on_config(message.config)
-            elif isinstance(message, Log):
-                level = LEVELS.get(message.level, logging.DEBUG)
-                connector_log.log(level, "%s", self._redact(message.message))
+        for block in blocks:
+            self._consume(block)
+            self._bound_memory()
+            self._progress.tick()
+        self._count()
+
+    def _consume(self, block: bytes) -> None:
+        position, end = 0, len(block)
+        while position < end:
+            if self._native is not None:
+                position, lines, _ = self._native.feed(block, position)
+                self._line += lines
+                if position == end:
+                    return
+            stop = block.index(b"\n", position)
+            self._line += 1
+            self._handle(decode(block[position:stop], self._line))
+            position = stop + 1
+
+    def _handle(self, message: Message) -> None:
+        if isinstance(message, Record):
+            sink = self._sinks.get(message.key)
+            if sink is not None:
+                sink.add(message)
             else:
-                ledger.observe(message)
-            if number % 1000 == 0:
-                self._progress()
+                self._ledger.add_records(message.key)
+        elif isinstance(message, State):
+            self._count()
+            self._state(message)
+        elif isinstance(message, Control):
+            self._on_config(message.config)
+        elif isinstance(message, Log):
+            level = LEVELS.get(message.level, logging.DEBUG)
+            connector_log.log(level, "%s", self._redact(message.message))
+        else:
+            self._ledger.observe(message)
+
+    def _count(self) -> None:
+        """Enter into the books what the sinks have taken."""
+        for key, sink in self._sinks.items():
+            if new := sink.uncounted():
+                self._ledger.add_records(key, new)
+
+    def _bound_memory(self) -> None:
+        """Hand on what is enough for a batch, and the largest while all together are too much."""
+        for sink in self._sinks.values():
+            sink.stage_when_full()
+        while sum(sink.waiting_bytes for sink in self._sinks.values()) > UNSTAGED_BYTES:
+            max(self._sinks.values(), key=lambda sink: sink.waiting_bytes).stage()
 
     def _state(self, message: State) -> None:
         """A state covers what came before it: of its stream, or of all streams when it is shared.
@@ -87,22 +126,7 @@ class Reader:
         if any(sink.due() for sink in covered):
             for sink in covered:
                 sink.checkpoint()
-            self._on_progress()
-
-    def _progress(self) -> None:
-        now = time.monotonic()
-        if now - self._reported_at < PROGRESS_EVERY_S:
-            return
-        self._reported_at = now
-        for sink in self._sinks.values():
-            if sink.rows_read:
-                log.info(
-                    "%s: %s records read, %s rows committed",
-                    sink.plan.name,
-                    f"{sink.rows_read:,}",
-                    f"{sink.report.rows_written:,}",
-                )
-        self._on_progress()
+            self._progress.now()
 
 
 def commit_what_is_covered(sinks: Iterable[StreamSink]) -> None:

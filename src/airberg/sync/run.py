@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import signal
 import time
@@ -16,7 +17,10 @@ from uuid import UUID
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from airberg.columns.batch import BatchBuilder
+from airberg.columns.arrow import table_fields
+from airberg.columns.batch import BatchBuilder, RecordBuilder
+from airberg.columns.compiled import available
+from airberg.columns.native import NativeBuilder, NativeReader
 from airberg.errors import (
     AirbergError,
     ConfigurationFailed,
@@ -50,10 +54,12 @@ from airberg.sources.redact import Redactor
 from airberg.sources.registry import load_registry
 from airberg.sources.secret_fields import mask_config, secret_values
 from airberg.sync.archive import StreamArchive, archive_folder
+from airberg.sync.lane import StagingLane
 from airberg.sync.lease import LeaseKeeper, job_lease
+from airberg.sync.progress import ProgressKeeper, open_display
 from airberg.sync.read import Reader, commit_what_is_covered
 from airberg.sync.resume import Begin, begin, configured_catalog, states
-from airberg.sync.stream import CheckpointPolicy, RunStamp, StreamSink, merged_report
+from airberg.sync.stream import CheckpointPolicy, RunStamp, StreamSink
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +146,8 @@ class _Session:
         self._run = run
         self._lease = lease
         self._sinks: dict[StateKey, StreamSink] = {}
+        self._lane = StagingLane()
+        self._native: NativeReader | None = None
         self._done: list[StreamReport] = []
         self._ledger: Ledger | None = None
         self._cancelled = False
@@ -147,9 +155,10 @@ class _Session:
         self.redactor = Redactor(())
 
     def report(self) -> RunReport:
-        """What was done so far."""
+        """What was done so far: by streams that an earlier attempt completed, and by those at work."""
+        estimates = self._ledger.estimates if self._ledger else {}
         return RunReport(
-            streams=merged_report(list(self._sinks.values()), self._done),
+            streams=(*self._done, *(sink.progress(estimates.get(key)) for key, sink in self._sinks.items())),
             records_of_unknown_streams=self._ledger.unknown_records if self._ledger else 0,
         )
 
@@ -176,7 +185,8 @@ class _Session:
             launch, config, catalog, states(active, begins), idle_timeout_s=settings.sources.idle_timeout_s
         )
         try:
-            self._read(process, launch)
+            with self._lane:
+                self._read(process, launch)
         finally:
             for sink in self._sinks.values():
                 sink.close()
@@ -211,7 +221,7 @@ class _Session:
         opened: dict[str, Table] = {}
         changes = {}
         for stream in plan.streams:
-            fields = self._builder(plan, stream, 0).fields
+            fields = table_fields(stream.columns, plan.add_ingestion_metadata)
             facts = table_facts(self._job.id, plan, stream)
             table = ensure_table(self._parts.catalog, plan.namespace, stream.table, fields, facts)
             opened[stream.table] = self._with_facts(table, facts)
@@ -245,29 +255,37 @@ class _Session:
         settings = self._parts.settings.sync
         policy = CheckpointPolicy(settings.checkpoint_seconds, settings.checkpoint_bytes, settings.batch_rows)
         stamp = RunStamp(self._run.flow_run_id, self._run.attempt, int(self._run.created_at.timestamp()))
+        builders: dict[StateKey, NativeBuilder] = {}
         for stream in plan.streams:
             start = begins[stream.table]
             if start.done:
                 continue
+            builder = self._builder(plan, stream, start.generation_id)
+            if isinstance(builder, NativeBuilder):
+                builders[_key(stream)] = builder
             self._sinks[_key(stream)] = StreamSink(
                 stream,
                 start,
-                self._builder(plan, stream, start.generation_id),
+                builder,
                 self._writer(stream, tables[stream.table], start.note),
+                self._lane,
                 stamp,
                 policy,
                 self._archive(plan, stream),
                 self._earlier(stream),
             )
+        self._native = NativeReader(builders) if builders else None
 
-    def _builder(self, plan: JobPlan, stream: StreamPlan, generation_id: int) -> BatchBuilder:
-        return BatchBuilder(
-            stream,
-            add_metadata=plan.add_ingestion_metadata,
-            sync_id=int(self._run.created_at.timestamp()),
-            generation_id=generation_id,
-            cipher_for=CipherShelf(self._parts.keys).cipher_for,
-        )
+    def _builder(self, plan: JobPlan, stream: StreamPlan, generation_id: int) -> RecordBuilder:
+        facts: dict[str, Any] = {
+            "add_metadata": plan.add_ingestion_metadata,
+            "sync_id": int(self._run.created_at.timestamp()),
+            "generation_id": generation_id,
+            "cipher_for": CipherShelf(self._parts.keys).cipher_for,
+        }
+        if available():
+            return NativeBuilder(stream, keeps_text=plan.archive_staging, **facts)
+        return BatchBuilder(stream, **facts)
 
     def _writer(self, stream: StreamPlan, table: Table, note: Note | None) -> TableWriter:
         key = None
@@ -301,16 +319,19 @@ class _Session:
     def _read(self, process: ReadProcess, launch: LaunchDescription) -> None:
         assert self._ledger is not None  # noqa: S101 - set by execute, for the type checker
         sinks = list(self._sinks.values())
+        save = functools.partial(self._parts.store.report_run, self._run.id)
+        progress = ProgressKeeper(self.report, save, open_display())
         reader = Reader(
             self._sinks,
             self._ledger,
+            native=self._native,
             on_config=self._store_config(launch),
-            on_progress=lambda: self._parts.store.report_run(self._run.id, self.report()),
+            progress=progress,
             redact=lambda text: self.redactor.text(text),
         )
         try:
             with self._until_cancelled(process), process:
-                reader.consume(process.lines())
+                reader.consume(process.line_blocks())
             if self._cancelled:
                 raise RunCancelled(
                     "The run was asked to stop.",
@@ -319,12 +340,15 @@ class _Session:
             self._ledger.verdict(process.exit_code, self.redactor.text(process.stderr_tail))
             self._finish(sinks)
         except (RunCancelled, LeaseHeld):
+            self._lane.drop()
             for sink in sinks:
                 sink.discard()
             raise
         except AirbergError:
             commit_what_is_covered(sinks)
             raise
+        finally:
+            progress.close()
 
     def _finish(self, sinks: Sequence[StreamSink]) -> None:
         """Commit the rest. Only now are tables swapped: the whole run has succeeded."""

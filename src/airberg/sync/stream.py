@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from airberg.columns.batch import BatchBuilder
-from airberg.jobs.model import StreamReport
+from airberg.columns.batch import PendingBatch, RecordBuilder
+from airberg.jobs.model import StreamPhase, StreamReport
 from airberg.lake.note import Note
 from airberg.lake.writers import TableWriter
 from airberg.plan.model import StreamPlan
-from airberg.protocol.messages import Record, record_changes
+from airberg.protocol.messages import Estimate, Record, record_changes
 from airberg.protocol.state import State
 from airberg.sync.archive import StreamArchive
+from airberg.sync.lane import StagingLane
 from airberg.sync.resume import Begin
 
-BATCH_BYTES = 16 * 1024 * 1024
+BATCH_BYTES = 8 * 1024 * 1024
 """A batch is handed on at this size even when it has few rows: wide records must not fill the memory."""
 
 
@@ -44,16 +45,18 @@ class RunStamp:
 class StreamSink:
     """Takes the records of one stream and commits them together with the states that cover them.
 
-    Rows are staged while they arrive. A state covers all rows before it, so a commit takes the rows up to
-    the last state; rows behind it wait for the next one, or for the end of a run that succeeded.
+    Rows are staged while they arrive, in the lane. A state covers all rows before it, so a commit takes the
+    rows up to the last state; rows behind it wait for the next one, or for the end of a run that succeeded.
+    Commits are made by the thread that reads, when the lane has nothing left to do.
     """
 
     def __init__(
         self,
         stream: StreamPlan,
         begin: Begin,
-        builder: BatchBuilder,
+        builder: RecordBuilder,
         writer: TableWriter,
+        lane: StagingLane,
         stamp: RunStamp,
         policy: CheckpointPolicy,
         archive: StreamArchive | None = None,
@@ -62,18 +65,24 @@ class StreamSink:
         self.plan = stream
         self._builder = builder
         self._writer = writer
+        self._lane = lane
         self._stamp = stamp
         self._policy = policy
         self._archive = archive
         self._state: str | None = begin.note.state if begin.note else None
         self._generation = begin.generation_id
         self._number = begin.note.number if begin.note else 0
-        self._added = 0
+        self._counted = 0
         self._covered = 0
+        self._staged_rows = 0
+        self._staged_bytes = 0
+        self._phase: StreamPhase = "waiting"
+        self._began_at = time.monotonic()
         self._new_state = False
         self._committed_at = time.monotonic()
         self._earlier_nulled = earlier.values_nulled if earlier else 0
         self._earlier_read = earlier.rows_read if earlier else 0
+        self._earlier_bytes = earlier.bytes_read if earlier else 0
         self.report = earlier or StreamReport(stream=stream.name, table=stream.table)
 
     @property
@@ -88,65 +97,110 @@ class StreamSink:
     @property
     def rows_read(self) -> int:
         """Records taken in this attempt."""
-        return self._added
+        return self._builder.total
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory of the records that are in no batch yet."""
+        return self._builder.nbytes
 
     def add(self, record: Record) -> None:
-        """Take one record."""
+        """Take one record that was decoded on its own."""
         self._builder.add(record.data, record.emitted_at, record_changes(record))
-        self._added += 1
-        if self._archive is not None:
-            self._archive.add(bytes(record.data), record.emitted_at)
+
+    def uncounted(self) -> int:
+        """How many records were taken since this was asked last."""
+        before, self._counted = self._counted, self._builder.total
+        return self._counted - before
+
+    def stage_when_full(self) -> None:
+        """Hand a batch on when there are enough records for one."""
         if len(self._builder) >= self._policy.batch_rows or self._builder.nbytes >= BATCH_BYTES:
-            self._stage()
+            self.stage()
+
+    def stage(self) -> None:
+        """Hand on what there is."""
+        if len(self._builder):
+            pending = self._builder.take()
+            self._lane.submit(lambda: self._write(pending), pending.nbytes)
+
+    def _write(self, pending: PendingBatch) -> None:
+        """Convert a batch and stage its rows; done in the lane."""
+        if self._archive is not None:
+            for text, emitted in pending.texts():
+                self._archive.add(text, emitted)
+        self._writer.write(pending.batch())
+        self._note_staged()
 
     def cover(self, state: State) -> None:
         """Note that `state` covers every record taken so far."""
         if self.commits_early:
             self._state = state.raw.decode()
-            self._covered = self._added
+            self._covered = self._builder.total
             self._new_state = True
 
     def due(self) -> bool:
         """Whether what is covered should be committed now."""
         if not self._new_state:
             return False
-        staged = self._writer.staged_bytes + self._builder.nbytes
+        staged = self._staged_bytes + self._builder.nbytes
         return staged >= self._policy.bytes or time.monotonic() - self._committed_at >= self._policy.seconds
 
     def checkpoint(self) -> None:
         """Commit what the last state covers, and that state, in one commit."""
         if not self._new_state:
             return
-        self._stage()
+        self._settle()
         self._writer.mark(self._covered)
         self._commit(lambda note: self._writer.commit(note), complete=False)
         self._new_state = False
 
     def finish(self) -> None:
         """Commit everything: the stream is complete."""
-        self._stage()
+        self._settle()
         self._commit(lambda note: self._writer.finish(note), complete=True)
 
     def discard(self) -> None:
-        """Give up what is not committed."""
+        """Give up what is not committed; nothing of this stream may be in the lane."""
         self._writer.discard()
+        self._note_staged()
+        if not self.report.complete:
+            self._phase = "incomplete"
 
     def close(self) -> None:
         """Finish the archive, if there is one."""
         if self._archive is not None:
             self._archive.close()
 
-    def progress(self) -> StreamReport:
-        """The report as it stands, with records that are not committed yet."""
+    def progress(self, estimate: Estimate | None = None) -> StreamReport:
+        """The report as it stands, with records that are not committed yet.
+
+        Args:
+            estimate: What the connector says will come.
+        """
+        rows, passed = self._builder.total, time.monotonic() - self._began_at
+        phase: StreamPhase = "complete" if self.report.complete else self._phase
+        if phase == "waiting" and rows:
+            phase = "reading"
         return msgspec.structs.replace(
             self.report,
-            rows_read=self._earlier_read + self._added,
+            rows_read=self._earlier_read + rows,
+            bytes_read=self._earlier_bytes + self._builder.json_bytes,
+            rows_staged=self._staged_rows,
+            bytes_staged=self._staged_bytes,
             values_nulled=self._earlier_nulled + self._builder.values_nulled,
+            rows_estimated=estimate.rows if estimate else self.report.rows_estimated,
+            bytes_estimated=estimate.bytes if estimate else self.report.bytes_estimated,
+            rows_per_s=round(rows / passed, 1) if passed > 0 else 0.0,
+            phase=phase,
         )
 
-    def _stage(self) -> None:
-        if len(self._builder):
-            self._writer.write(self._builder.flush())
+    def _note_staged(self) -> None:
+        self._staged_rows, self._staged_bytes = self._writer.staged_rows, self._writer.staged_bytes
+
+    def _settle(self) -> None:
+        self.stage()
+        self._lane.settle()
 
     def _commit(self, commit: Callable[[Note], Any], *, complete: bool) -> None:
         self._number += 1
@@ -158,9 +212,12 @@ class StreamSink:
             sync_id=self._stamp.sync_id,
             state=self._state,
             complete=complete,
-            rows=self._added,
+            rows=self._builder.total,
         )
+        before, self._phase = self._phase, "committing"
         done = commit(note)
+        self._phase = before
+        self._note_staged()
         self._committed_at = time.monotonic()
         snapshots = (done.snapshot_id,) if done.snapshot_id is not None else ()
         self.report = msgspec.structs.replace(
@@ -172,8 +229,3 @@ class StreamSink:
             snapshot_ids=(*self.report.snapshot_ids, *snapshots),
             complete=complete,
         )
-
-
-def merged_report(sinks: Sequence[StreamSink], done: Sequence[StreamReport]) -> tuple[StreamReport, ...]:
-    """The reports of streams at work and of those that an earlier attempt completed."""
-    return (*done, *(sink.progress() for sink in sinks))

@@ -287,11 +287,12 @@ def test_recorded_messages_are_replayed_by_a_shell_connector(tmp_path: Path) -> 
     script.chmod(0o700)
     launch = LaunchDescription(source_name="source-replay", version="local", argv=(str(script),))
     with ReadProcess(launch, {}, configured("users")) as process:
-        batches = list(process.line_batches())
-    messages = [decode(line) for batch in batches for line in batch]
+        blocks = list(process.line_blocks())
+    messages = [decode(line) for block in blocks for line in block.splitlines()]
     assert sum(isinstance(message, Record) for message in messages) == 20_000
     assert messages[-1] == StreamStatus(StateKey(None, "users"), "COMPLETE")
-    assert len(batches) < 2_000  # many lines at once
+    assert all(block.endswith(b"\n") for block in blocks)
+    assert len(blocks) < 2_000  # many lines at once
 
 
 def test_scripted_source_runs_as_an_executable(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import re
 from decimal import Decimal as D
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from airberg.columns.types import ColumnType, Decimal, Field, Json, List, Primit
 from airberg.plan.model import ColumnPlan, IngestRequest
 from airberg.plan.planner import Connector, KeyDirectory, build_plan
 from support.column_batches import builder, by_value, rows_of
+from support.record_builders import WAYS, Way, built_by
 
 # ---- schemas -----------------------------------------------------------------------------------------------
 
@@ -385,12 +387,19 @@ def streams(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return properties, draw(st.lists(record, max_size=4))
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.parametrize("way", WAYS)
+@settings(max_examples=150, deadline=None)
 @given(streams())
 def test_every_value_is_there_or_null_with_its_reason(
-    case: tuple[dict[str, Any], list[dict[str, Any]]],
+    way: Way, case: tuple[dict[str, Any], list[dict[str, Any]]]
 ) -> None:
-    """And whole columns at once give what one value at a time does."""
+    """By either builder; and whole columns at once give what one value at a time does."""
+    with built_by(way):
+        check_batch(case)
+
+
+def check_batch(case: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+    """One stream through a builder, against the oracle."""
     properties, records = case
     columns = columns_of(properties)
     assert [c.source for c in columns] == list(properties)

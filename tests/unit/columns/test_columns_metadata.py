@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from uuid import UUID
 
-from airberg.columns.metadata import METADATA_FIELDS, UUID_LENGTH, uuid7_block
+from airberg.columns.compiled import compiled
+from airberg.columns.metadata import METADATA_FIELDS, UUID_LENGTH, uuid7_block, uuid7_in_python
 from airberg.plan.names import METADATA_COLUMNS
 
 
@@ -26,6 +28,14 @@ def test_ids_are_uuids_of_version_7() -> None:
     assert {i.variant for i in ids} == {"specified in RFC 4122"}
     assert all(before <= i.int >> 80 <= after for i in ids)
     assert len(set(ids)) == 2_000
+
+
+def test_both_ways_make_the_same() -> None:
+    """Compiled or not, the same bits make the same ids."""
+    random = os.urandom(10 * 500)
+    assert compiled is not None
+    assert compiled.uuid7(2**48 - 1, random) == uuid7_in_python(2**48 - 1, random)
+    assert compiled.uuid7(0, b"\xff" * 10) == uuid7_in_python(0, b"\xff" * 10)
 
 
 def test_every_free_digit_is_random() -> None:

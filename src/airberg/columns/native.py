@@ -1,0 +1,439 @@
+"""Batches from lines, by the compiled reader of RECORD messages (`native/` in the repository).
+
+The reader takes what is plain: a RECORD line of a stream that was asked for, in it values that are of their
+column's type in the usual way of writing. It gives back everything else, so that nothing has two meanings:
+
+- a value that is not plain comes as JSON text and is converted like any value of `BatchBuilder`, or becomes
+  null with a change in `_airbyte_meta`; the other values of its batch stay on the fast path;
+- a line that is not plain (a property that occurs twice, `NaN`, half a surrogate pair in a name, ...) is read
+  by Python, written anew in plain form, and read again.
+
+The tests compare both builders over all kinds of input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal as Exact
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airberg.columns.arrow import arrow_schema, arrow_type, table_fields
+from airberg.columns.batch import PendingBatch
+from airberg.columns.compiled import compiled
+from airberg.columns.convert import (
+    CipherFor,
+    element_of,
+    is_single,
+    members_of,
+    path_of,
+    single_conversion,
+)
+from airberg.columns.json_text import JsonValue, as_utf8, json_text, parse_exact
+from airberg.columns.provenance import Changes, Provenance
+from airberg.columns.reading import REJECTIONS, SERIALIZATION, TYPECAST, Convert, reason_of
+from airberg.columns.types import (
+    BOOLEAN,
+    DATE,
+    DOUBLE,
+    JSON,
+    LONG,
+    STRING,
+    TIMESTAMP,
+    TIMESTAMPTZ,
+    ColumnType,
+    List,
+)
+from airberg.columns.vectors import ChangeLog
+from airberg.errors import TransientFailed
+from airberg.plan.model import ColumnPlan, StreamPlan
+from airberg.protocol.messages import record_changes_in
+from airberg.protocol.state import StateKey
+
+if TYPE_CHECKING:
+    from airberg.columns._records import Reader, TakenColumn, TakenDeferred
+
+Rows: TypeAlias = Callable[[], Sequence[int]]
+Shape: TypeAlias = tuple[str, str, tuple["Shape", ...]]
+
+_ROW_BYTES: Final = 64
+_PLAIN: Final[Mapping[ColumnType, str]] = {
+    BOOLEAN: "boolean",
+    LONG: "int64",
+    DOUBLE: "float64",
+    STRING: "string",
+    DATE: "date",
+    TIMESTAMP: "timestamp",
+    TIMESTAMPTZ: "timestamp",
+    JSON: "json",
+}
+_decode_all = msgspec.json.Decoder(list[Any], float_hook=Exact).decode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Fed(NamedTuple):
+    """How far a block was read: position, lines taken, and why it stopped (0 the block has ended)."""
+
+    position: int
+    lines: int
+    outcome: int
+
+
+class NativeReader:
+    """Reads the RECORD lines of some streams; one builder a stream.
+
+    Not for use by several threads at once; what builders give out may be converted by any.
+
+    Args:
+        builders: What becomes of each stream.
+    """
+
+    def __init__(self, builders: Mapping[StateKey, NativeBuilder]) -> None:
+        if compiled is None:
+            raise RuntimeError("the compiled reader is not there")
+        shapes = tuple(
+            (key.namespace or "", key.name, builder.shapes, builder.keeps_text)
+            for key, builder in builders.items()
+        )
+        self._reader: Reader = compiled.Reader(shapes)
+        for index, (key, builder) in enumerate(builders.items()):
+            builder.attach(self._reader, index, key)
+
+    def feed(self, block: bytes, position: int) -> Fed:
+        """Read whole lines of `block` from `position` on, up to the first line that is not a plain record."""
+        return Fed(*self._reader.feed(block, position))
+
+
+class NativeBuilder:
+    """What `BatchBuilder` is, over the compiled reader. Records come through `NativeReader.feed`.
+
+    Attributes: see `airberg.columns.batch.BatchBuilder`.
+    """
+
+    def __init__(
+        self,
+        stream: StreamPlan,
+        *,
+        add_metadata: bool,
+        sync_id: int,
+        generation_id: int,
+        cipher_for: CipherFor,
+        keeps_text: bool = False,
+    ) -> None:
+        self.schema: pa.Schema = arrow_schema(stream.columns, add_metadata)
+        self.fields = table_fields(stream.columns, add_metadata)
+        self.values_nulled = 0
+        self.keeps_text = keeps_text
+        names = {c.source: c.name for c in stream.columns}
+        self._provenance = Provenance(names, sync_id, generation_id) if add_metadata else None
+        self._columns = [_column(c, cipher_for) for c in stream.columns]
+        self._taken_rows = 0
+        self._taken_bytes = 0
+        self._reader: Reader | None = None
+        self._index = 0
+        self._key = StateKey(stream.namespace or None, stream.name)
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The columns, as the compiled reader wants to know them."""
+        return tuple(column.shape for column in self._columns)
+
+    def attach(self, reader: Reader, index: int, key: StateKey) -> None:
+        """Take part in a reader."""
+        self._reader, self._index, self._key = reader, index, key
+
+    def __len__(self) -> int:
+        return self._size()[0]
+
+    @property
+    def nbytes(self) -> int:
+        """About how large the records are that wait."""
+        rows, size = self._size()
+        return size + _ROW_BYTES * rows
+
+    @property
+    def total(self) -> int:
+        """Records taken so far, in all batches."""
+        return self._taken_rows + self._size()[0]
+
+    @property
+    def json_bytes(self) -> int:
+        """Bytes of JSON text of the records taken so far."""
+        return self._taken_bytes + self._size()[1]
+
+    def add(self, data: bytes | msgspec.Raw, emitted_at_ms: int, source_changes: Changes = ()) -> None:
+        """Take one record that the compiled reader did not take from its line.
+
+        Raises:
+            TransientFailed: The data is not a JSON object.
+        """
+        ways = (bytes, _without_repeats, _written_anew)
+        if not any(self._feed(way(data), emitted_at_ms, source_changes) for way in ways):
+            raise TransientFailed("A record is not an object.", code="malformed-record")
+
+    def take(self) -> PendingBatch:
+        """Take the records since the last time out, to be converted."""
+        if self._reader is None:
+            raise RuntimeError("the builder is in no reader")
+        size = self._size()[1]
+        rows, emitted, columns, meta, ends, texts = self._reader.take(self._index)
+        self._taken_rows += rows
+        self._taken_bytes += size
+        return _Pending(self, rows, size, emitted, columns, meta, ends, texts)
+
+    def flush(self) -> pa.RecordBatch:
+        """The records since the last time as one batch."""
+        return self.take().batch()
+
+    def convert(self, taken: _Pending) -> pa.RecordBatch:
+        """The batch of records that were taken out."""
+        log = ChangeLog()
+        rows = range(taken.rows)
+        arrays = [
+            column.array(found, lambda: rows, log)
+            for column, found in zip(self._columns, taken.columns, strict=True)
+        ]
+        if self._provenance is not None:
+            reported = {
+                row: changes for row, raw in _rows_of(taken.meta) if (changes := record_changes_in(raw))
+            }
+            emitted = _buffered(pa.int64(), taken.rows, None, taken.emitted)
+            arrays = [*self._provenance.arrays(emitted, log, reported), *arrays]
+        self.values_nulled += log.count
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _size(self) -> tuple[int, int]:
+        return (0, 0) if self._reader is None else self._reader.size(self._index)
+
+    def _feed(self, data: bytes | None, emitted_at_ms: int, source_changes: Changes) -> bool:
+        if self._reader is None:
+            raise RuntimeError("the builder is in no reader")
+        if data is None:
+            return False
+        record: dict[str, Any] = {
+            "namespace": self._key.namespace,
+            "stream": self._key.name,
+            "emitted_at": emitted_at_ms if 0 <= emitted_at_ms < 2**63 else -1,
+            "data": msgspec.Raw(data),
+        }
+        if source_changes:
+            record["meta"] = {"changes": list(source_changes)}
+        line = _encode({"type": "RECORD", "record": record})
+        return self._reader.feed(line, 0, True)[2] == 0
+
+
+class _Pending:
+    """See `PendingBatch`; also gives the text of the records, where it is kept."""
+
+    def __init__(
+        self,
+        builder: NativeBuilder,
+        rows: int,
+        json_bytes: int,
+        emitted: bytes,
+        columns: tuple[TakenColumn, ...],
+        meta: TakenDeferred | None,
+        ends: bytes,
+        texts: bytes,
+    ) -> None:
+        self._builder = builder
+        self._json_bytes = json_bytes
+        self._ends = ends
+        self._texts = texts
+        self.rows = rows
+        self.emitted = emitted
+        self.columns = columns
+        self.meta = meta
+
+    @property
+    def nbytes(self) -> int:
+        return self._json_bytes + _ROW_BYTES * self.rows
+
+    def batch(self) -> pa.RecordBatch:
+        return self._builder.convert(self)
+
+    def texts(self) -> Iterator[tuple[bytes, int]]:
+        """The records' JSON texts, each with the moment that it was emitted."""
+        begin = 0
+        for end, emitted in zip(_longs(self._ends), _longs(self.emitted), strict=True):
+            yield self._texts[begin:end], emitted
+            begin = end
+
+
+def _without_repeats(data: bytes | msgspec.Raw) -> bytes | None:
+    """A record in which each property occurs once, the last one; every value as it was written."""
+    try:
+        return _encode(_decode_members(data))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _written_anew(data: bytes | msgspec.Raw) -> bytes | None:
+    """A record in which each member of every object occurs once, and every text is Unicode or escaped."""
+    try:
+        record = parse_exact(as_utf8(data))
+        return json_text(record).encode() if isinstance(record, dict) else None
+    except ValueError:
+        return None
+
+
+# ---- columns -----------------------------------------------------------------------------------------------
+
+
+def _column(plan: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> _Single | _Struct | _List:
+    path = path_of(plan, parent)
+    type_ = arrow_type(plan.type)
+    if is_single(plan):
+        convert = single_conversion(plan, cipher_for)
+        untouched = plan.cast_to is None and plan.encrypt is None
+        plain = _PLAIN.get(plan.source_type) if untouched else None
+        return _Single(plan.source, path, type_, convert, plain)
+    if isinstance(plan.source_type, List):
+        return _List(plan.source, path, type_, _column(element_of(plan.source_type), cipher_for, path))
+    members = [_column(member, cipher_for, path) for member in members_of(plan)]
+    return _Struct(plan.source, path, type_, members)
+
+
+class _Single:
+    """A column of single values; without a plain kind every value is converted by Python."""
+
+    def __init__(self, name: str, path: str, type_: pa.DataType, convert: Convert, plain: str | None) -> None:
+        self.shape: Shape = (name, plain or "json", ())
+        self._path = path
+        self._type = type_
+        self._convert = convert
+        self._plain = plain
+
+    def array(self, taken: TakenColumn, rows: Rows, log: ChangeLog) -> pa.Array:
+        length, _, validity, buffers, _, deferred = taken
+        if self._plain is None:
+            texts = _buffered(pa.binary(), length, validity, *buffers).to_pylist()
+            if deferred is not None:  # bytes that are no UTF-8
+                places, _, found = _deferred(deferred)
+                for place, text in zip(places, found, strict=True):
+                    texts[place] = as_utf8(text)
+            values = self._converted(texts, rows(), log)
+            return pa.array(values, self._type)
+        made = _buffered(self._type, length, validity, *buffers)
+        if deferred is None:
+            return made
+        places, at, texts_of = _deferred(deferred)
+        if self._plain == "json":  # bytes that are no text cannot be stored
+            for row in at:
+                log.add(row, self._path, SERIALIZATION)
+            return made
+        values = self._converted(texts_of, at, log)
+        return _put(made, places, pa.array(values, self._type))
+
+    def _converted(self, texts: Sequence[bytes | None], rows: Sequence[int], log: ChangeLog) -> list[Any]:
+        """Values of JSON texts, as Arrow takes them."""
+        values, convert = _parsed(texts), self._convert
+        out: list[Any] = []
+        for i, text in enumerate(texts):
+            value = None
+            if text is not None:
+                try:
+                    found = parse_exact(text) if values is None else values[i]
+                    value = None if found is None else convert(found)
+                except REJECTIONS as e:
+                    log.add(rows[i], self._path, reason_of(e))
+            out.append(value)
+        return out
+
+
+class _Struct:
+    """An object with declared members."""
+
+    def __init__(
+        self, name: str, path: str, type_: pa.DataType, members: Sequence[_Single | _Struct | _List]
+    ) -> None:
+        self.shape: Shape = (name, "object", tuple(member.shape for member in members))
+        self._path = path
+        self._type = type_
+        self._members = members
+
+    def array(self, taken: TakenColumn, rows: Rows, log: ChangeLog) -> pa.Array:
+        length, nulls, validity, _, children, deferred = taken
+        _note_all(deferred, self._path, log)
+        arrays = [m.array(child, rows, log) for m, child in zip(self._members, children, strict=True)]
+        mask = _mask(validity, length) if nulls else None
+        return pa.StructArray.from_arrays(arrays, fields=list(self._type), mask=mask)
+
+
+class _List:
+    """An array whose items have one type."""
+
+    def __init__(self, name: str, path: str, type_: pa.DataType, element: _Single | _Struct | _List) -> None:
+        self.shape: Shape = (name, "list", (element.shape,))
+        self._path = path
+        self._type = type_
+        self._element = element
+
+    def array(self, taken: TakenColumn, rows: Rows, log: ChangeLog) -> pa.Array:
+        length, nulls, validity, (ends,), (child,), deferred = taken
+        _note_all(deferred, self._path, log)
+        offsets = _buffered(pa.int32(), length + 1, None, ends)
+
+        def item_rows() -> Sequence[int]:
+            counts = pc.subtract(offsets.slice(1), offsets.slice(0, length)).to_pylist()
+            return [row for row, count in zip(rows(), counts, strict=True) for _ in range(count)]
+
+        items = self._element.array(child, item_rows, log)
+        mask = _mask(validity, length) if nulls else None
+        return pa.ListArray.from_arrays(offsets, items, type=self._type, mask=mask)
+
+
+def _note_all(deferred: TakenDeferred | None, path: str, log: ChangeLog) -> None:
+    """Objects and lists that are none are null, whatever they are instead."""
+    for row in _longs(deferred[1]) if deferred else ():
+        log.add(row, path, TYPECAST)
+
+
+# ---- buffers -----------------------------------------------------------------------------------------------
+
+
+def _buffered(type_: pa.DataType, length: int, validity: bytes | None, *buffers: bytes) -> pa.Array:
+    wrapped = [None if validity is None else pa.py_buffer(validity), *map(pa.py_buffer, buffers)]
+    return pa.Array.from_buffers(type_, length, wrapped)
+
+
+def _mask(validity: bytes | None, length: int) -> pa.Array:
+    return pc.invert(_buffered(pa.bool_(), length, None, validity or b""))
+
+
+def _longs(data: bytes) -> memoryview[int]:
+    return memoryview(data).cast("q")
+
+
+def _deferred(taken: TakenDeferred) -> tuple[memoryview[int], memoryview[int], list[bytes]]:
+    places, rows, ends, texts = taken
+    at = _longs(ends)
+    return _longs(places), _longs(rows), [texts[at[i] : at[i + 1]] for i in range(len(at) - 1)]
+
+
+def _rows_of(taken: TakenDeferred | None) -> Iterator[tuple[int, bytes]]:
+    if taken is not None:
+        _, rows, texts = _deferred(taken)
+        yield from zip(rows, texts, strict=True)
+
+
+def _parsed(texts: Sequence[bytes | None]) -> list[JsonValue] | None:
+    """The values of JSON texts, numbers exact, all at once; None where that does not go."""
+    try:
+        return _decode_all(b"[" + b",".join([b"null" if t is None else t for t in texts]) + b"]")
+    except (ValueError, RecursionError, ArithmeticError):
+        return None
+
+
+def _put(array: pa.Array, places: memoryview[int], values: pa.Array) -> pa.Array:
+    """The array with `values` in their places."""
+    if not len(values) - values.null_count:
+        return array  # what was deferred is null there already
+    chosen = list(range(len(array)))
+    for i, place in enumerate(places):
+        chosen[place] = len(array) + i
+    return pa.concat_arrays([array, values]).take(pa.array(chosen, pa.int64()))
