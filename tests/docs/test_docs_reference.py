@@ -17,6 +17,7 @@ import pytest
 
 from airberg.api.problems import problem_response
 from airberg.columns.convert import single_conversion, untouched
+from airberg.columns.far_dates import MAX_DAYS, MAX_MICROS, FarDate, FarTimestamp
 from airberg.columns.json_schema import column_type
 from airberg.columns.json_text import parse_exact
 from airberg.columns.metadata import METADATA_FIELDS
@@ -25,8 +26,11 @@ from airberg.columns.targets import TARGET_TYPES, cast_problem, parse_target_typ
 from airberg.columns.types import ColumnType, Field, List, Primitive, Struct, stored_type
 from airberg.errors import ConfigurationFailed, Problem, RunError
 from airberg.lake.schema import PromotedColumn, iceberg_schema, schema_changes
-from airberg.plan.model import ColumnPlan
+from airberg.plan.apart import MAX_NAME_BYTES
+from airberg.plan.model import ColumnPlan, IngestRequest
 from airberg.plan.names import table_name
+from airberg.plan.planner import Connector, KeyDirectory, build_plan
+from airberg.plan.transformations import all_columns
 from airberg.sources.registry import ConnectorRegistry
 from support.error_codes import codes_by_file, codes_of_requests
 from support.pages import ROOT, Page
@@ -201,6 +205,25 @@ def test_values_of_casts() -> None:
         assert str(converted(value, declared, target)) == code(becomes), value
 
 
+def test_dates_of_any_year() -> None:
+    """Each value of the page becomes what it says."""
+    rows = TYPES.table("Dates BC, and after 9999")
+    assert len(rows) > 5
+    for value, declared, becomes in rows:
+        assert str(converted(value, declared, "")) == code(becomes), value
+
+
+def test_limits_of_dates() -> None:
+    """The first and the last year of dates and timestamps."""
+    rows = {row[0]: row[1].replace(",", "") for row in TYPES.table("Limits")}
+    for kind, low, high in [
+        ("`date`", FarDate(-MAX_DAYS), FarDate(MAX_DAYS)),
+        ("`timestamp`, `timestamptz`", FarTimestamp(-MAX_MICROS), FarTimestamp(MAX_MICROS)),
+    ]:
+        first, last = (int(str(n)[: str(n).index("-", 1)]) for n in (low, high))
+        assert rows[kind].startswith(f"{1 - first} BC to {last}")
+
+
 def test_values_that_do_not_fit() -> None:
     """Each is rejected for the reason that the page gives."""
     for value, declared, target, reason in TYPES.table("Values that do not fit"):
@@ -227,6 +250,27 @@ def test_names_of_tables() -> None:
     """Each example."""
     for stream, namespace, table in TABLES.table("Names"):
         assert table_name(code(stream), code(namespace) or None) == code(table)
+
+
+def test_names_of_columns() -> None:
+    """Each example that has a name."""
+    number = {"type": "integer"}
+    members = {"type": "object", "properties": {"B": number}}
+    properties = {"order by": number, "Id": number, "id": number, "a.b": number, "a": members}
+    schema = {"properties": properties | {"_airbyte_meta": number, "": number}}
+    request = IngestRequest(name="n", source_name="source-x", schema_name="shop", mode="append")
+    connector = Connector("source-x", "1", [{"name": "s", "json_schema": schema}], 0.0)
+    made = build_plan(request, connector, KeyDirectory("default", lambda _: True), domain=None)
+    named = {c.source: c.name for _, c in all_columns(made.streams[0].columns)}
+    checked = set()
+    for source, _, column in TABLES.table("Names of columns"):
+        if column.startswith(("`_` in", "what fits")):
+            continue
+        name = "" if source == "the empty name" else code(source.split(" in ")[0])
+        assert named[name] == code(column)
+        checked.add(name)
+    assert checked == set(named) - {"a"}
+    assert str(MAX_NAME_BYTES) in TABLES.text
 
 
 def test_metadata_columns() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
 from airberg.columns.convert import ELEMENT
+from airberg.columns.far_dates import Day, Moment, day_at, moment_in_utc, without_zone
 from airberg.columns.metadata import METADATA_FIELDS
 from airberg.columns.types import ColumnType, Decimal, Field, Json, List, Struct
 from airberg.plan.model import ColumnPlan
@@ -51,3 +53,32 @@ def table_fields(columns: Sequence[ColumnPlan], add_metadata: bool) -> tuple[Fie
 def arrow_schema(columns: Sequence[ColumnPlan], add_metadata: bool) -> pa.Schema:
     """The schema of a stream's batches; everything is nullable."""
     return pa.schema([pa.field(f.name, arrow_type(f.type)) for f in table_fields(columns, add_metadata)])
+
+
+def python_values(column: pa.Array) -> list[Any]:
+    """The values of an array as Python objects; dates and moments that Python has not as text."""
+    kind = column.type
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        if not (pa.types.is_temporal(kind) or pa.types.is_nested(kind)):
+            raise
+    if pa.types.is_struct(kind):
+        members = {f.name: python_values(column.field(i)) for i, f in enumerate(kind)}
+        rows = [{name: values[i] for name, values in members.items()} for i in range(len(column))]
+        return [
+            row if there else None for row, there in zip(rows, column.is_valid().to_pylist(), strict=True)
+        ]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return [python_values(found.values) if found.is_valid else None for found in column]
+    if pa.types.is_date32(kind):
+        return [n if n is None else _known(day_at(n)) for n in column.view(pa.int32()).to_pylist()]
+    if not pa.types.is_timestamp(kind):
+        return list(column.cast(pa.string()).to_pylist())
+    micros = column.cast(pa.timestamp("us", kind.tz)).view(pa.int64()).to_pylist()
+    moments = [n if n is None else moment_in_utc(n) for n in micros]
+    return [m if m is None else _known(m if kind.tz else without_zone(m)) for m in moments]
+
+
+def _known(found: Day | Moment) -> dt.date | str:
+    return str(found) if isinstance(found, int) else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -21,6 +22,8 @@ from airberg.plan.model import ColumnPlan, StreamPlan
 
 _NULL: Final = msgspec.Raw(b"null")
 _ROW_BYTES: Final = 64
+_UNNAMEABLE: Final = re.compile(r'[\x00-\x1f"\\]')
+"""What the fast decoder cannot look for in names of properties; such streams are decoded leniently."""
 
 
 class PendingBatch(Protocol):
@@ -128,8 +131,9 @@ class BatchBuilder:
         names = {c.source: c.name for c in stream.columns}
         self._provenance = Provenance(names, sync_id, generation_id) if add_metadata else None
         self._columns = [_Column(c, cipher_for) for c in stream.columns]
-        self._row_type = _row_type(self._columns)
-        self._decode = msgspec.json.Decoder(self._row_type).decode
+        named = not any(_UNNAMEABLE.search(c.source) for c in stream.columns)
+        self._row_type = _row_type(self._columns, named)
+        self._decode = msgspec.json.Decoder(self._row_type).decode if named else self._decode_leniently
         self._waiting = _Waiting()
 
     def __len__(self) -> int:
@@ -236,8 +240,9 @@ class _Column:
         self.as_text = is_single(plan) and plan.source_type == plan.type == Json() and plan.cast_to is None
         self.as_raw = self.as_text or needs_exact_numbers(plan)
         self._vector = vector(plan, cipher_for)
-        alone = msgspec.defstruct("Alone", [("value", msgspec.Raw, _NULL)], rename={"value": plan.source})
-        self._decode_alone = msgspec.json.Decoder(alone).decode
+        name = None if _UNNAMEABLE.search(plan.source) else {"value": plan.source}
+        alone = msgspec.defstruct("Alone", [("value", msgspec.Raw, _NULL)], rename=name)
+        self._decode_alone = msgspec.json.Decoder(alone).decode if name else None
 
     def cell(self, value: JsonValue) -> JsonValue:
         """What the row holds of a value that was decoded outside of it."""
@@ -262,11 +267,13 @@ class _Column:
 
     def _exactly(self, record: bytes | msgspec.Raw) -> JsonValue:
         """The column's value in a record, with all digits."""
-        try:
-            (value,) = msgspec.structs.astuple(self._decode_alone(record))
-            return parse_exact(value)
-        except ValueError:  # a record that was read leniently
-            return parse_exact(as_utf8(record)).get(self.plan.source)
+        if self._decode_alone is not None:
+            try:
+                (value,) = msgspec.structs.astuple(self._decode_alone(record))
+                return parse_exact(value)
+            except ValueError:  # a record that was read leniently
+                pass
+        return parse_exact(as_utf8(record)).get(self.plan.source)
 
     def _texts(self, cells: Sequence[JsonValue], rows: Sequence[int], log: ChangeLog) -> pa.Array:
         texts: list[bytes | None] = [None if (t := bytes(c)) == b"null" else t for c in cells]
@@ -290,11 +297,11 @@ def _exact(cell: msgspec.Raw) -> JsonValue:
         return parse_exact(as_utf8(cell))
 
 
-def _row_type(columns: Sequence[_Column]) -> type[msgspec.Struct]:
-    """A struct with one member for each column: only these properties are decoded."""
+def _row_type(columns: Sequence[_Column], named: bool) -> type[msgspec.Struct]:
+    """A struct with one member for each column: only these properties are decoded, if it has their names."""
     members: list[tuple[str, Any, Any]] = []
     for i, column in enumerate(columns):
         kind, default = (msgspec.Raw, _NULL) if column.as_raw else (Any, None)
         members.append((f"c{i}", kind, default))
-    names = {f"c{i}": c.plan.source for i, c in enumerate(columns)}
+    names = {f"c{i}": c.plan.source for i, c in enumerate(columns)} if named else None
     return msgspec.defstruct("Row", members, rename=names, gc=False)

@@ -8,7 +8,7 @@
 | integers | numbers towards zero, numeric text, booleans, timestamps as whole seconds since 1970 |
 | float, double | the same, with fractions |
 | decimal | the same, rounded half up |
-| date | ISO text, also partial (`2026`, `2026-1`) or with a time; timestamps by their day in UTC |
+| date | ISO text, also partial (`2026`, `2026-1`), with a time, or ` BC`; timestamps by their day in UTC |
 | timestamps | ISO text, dates at midnight, numbers as seconds since 1970; without an offset it is UTC |
 | time | ISO text; timestamps by their time in UTC |
 | binary | text, in UTF-8 |
@@ -24,6 +24,21 @@ import struct
 from decimal import Decimal as Exact
 from typing import Final
 
+from airberg.columns.far_dates import (
+    DAY_US,
+    Day,
+    FarDate,
+    FarTimestamp,
+    FarTimestamptz,
+    day_at,
+    days_of,
+    micros_of,
+    moment_in_utc,
+    moved_day,
+    moved_moment,
+    near,
+    without_zone,
+)
 from airberg.columns.json_text import CellValue, JsonValue, json_text, parse_exact
 from airberg.columns.reading import (
     REJECTIONS,
@@ -53,14 +68,14 @@ from airberg.columns.types import (
     Primitive,
 )
 
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_SECOND: Final = dt.timedelta(seconds=1)
+_SECOND_US: Final = 1_000_000
 _TRUE: Final = frozenset({"true", "t", "yes", "y", "1"})
 _FALSE: Final = frozenset({"false", "f", "no", "n", "0"})
 _BITS: Final = {"byte": 8, "short": 16, "int": 32, "long": 64}
 
 _READ_FIRST: Final = frozenset({DATE, TIME, TIMESTAMP, TIMESTAMPTZ, BINARY})
 
+_FAR: Final = (FarDate, FarTimestamp, FarTimestamptz)
 _MOMENT = re.compile(
     r"([0-9]{4})(?:-([0-9]{1,2})(?:-([0-9]{1,2})"
     r"(?:[T ]([0-9]{1,2})(?::([0-9]{1,2})(?::([0-9]{1,2})(?:\.([0-9]*))?)?)?)?"
@@ -118,15 +133,16 @@ def _json_from_text(value: JsonValue) -> str:
 def _number(value: CellValue) -> int | float | Exact:
     """What a value is as a number: timestamps are seconds since 1970."""
     match value:
+        case dt.datetime() | FarTimestamp() | FarTimestamptz():
+            return Exact(micros_of(value)).scaleb(-6)
+        case FarDate():
+            reject()
         case bool():
             return int(value)
         case int() | float() | Exact():
             return value
         case str():
             return parse_number(value.strip())
-        case dt.datetime():
-            passed = in_utc(value) - _EPOCH
-            return Exact(passed // dt.timedelta(microseconds=1)).scaleb(-6)
     return reject()
 
 
@@ -134,8 +150,8 @@ def _to_integer(bits: int) -> Convert:
     low, high = -(1 << bits - 1), (1 << bits - 1) - 1
 
     def cast(value: CellValue) -> int:
-        if isinstance(value, dt.datetime):
-            number = (in_utc(value) - _EPOCH) // _SECOND  # Spark rounds down, also before 1970
+        if isinstance(value, dt.datetime | FarTimestamp | FarTimestamptz):
+            number = micros_of(value) // _SECOND_US  # Spark rounds down, also before 1970
         else:
             found = _number(value)
             number = int(expandable(found)) if isinstance(found, Exact) else int(found)
@@ -165,7 +181,7 @@ def _to_boolean(value: CellValue) -> bool:
     if isinstance(value, str):
         word = value.strip().lower()
         return True if word in _TRUE else False if word in _FALSE else reject()
-    if isinstance(value, bool | int | float | Exact):
+    if isinstance(value, bool | int | float | Exact) and not isinstance(value, _FAR):
         return bool(value)
     return reject()
 
@@ -173,9 +189,13 @@ def _to_boolean(value: CellValue) -> bool:
 # ---- dates and times ---------------------------------------------------------------------------------------
 
 
-def _moment(text: str) -> dt.datetime:
-    """Spark's forms of a date or timestamp in a text; without an offset the result has no zone."""
-    match = _MOMENT.fullmatch(text.strip())
+def _moment(text: str) -> tuple[dt.datetime, int]:
+    """Spark's forms of a date or timestamp in a text, also with ` BC`; without an offset it has no zone.
+
+    The second value is by how many cycles of years a far one was moved.
+    """
+    text, cycles = near(text.strip()) or (text.strip(), 0)
+    match = _MOMENT.fullmatch(text)
     if not match:
         reject()
     year, month, day, hour, minute, second, fraction, utc, sign, hours, minutes = match.groups()
@@ -185,51 +205,46 @@ def _moment(text: str) -> dt.datetime:
         zone = dt.timezone(offset if sign == "+" else -offset)
     micro = int((fraction or "0").ljust(6, "0")[:6])
     clock = (int(hour or 0), int(minute or 0), int(second or 0), micro)
-    return dt.datetime(int(year), int(month or 1), int(day or 1), *clock, tzinfo=zone)
+    return dt.datetime(int(year), int(month or 1), int(day or 1), *clock, tzinfo=zone), cycles
 
 
-def _to_timestamptz(value: CellValue) -> dt.datetime:
+def _to_timestamptz(value: CellValue) -> dt.datetime | FarTimestamptz:
     match value:
-        case dt.datetime():
+        case dt.datetime() | FarTimestamp() | FarTimestamptz():
             return in_utc(value)
-        case dt.date():
-            return dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
+        case dt.date() | FarDate():
+            return moment_in_utc(days_of(value) * DAY_US)
         case str():
-            return in_utc(_moment(value))
+            moment, cycles = _moment(value)
+            return moved_moment(moment, cycles)
         case bool():
             reject()
         case int() | float() | Exact():
-            return _since_epoch(value)
+            exact = expandable(Exact(number_text(value)))
+            return moment_in_utc(int(exact.scaleb(6)))
     return reject()
 
 
-def _since_epoch(seconds: int | float | Exact) -> dt.datetime:
-    exact = expandable(Exact(number_text(seconds)))
-    try:
-        return _EPOCH + dt.timedelta(microseconds=int(exact.scaleb(6)))
-    except OverflowError:
-        reject(SIZE)
+def _to_timestamp(value: CellValue) -> dt.datetime | FarTimestamp:
+    return without_zone(_to_timestamptz(value))
 
 
-def _to_timestamp(value: CellValue) -> dt.datetime:
-    return _to_timestamptz(value).replace(tzinfo=None)
-
-
-def _to_date(value: CellValue) -> dt.date:
+def _to_date(value: CellValue) -> Day:
     match value:
-        case dt.datetime():
-            return in_utc(value).date()
-        case dt.date():
+        case dt.datetime() | FarTimestamp() | FarTimestamptz():
+            return day_at(micros_of(value) // DAY_US)
+        case dt.date() | FarDate():
             return value
         case str():
-            return _moment(value).date()  # as written: an offset does not move the day, as in Spark
+            moment, cycles = _moment(value)  # as written: an offset does not move the day, as in Spark
+            return moved_day(moment.date(), cycles)
     return reject()
 
 
 def _to_time(value: CellValue) -> dt.time:
     match value:
-        case dt.datetime():
-            return in_utc(value).time()
+        case dt.datetime() | FarTimestamp() | FarTimestamptz():
+            return (dt.datetime.min + dt.timedelta(microseconds=micros_of(value) % DAY_US)).time()
         case dt.time():
             return value
         case str():

@@ -72,7 +72,7 @@ def members_of(column: ColumnPlan) -> tuple[ColumnPlan, ...]:
     """What becomes of the members of a struct; inside lists, where nothing is transformed, by its type."""
     if column.children or not isinstance(column.source_type, Struct):
         return column.children
-    return tuple(untouched(f.name, f.type) for f in column.source_type.fields)
+    return tuple(untouched(f.name, f.type, f.source) for f in column.source_type.fields)
 
 
 def element_of(source: List) -> ColumnPlan:
@@ -80,9 +80,9 @@ def element_of(source: List) -> ColumnPlan:
     return untouched(ELEMENT, source.element)
 
 
-def untouched(name: str, source: ColumnType) -> ColumnPlan:
-    """The plan of a column that keeps its name and type."""
-    return ColumnPlan(source=name, name=name, source_type=source, type=source)
+def untouched(name: str, kind: ColumnType, source: str | None = None) -> ColumnPlan:
+    """The plan of a column that keeps its type, and its name unless `source` is another one."""
+    return ColumnPlan(source=name if source is None else source, name=name, source_type=kind, type=kind)
 
 
 def path_of(column: ColumnPlan, parent: str) -> str:

@@ -14,15 +14,16 @@ destinations, except that integers and decimals beyond 64 bits stay exact:
 | `string` with format `date-time` | timestamptz; timestamp when `airbyte_type` says without time zone |
 | `string` with `contentEncoding: base64` or `airbyte_type: binary_data` | binary |
 | any other `string`, whatever its format | string |
-| `object` with properties | struct |
+| `object` with properties, and nothing that declares more of them | struct |
 | `array` whose items have one type that is not JSON | list |
-| unions, free objects, tuples, no type at all, anything that is not understood | JSON |
+| unions, variants, maps, free objects, tuples, no type at all, anything that is not understood | JSON |
 
 `null` among the types only says that the value may be missing, which every column may be.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
@@ -162,13 +163,25 @@ class _Reader:
         return self._object(schema, depth)  # without properties that is JSON
 
     def _object(self, schema: dict[str, Any], depth: int) -> ColumnType:
+        if self._has_other_members(schema):
+            return JSON  # a struct would lose them
         fields = self.fields_of(schema, depth)
         return Struct(fields) if fields else JSON
 
+    def _has_other_members(self, schema: dict[str, Any]) -> bool:
+        """Whether an object declares members besides its `properties`: in variants, or by pattern."""
+        if any(
+            isinstance(s := schema.get(k), dict) and s for k in ("additionalProperties", "patternProperties")
+        ):
+            return True
+        options = [o for k in ("oneOf", "anyOf", "allOf") if isinstance(o := schema.get(k), list)]
+        resolved = (self._resolved(option) for option in itertools.chain.from_iterable(options))
+        return any(isinstance(option, dict) and option.get("properties") for option in resolved)
+
     def _array(self, schema: dict[str, Any], depth: int) -> ColumnType:
         items = schema.get("items")
-        if not isinstance(items, dict):  # none, or a tuple with a type for each place
-            return JSON
+        if not isinstance(items, dict) or schema.get("prefixItems"):
+            return JSON  # none, or a tuple with a type for each place
         element = self.type_of(items, depth + 1)
         return JSON if element == JSON else List(element)
 

@@ -16,6 +16,18 @@ from decimal import ROUND_HALF_UP, Context, Inexact, InvalidOperation
 from decimal import Decimal as Exact
 from typing import Any, Final, NoReturn, TypeAlias
 
+from airberg.columns.far_dates import (
+    Day,
+    FarTimestamp,
+    FarTimestamptz,
+    Moment,
+    micros_of,
+    moment_in_utc,
+    moved_day,
+    moved_moment,
+    near,
+    without_zone,
+)
 from airberg.columns.json_text import CellValue, JsonValue, json_text
 from airberg.columns.types import ColumnType, Decimal, Json, List, Primitive
 from airberg.errors import ValueRejected
@@ -197,47 +209,67 @@ def _list(value: JsonValue) -> list[Any]:
 # ---- dates and times ---------------------------------------------------------------------------------------
 
 
-def _parsed(value: JsonValue) -> dt.datetime:
-    """ISO 8601 by the standard library: digits beyond microseconds are cut off."""
+def _parsed(value: JsonValue) -> tuple[dt.datetime, int]:
+    """ISO 8601 by the standard library, and the cycles of years by which a far one was moved to be read.
+
+    Digits beyond microseconds are cut off.
+    """
     if not isinstance(value, str):
         reject()
-    if value.endswith("z"):  # RFC 3339 allows it
-        value = value[:-1] + "Z"
-    return dt.datetime.fromisoformat(value)
+    try:
+        return dt.datetime.fromisoformat(_with_zulu(value)), 0
+    except ValueError:
+        if (moved := near(value)) is None:
+            raise
+    text, cycles = moved
+    return dt.datetime.fromisoformat(_with_zulu(text)), cycles
 
 
-def _timestamptz(value: JsonValue) -> dt.datetime:
+def _with_zulu(text: str) -> str:
+    return text[:-1] + "Z" if text.endswith("z") else text  # RFC 3339 allows the small letter
+
+
+def _timestamptz(value: JsonValue) -> dt.datetime | FarTimestamptz:
     """In UTC. Without an offset it is taken for UTC: some sources declare a zone and send none."""
-    return in_utc(_parsed(value))
+    moment, cycles = _parsed(value)
+    return moved_moment(moment, cycles) if cycles else in_utc(moment)
 
 
-def in_utc(moment: dt.datetime) -> dt.datetime:
+def in_utc(moment: Moment) -> dt.datetime | FarTimestamptz:
     """The moment in UTC; one without zone is taken for UTC."""
-    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    if not isinstance(moment, dt.datetime):
+        return FarTimestamptz(moment)
+    try:
+        return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    except OverflowError:  # its offset takes it out of the years of Python
+        return moment_in_utc(micros_of(moment))
 
 
-def _timestamp(value: JsonValue) -> dt.datetime:
+def _timestamp(value: JsonValue) -> dt.datetime | FarTimestamp:
     """Without zone. An offset that was sent all the same is honoured: the result is the time in UTC."""
-    return in_utc(_parsed(value)).replace(tzinfo=None)
+    return without_zone(_timestamptz(value))
 
 
-def _date(value: JsonValue) -> dt.date:
+def _date(value: JsonValue) -> Day:
     """A date; also a date-time at midnight, which many sources send for one."""
     if not isinstance(value, str):
         reject()
-    if len(value) <= 10:
-        return dt.date.fromisoformat(value)
-    moment = _parsed(value)
-    return moment.date() if moment.timetz().replace(tzinfo=None) == dt.time(0) else reject()
+    if len(value) <= 10 and not value.startswith(("-", "+")):
+        try:
+            return dt.date.fromisoformat(value)
+        except ValueError:
+            pass
+    moment, cycles = _parsed(value)
+    if moment.timetz().replace(tzinfo=None) != dt.time(0):
+        reject()
+    return moved_day(moment.date(), cycles) if cycles else moment.date()
 
 
 def _time(value: JsonValue) -> dt.time:
     """The time of day; with an offset, the one in UTC (Iceberg's time has no zone)."""
     if not isinstance(value, str):
         reject()
-    if value.endswith("z"):
-        value = value[:-1] + "Z"
-    return utc_time(dt.time.fromisoformat(value))
+    return utc_time(dt.time.fromisoformat(_with_zulu(value)))
 
 
 def utc_time(time: dt.time) -> dt.time:

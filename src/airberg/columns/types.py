@@ -57,11 +57,16 @@ class Json(msgspec.Struct, frozen=True, tag="json", tag_field="kind"):
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One member of a struct. Everything is nullable: a source may leave out any property."""
+    """One member of a struct. Everything is nullable: a source may leave out any property.
+
+    Attributes:
+        source: Name of the property in the record, where a member inside a list could not keep it.
+    """
 
     name: str
     type: ColumnType
     doc: str | None = None
+    source: str | None = None
 
 
 class Struct(msgspec.Struct, frozen=True, tag="struct", tag_field="kind"):

@@ -1,7 +1,7 @@
 """Columns of values to Arrow arrays: all at once where every value is of the expected kind, else one by one.
 
-The fast ways must give what the slow one gives; where Arrow's reading of a text could differ from ours
-(years that Python has not, digits beyond microseconds) they step back and leave the column to the slow one.
+The fast ways must give what the slow one gives; where Arrow's reading of a text could differ from ours (years
+beyond 1 to 9999, digits beyond microseconds) they step back and leave the column to the slow one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Fast = Callable[[Sequence[JsonValue]], pa.Array]
 
 _NONE: Final = type(None)
 _FAILED: Final = (pa.ArrowException, OverflowError, UnicodeEncodeError)
-_FIRST_DAY: Final = -719_162  # 0001-01-01 and 9999-12-31: the days that Python, and so the slow way, has
+_FIRST_DAY: Final = -719_162  # 0001-01-01 and 9999-12-31: what lies beyond is for the slow way
 _LAST_DAY: Final = 2_932_896
 _DAY_US: Final = 86_400_000_000
 
@@ -222,7 +222,7 @@ def _dates(values: Sequence[JsonValue]) -> pa.Array:
 def _within(numbers: pa.Array, low: int, high: int) -> pa.Array:
     found = pc.min_max(numbers).as_py()
     if found["min"] is not None and (found["min"] < low or found["max"] > high):
-        raise pa.ArrowInvalid("beyond the years of Python")
+        raise pa.ArrowInvalid("beyond the usual years")
     return numbers
 
 

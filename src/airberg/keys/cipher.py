@@ -116,8 +116,8 @@ def canonical_text(value: object) -> bytes:
 
     Numbers as Python writes them (decimals with all digits of their scale), `true` and `false`, `2026-01-02`,
     `2026-01-02T03:04:05.123456Z` (without the Z when it has no zone), `03:04:05.123456`, objects and lists as
-    JSON with sorted keys and no spaces.
-    Bytes stay as they are.
+    JSON with sorted keys and no spaces. Years before 1 are `0000` (1 BC), `-0001` and so on, those after 9999
+    have more digits. Bytes stay as they are.
 
     Raises:
         TypeError: No column has values of that type.
@@ -130,7 +130,7 @@ def canonical_text(value: object) -> bytes:
             return value
         case bool():
             return b"true" if value else b"false"
-        case int():
+        case int():  # also days and moments that Python has not: `-0043-03-15`, `12026-01-01`
             return str(value).encode()
         case Decimal():
             return format(value, "f").encode()

@@ -7,13 +7,14 @@ from typing import Any
 import pyarrow as pa
 from pyiceberg.table import Table
 
+from airberg.columns.arrow import python_values
 from airberg.lake.scan import has_delete_files, live_batches, live_files
 
 
 def first_rows(table: Table, n: int) -> list[dict[str, Any]]:
     """Up to `n` rows of the current snapshot, as dictionaries; in no particular order.
 
-    Dates and times that Python cannot hold (before year 1, after 9999) come as text.
+    Dates and times that Python has not (before year 1, after 9999) come as text.
     """
     rows: list[dict[str, Any]] = []
     schema = table.schema()
@@ -26,17 +27,10 @@ def first_rows(table: Table, n: int) -> list[dict[str, Any]]:
 
 
 def _dictionaries(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    columns = {name: _values(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+    columns = {
+        name: python_values(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }
     return [{name: values[i] for name, values in columns.items()} for i in range(batch.num_rows)]
-
-
-def _values(column: pa.Array) -> list[Any]:
-    try:
-        return list(column.to_pylist())
-    except (OverflowError, ValueError):
-        if not pa.types.is_temporal(column.type):
-            raise
-        return list(column.cast(pa.string()).to_pylist())
 
 
 def row_count(table: Table) -> int:

@@ -23,6 +23,7 @@ from pyiceberg.types import (
     IntegerType,
     ListType,
     LongType,
+    MapType,
     NestedField,
     PrimitiveType,
     StringType,
@@ -32,6 +33,7 @@ from pyiceberg.types import (
     TimeType,
 )
 
+from airberg.columns.targets import cast_problem, parse_target_type
 from airberg.columns.types import ColumnType, Decimal, Field, Json, List, Primitive, Struct
 from airberg.errors import ConfigurationFailed
 
@@ -51,6 +53,8 @@ _PRIMITIVES: dict[str, PrimitiveType] = {
     "binary": BinaryType(),
 }
 _NAMES = {type_: name for name, type_ in _PRIMITIVES.items()}
+
+_CAST_NAMES: dict[IcebergType, str] = {TimestamptzType(): "timestamp", TimestampType(): "timestamp_ntz"}
 
 # Decimal digits before the point that any value of the type fits into.
 _INTEGER_DIGITS = {IntegerType(): 10, LongType(): 19}
@@ -159,6 +163,25 @@ def column_type_of(type_: IcebergType) -> ColumnType:
     )
 
 
+def column_paths(schema: Schema) -> frozenset[Path]:
+    """The paths of all columns of a table, nested ones too; items of lists are called `element`."""
+    return frozenset(_paths(schema.as_struct(), ()))
+
+
+def _paths(type_: IcebergType, path: Path) -> Iterator[Path]:
+    members: Sequence[tuple[str, IcebergType]] = ()
+    match type_:
+        case StructType():
+            members = [(field.name, field.field_type) for field in type_.fields]
+        case ListType():
+            members = [("element", type_.element_type)]
+        case MapType():
+            members = [("key", type_.key_type), ("value", type_.value_type)]
+    for name, inside in members:
+        yield (*path, name)
+        yield from _paths(inside, (*path, name))
+
+
 # ---- evolution ---------------------------------------------------------------------------------------------
 
 
@@ -173,7 +196,9 @@ def schema_changes(existing: Schema, wanted: Sequence[Field]) -> tuple[SchemaCha
     return tuple(_struct_changes(existing.as_struct(), wanted, ()))
 
 
-def _struct_changes(existing: StructType, wanted: Sequence[Field], path: Path) -> Iterator[SchemaChange]:
+def _struct_changes(
+    existing: StructType, wanted: Sequence[Field], path: Path, in_list: Path = ()
+) -> Iterator[SchemaChange]:
     _check_names(wanted, path)
     present = {field.name: field for field in existing.fields}
     folded = {field.name.casefold(): field.name for field in existing.fields}
@@ -190,7 +215,7 @@ def _struct_changes(existing: StructType, wanted: Sequence[Field], path: Path) -
     for field in wanted:
         here = (*path, field.name)
         if field.name in present:
-            yield from _type_changes(present[field.name].field_type, field.type, here)
+            yield from _type_changes(present[field.name].field_type, field.type, here, in_list)
         elif (other := folded.get(field.name.casefold())) is not None:
             raise _refused(
                 here,
@@ -202,9 +227,12 @@ def _struct_changes(existing: StructType, wanted: Sequence[Field], path: Path) -
             yield AddedColumn(here, field.type, field.doc)
 
 
-def _type_changes(old: IcebergType, wanted: ColumnType, path: Path) -> Iterator[SchemaChange]:
+def _type_changes(
+    old: IcebergType, wanted: ColumnType, path: Path, in_list: Path = ()
+) -> Iterator[SchemaChange]:
+    """What has to change in one column; `in_list` is the path of the outermost list that it is in."""
     if isinstance(old, StructType) and isinstance(wanted, Struct):
-        yield from _struct_changes(old, wanted.fields, path)
+        yield from _struct_changes(old, wanted.fields, path, in_list)
     elif isinstance(old, ListType) and isinstance(wanted, List):
         if old.element_required:
             raise _refused(
@@ -213,7 +241,7 @@ def _type_changes(old: IcebergType, wanted: ColumnType, path: Path) -> Iterator[
                 "A source may send null items: make them optional, or write to a new table.",
                 "column-required",
             )
-        yield from _type_changes(old.element_type, wanted.element, (*path, "element"))
+        yield from _type_changes(old.element_type, wanted.element, (*path, "element"), in_list or path)
     else:
         new = iceberg_type(wanted)
         if old == new or _takes_all(old, new):
@@ -222,10 +250,25 @@ def _type_changes(old: IcebergType, wanted: ColumnType, path: Path) -> Iterator[
             raise _refused(
                 path,
                 f"is {type_text(old)} in the table and {wanted} in the source",
-                f"Cast the column to {type_text(old)}, rename it, or write to a new table.",
+                _ways_out(old, wanted, in_list),
                 "column-type-changed",
             )
         yield PromotedColumn(path, column_type_of(old), wanted)
+
+
+def _ways_out(old: IcebergType, wanted: ColumnType, in_list: Path) -> str:
+    """What can be done about a type that a table cannot follow."""
+    if in_list:
+        return (
+            f"Rename the list {'.'.join(in_list)!r} (what is in lists cannot be cast or renamed by itself), "
+            "or write to a new table."
+        )
+    target = _CAST_NAMES.get(old, type_text(old))
+    try:
+        castable = cast_problem(wanted, parse_target_type(target)) is None
+    except ValueError:  # structs, lists, and what we do not write
+        castable = False
+    return f"{f'Cast the column to {target}, rename' if castable else 'Rename'} it, or write to a new table."
 
 
 def _promotes(old: IcebergType, new: IcebergType) -> bool:
@@ -258,8 +301,11 @@ def _check_names(fields: Sequence[Field], path: Path) -> None:
             problem = "occurs twice" if other == field.name else f"differs only in case from {other!r}"
             raise _refused(here, problem, "Rename or drop one of them.", "column-name-case")
         seen[field.name.casefold()] = field.name
-        if isinstance(field.type, Struct):
-            _check_names(field.type.fields, here)
+        inside = field.type
+        while isinstance(inside, List):
+            inside, here = inside.element, (*here, "element")
+        if isinstance(inside, Struct):
+            _check_names(inside.fields, here)
 
 
 def type_text(type_: IcebergType) -> str:

@@ -71,6 +71,7 @@ class ColumnPlan(msgspec.Struct, frozen=True, kw_only=True):
         encrypt: How to encrypt, or None.
         children: For a struct that is neither cast nor encrypted whole: its fields that stay.
         doc: Description from the schema.
+        apart: The name is not that of the source, because it is taken or not fit for a table.
     """
 
     source: str
@@ -81,6 +82,7 @@ class ColumnPlan(msgspec.Struct, frozen=True, kw_only=True):
     encrypt: EncryptRule | None = None
     children: tuple[ColumnPlan, ...] = ()
     doc: str | None = None
+    apart: bool = False
 
 
 class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):

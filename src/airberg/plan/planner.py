@@ -6,6 +6,7 @@ Pure: no connector, no catalog, no store. Every problem that can be found is fou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import msgspec
 from airberg.columns.json_schema import stream_fields
 from airberg.columns.types import Decimal, Field, Primitive
 from airberg.errors import InvalidRequest, Problem
+from airberg.plan.apart import apart_names, fit_name, keep_apart
 from airberg.plan.model import (
     ColumnPlan,
     GovernancePlan,
@@ -22,7 +24,7 @@ from airberg.plan.model import (
     Path,
     StreamPlan,
 )
-from airberg.plan.names import METADATA_COLUMNS, collisions
+from airberg.plan.names import METADATA_COLUMNS
 from airberg.plan.streams import SelectedStream, select_streams
 from airberg.plan.transformations import (
     EncryptionContext,
@@ -38,6 +40,8 @@ from airberg.plan.transformations import (
 
 DELETED_AT = "_ab_cdc_deleted_at"
 """Set by CDC sources on rows that were deleted (Airbyte protocol, CDC)."""
+
+_LISTED_NAMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,17 @@ class KeyDirectory:
     exists: Callable[[str], bool]
 
 
+def _no_table(_: str) -> AbstractSet[Path]:
+    return frozenset()
+
+
 def build_plan(
-    request: IngestRequest, connector: Connector, keys: KeyDirectory, *, domain: str | None
+    request: IngestRequest,
+    connector: Connector,
+    keys: KeyDirectory,
+    *,
+    domain: str | None,
+    present: Callable[[str], AbstractSet[Path]] = _no_table,
 ) -> JobPlan:
     """Plan a job.
 
@@ -68,6 +81,8 @@ def build_plan(
         connector: The connector's streams as discovered.
         keys: The encryption keys.
         domain: The urn of `request.domain`, resolved.
+        present: The columns that the table of that name has already, if there is one: names that were given
+            once are given again.
 
     Raises:
         InvalidRequest: With everything that is wrong.
@@ -80,7 +95,7 @@ def build_plan(
     names = {s.label: s.name for s in selected}
     rules = match_rules(request.column_transformations, fields, names, keys.default, keys.exists, problems)
     streams = [
-        _plan_stream(request, s, fields[s.label], rules[s.label], merge_keys[s.label], problems)
+        _plan_stream(request, s, fields[s.label], rules[s.label], merge_keys[s.label], present, problems)
         for s in selected
     ]
     if problems:
@@ -171,6 +186,7 @@ def _plan_stream(
     fields: Sequence[Field],
     rules: Rules,
     key: _MergeKey,
+    present: Callable[[str], AbstractSet[Path]],
     problems: list[Problem],
 ) -> StreamPlan:
     qualified = f"{request.schema_name}.{stream.table}"
@@ -179,6 +195,8 @@ def _plan_stream(
     _check_key_survives(stream.label, rules, key, problems)
     _check_deletions_survive(request, stream.label, rules, problems)
     _check_names(request, stream.label, columns, problems)
+    reserved = METADATA_COLUMNS if request.add_ingestion_metadata else ()
+    columns = keep_apart(columns, present(stream.table), reserved)
     if not columns and not request.add_ingestion_metadata:
         problems.append(
             Problem(
@@ -243,52 +261,43 @@ def _check_deletions_survive(
 def _check_names(
     request: IngestRequest, stream: str, columns: Sequence[ColumnPlan], problems: list[Problem]
 ) -> None:
-    def pointer(names: Sequence[str]) -> str:
-        for i, t in enumerate(request.column_transformations):
-            if t.transformation_type == "rename" and (t.new_name in names or t.column in names):
-                return f"/column_transformations/{i}/new_name"
-        return "/streams"
+    """What renames of the request make collide; names of the source are kept apart by `keep_apart`."""
 
-    for name, sources in collisions({c.source: c.name for c in columns}):
-        problems.append(
-            Problem(
-                pointer([name, *sources]),
-                "column-name-collision",
-                f"The columns {', '.join(map(repr, sources))} of {stream!r} would all be named {name!r}.",
-                "Rename or drop one of them (names that differ only in case are equal to many engines).",
-            )
-        )
-    for column in columns:
-        _check_names_within(stream, column, problems, pointer)
-        if request.add_ingestion_metadata and column.name.casefold() in METADATA_COLUMNS:
+    def pointer(found: Sequence[ColumnPlan]) -> str:
+        renamed = {(c.source, c.name) for c in found if c.name != c.source}
+        for i, t in enumerate(request.column_transformations):
+            if t.transformation_type == "rename" and any(
+                t.new_name == name and t.column.endswith(source) for source, name in renamed
+            ):
+                return f"/column_transformations/{i}/new_name"
+        return "/column_transformations"
+
+    groups: dict[str, list[tuple[Path, ColumnPlan]]] = {}
+    for path, column in all_columns(columns):
+        groups.setdefault(".".join(path).casefold(), []).append((path, column))
+    for group in groups.values():
+        found = [column for _, column in group]
+        if len(group) > 1 and any(c.name != c.source for c in found):
+            name = ".".join(group[0][0])
             problems.append(
                 Problem(
-                    pointer([column.name]),
+                    pointer(found),
+                    "column-name-collision",
+                    f"The columns {', '.join(repr(c.source) for c in found)} of {stream!r} "
+                    f"would all be named {name!r}.",
+                    "Rename or drop one of them (names that differ only in case are equal to many engines).",
+                )
+            )
+    for column in columns if request.add_ingestion_metadata else ():
+        if column.name != column.source and column.name.casefold() in METADATA_COLUMNS:
+            problems.append(
+                Problem(
+                    pointer([column]),
                     "reserved-column-name",
                     f"{column.name!r} of {stream!r} is the name of a metadata column.",
                     "Use another name, or set add_ingestion_metadata to false.",
                 )
             )
-
-
-def _check_names_within(
-    stream: str,
-    column: ColumnPlan,
-    problems: list[Problem],
-    pointer: Callable[[Sequence[str]], str],
-) -> None:
-    for name, sources in collisions({c.source: c.name for c in column.children}):
-        problems.append(
-            Problem(
-                pointer([name, *sources]),
-                "column-name-collision",
-                f"Members of {column.name!r} of {stream!r} would all be named {name!r}: "
-                f"{', '.join(sources)}.",
-                "Rename or drop one of them.",
-            )
-        )
-    for child in column.children:
-        _check_names_within(stream, child, problems, pointer)
 
 
 def _warnings(request: IngestRequest, streams: Sequence[StreamPlan]) -> list[str]:
@@ -300,6 +309,7 @@ def _warnings(request: IngestRequest, streams: Sequence[StreamPlan]) -> list[str
             f"Each run adds a full copy of: {', '.join(full)} (these streams cannot be read incrementally)."
         )
     for s in streams:
+        notes += _notes_on_names(s)
         if s.mode == "merge" and s.cursor:
             cursor = column_at(s.columns, s.cursor)
             if cursor is None or (cursor.encrypt is not None and cursor.encrypt.mode == "random"):
@@ -308,6 +318,28 @@ def _warnings(request: IngestRequest, streams: Sequence[StreamPlan]) -> list[str
                     "of a key the one that arrives last wins."
                 )
     return notes
+
+
+def _notes_on_names(stream: StreamPlan) -> list[str]:
+    """Columns that could not keep the name that the source gave them."""
+    apart = list(apart_names(stream.columns))
+    notes = [
+        f"{stream.name}: the column {_short(source)} is called {_short(name)} in the table, because "
+        + (
+            "another one has its name, or one that differs only in case."
+            if fit_name(source[-1]) == source[-1]
+            else "its own name is not fit for a table."
+        )
+        for source, name in apart[:_LISTED_NAMES]
+    ]
+    if (more := len(apart) - _LISTED_NAMES) > 0:
+        notes.append(f"{stream.name}: {more} more columns have other names in the table.")
+    return notes
+
+
+def _short(path: Path) -> str:
+    text = ".".join(path)
+    return repr(text if len(text) <= 120 else text[:117] + "...")
 
 
 # ---- what the sync needs to know of a merge ---------------------------------------------------------------

@@ -10,15 +10,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
 from airberg.columns.arrow import table_fields
 from airberg.errors import ConfigurationFailed, InvalidRequest, Problem
 from airberg.governance.resolve import open_directory
 from airberg.jobs.model import Job
 from airberg.keys.port import KeyStore
 from airberg.lake.catalog import open_catalog
-from airberg.lake.schema import schema_changes
+from airberg.lake.schema import column_paths, schema_changes
 from airberg.lake.tables import find_table
-from airberg.plan.model import IngestRequest, JobPlan
+from airberg.plan.model import IngestRequest, JobPlan, Path
 from airberg.plan.planner import Connector, KeyDirectory, build_plan
 from airberg.plan.prepared import Prepared, TableDifference
 from airberg.settings import Settings
@@ -52,13 +55,16 @@ def prepare(
     entry = load_registry(settings).find(request.source_name)
     found = preflight(entry, source_config, settings, deadline, on_config=renewed.append)
     connector = Connector(request.source_name, found.launch.version, found.streams, time.time())
-    plan = build_plan(request, connector, _directory(settings, keys), domain=domain)
+    tables = TargetTables(settings, request.schema_name)
+    plan = build_plan(
+        request, connector, _directory(settings, keys), domain=domain, present=tables.column_paths
+    )
     config = renewed[-1] if renewed else source_config
     return Prepared(
         plan=plan,
         public_config=mask_config(found.launch.spec, config),
         renewed_config=config if renewed else None,
-        tables=tuple(compare_tables(plan, settings)),
+        tables=tuple(compare_tables(plan, tables)),
     )
 
 
@@ -83,27 +89,55 @@ def replan(
     domain = job.plan.governance.domain if job.plan else None
     if domain is None and job.request.domain:
         domain = open_directory(settings).resolve(job.request.domain)
-    return build_plan(job.request, connector, _directory(settings, keys), domain=domain)
+    tables = TargetTables(settings, job.request.schema_name)
+    return build_plan(
+        job.request, connector, _directory(settings, keys), domain=domain, present=tables.column_paths
+    )
 
 
 def _directory(settings: Settings, keys: KeyStore) -> KeyDirectory:
     return KeyDirectory(settings.keys.default_key, keys.exists)
 
 
-def compare_tables(plan: JobPlan, settings: Settings) -> list[TableDifference]:
+class TargetTables:
+    """The tables that a job would write to, each loaded once.
+
+    Raises:
+        ConfigurationFailed, TransientFailed: The catalog refused or did not answer.
+    """
+
+    def __init__(self, settings: Settings, schema_name: str) -> None:
+        self._settings = settings
+        self._namespace = tuple(schema_name.split("."))
+        self._catalog: Catalog | None = None
+        self._found: dict[str, Table | None] = {}
+
+    def find(self, name: str) -> Table | None:
+        """The table, or None when there is none."""
+        if name not in self._found:
+            self._catalog = self._catalog or open_catalog(self._settings)
+            self._found[name] = find_table(self._catalog, self._namespace, name)
+        return self._found[name]
+
+    def column_paths(self, name: str) -> frozenset[Path]:
+        """The columns that the table has; none when there is none."""
+        table = self.find(name)
+        return column_paths(table.schema()) if table else frozenset()
+
+
+def compare_tables(plan: JobPlan, tables: TargetTables) -> list[TableDifference]:
     """How each target table differs from what exists.
 
     Raises:
         InvalidRequest: A column would have to change in a way that a table cannot follow.
     """
-    catalog = open_catalog(settings)
     problems: list[Problem] = []
     out: list[TableDifference] = []
     for stream in plan.streams:
         wanted = table_fields(stream.columns, plan.add_ingestion_metadata)
         name = ".".join((*plan.namespace, stream.table))
         schema = {f.name: str(f.type) for f in wanted}
-        table = find_table(catalog, plan.namespace, stream.table)
+        table = tables.find(stream.table)
         if table is None:
             out.append(TableDifference(table=name, exists=False, columns=schema, changes=()))
             continue

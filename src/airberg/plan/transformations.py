@@ -14,6 +14,7 @@ import msgspec
 from airberg.columns.targets import cast_problem, parse_target_type
 from airberg.columns.types import BINARY, ColumnType, Field, Struct, stored_type
 from airberg.errors import Problem
+from airberg.plan.apart import MAX_NAME_BYTES, fit_name
 from airberg.plan.model import ColumnPlan, EncryptRule, Path, Transformation
 from airberg.plan.names import did_you_mean
 
@@ -141,8 +142,8 @@ def _parse(
             return _Parsed(cast=parse_target_type(t.target_type))
         except ValueError as e:
             problems.append(Problem(f"{pointer}/target_type", "unknown-target-type", str(e)))
-    elif t.transformation_type == "rename" and not (t.new_name or "").strip():
-        problems.append(Problem(f"{pointer}/new_name", "missing-new-name", "A rename needs a new_name."))
+    elif t.transformation_type == "rename":
+        _check_new_name(t.new_name or "", f"{pointer}/new_name", problems)
     elif t.transformation_type == "encrypt":
         key = t.encryption_key_name or default_key
         if not key_exists(key):
@@ -156,6 +157,20 @@ def _parse(
             )
         return _Parsed(key=key)
     return _Parsed()
+
+
+def _check_new_name(name: str, pointer: str, problems: list[Problem]) -> None:
+    if not name.strip():
+        problems.append(Problem(pointer, "missing-new-name", "A rename needs a new_name."))
+    elif fit_name(name) != name:
+        problems.append(
+            Problem(
+                pointer,
+                "bad-new-name",
+                "A table cannot have a column of that name: it is too long or has control characters.",
+                f"Use at most {MAX_NAME_BYTES} bytes of UTF-8, on one line.",
+            )
+        )
 
 
 def _merge(
@@ -305,7 +320,7 @@ def columns_as_builtins(columns: Sequence[ColumnPlan]) -> list[dict[str, object]
     for path, c in all_columns(columns):
         steps: dict[str, object] = {}
         if c.source != c.name:
-            steps["rename"] = {"from": c.source, "to": c.name}
+            steps["kept_apart" if c.apart else "rename"] = {"from": c.source, "to": c.name}
         if c.cast_to is not None:
             steps["cast"] = {"from": str(c.source_type), "to": str(c.cast_to)}
         if c.encrypt is not None:

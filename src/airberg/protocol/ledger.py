@@ -35,6 +35,7 @@ class Ledger:
         self._since_state: dict[StateKey, int] = dict.fromkeys(self._read, 0)
         self._unknown: dict[StateKey, int] = {}
         self._since_global = 0
+        self._taken_since_global = 0
         self._phases: dict[StateKey, StreamPhase] = {}
         self._estimates: dict[StateKey | None, Estimate] = {}
         self._errors: list[TraceError] = []
@@ -48,6 +49,7 @@ class Ledger:
         if stream in self._read:
             self._read[stream] += count
             self._since_state[stream] += count
+            self._taken_since_global += count
             return True
         self._unknown[stream] = self._unknown.get(stream, 0) + count
         return False
@@ -63,14 +65,18 @@ class Ledger:
         elif isinstance(message, State):
             self.add_state(message)
         elif isinstance(message, StreamStatus):
-            self._phases[message.stream] = message.phase
+            self._phases[message.stream] = _next_phase(self._phases.get(message.stream), message.phase)
         elif isinstance(message, TraceError):
             self._errors.append(message)
         elif isinstance(message, Estimate):
             self._estimates[message.stream] = message
 
-    def add_state(self, state: State) -> None:
+    def add_state(self, state: State) -> int:
         """Compare a state's count with the records since the state before, and start counting anew.
+
+        Returns:
+            How many records of the streams that were asked for it covers: our own count of what the source
+            tells in `sourceStats`, which the protocol calls `destinationStats`.
 
         Raises:
             TransientFailed: They differ; the checkpoint must not be committed.
@@ -78,10 +84,12 @@ class Ledger:
         match state.kind:
             case "stream":
                 if state.key is None or state.key not in self._since_state:
-                    return
+                    return 0
                 arrived, self._since_state[state.key] = self._since_state[state.key], 0
+                taken = arrived
             case "global" | "legacy":
                 arrived, self._since_global = self._since_global, 0
+                taken, self._taken_since_global = self._taken_since_global, 0
             case _:
                 assert_never(state.kind)
         if state.record_count is not None and state.record_count != arrived:
@@ -92,6 +100,7 @@ class Ledger:
                 guidance=_GUIDANCE_RETRY,
                 code="record-count-mismatch",
             )
+        return taken
 
     # ---- what is known -------------------------------------------------------------------------------------
 
@@ -110,7 +119,7 @@ class Ledger:
         return dict(self._estimates)
 
     def phase(self, stream: StateKey) -> StreamPhase | None:
-        """The newest status of a stream, None when the connector has not said any."""
+        """How far a stream is, None when the connector has not said."""
         return self._phases.get(stream)
 
     def completed(self, stream: StateKey) -> bool:
@@ -130,14 +139,15 @@ class Ledger:
 
         Args:
             exit_code: The connector's exit code; negative when a signal ended it.
-            stderr_tail: The last lines of its standard error, without secrets.
+            stderr_tail: The last lines of its standard error; secrets are taken out of them here, too.
 
         Raises:
             ConfigurationFailed: The connector says that its configuration is at fault.
             TransientFailed: It failed for any other reason.
         """
+        stderr_tail = self._redact(stderr_tail)
         if self._errors:
-            raise self._reported_error()
+            raise self._reported_error(exit_code, stderr_tail)
         if exit_code != 0:
             raise TransientFailed(
                 exit_sentence(exit_code, stderr_tail), guidance=_GUIDANCE_RETRY, code="connector-exited"
@@ -147,18 +157,29 @@ class Ledger:
         if unfinished:
             names = ", ".join(str(stream) for stream in unfinished[:10])
             raise TransientFailed(
-                f"The connector ended without completing {names}.",
+                f"The connector ended without completing {names}" + _last_words(stderr_tail),
                 guidance=_GUIDANCE_RETRY,
                 code="stream-incomplete",
             )
 
-    def _reported_error(self) -> RunError:
+    def _reported_error(self, exit_code: int | None, stderr_tail: str) -> RunError:
         # The first error is the cause; the SDK of Airbyte adds a summary of its own at the end.
         # One that a retry may cure is enough to try again.
         first = self._errors[0]
         curable = [error for error in self._errors if error.failure_type != "config_error"]
         failure_type = curable[0].failure_type if curable else "config_error"
-        return run_error(msgspec.structs.replace(first, failure_type=failure_type), self._redact)
+        error = run_error(msgspec.structs.replace(first, failure_type=failure_type), self._redact)
+        if exit_code == 0 and not stderr_tail.strip():
+            return error
+        ended = exit_sentence(exit_code, stderr_tail)
+        return type(error)(f"{_as_sentence(error.message)} {ended}", guidance=error.guidance, code=error.code)
+
+
+def _next_phase(before: StreamPhase | None, said: StreamPhase) -> StreamPhase:
+    """Statuses may come twice or late: a failure stays one, and a late RUNNING does not undo COMPLETE."""
+    if before == "INCOMPLETE" or (before == "COMPLETE" and said == "RUNNING"):
+        return before
+    return said
 
 
 def run_error(error: TraceError, redact: Callable[[str], str] = str) -> RunError:
@@ -179,5 +200,13 @@ def exit_sentence(exit_code: int | None, stderr_tail: str = "") -> str:
         how = f"was ended by signal {-exit_code}" + (" (out of memory?)" if exit_code == -9 else "")
     else:
         how = f"ended with exit code {exit_code}"
+    return f"The connector {how}" + _last_words(stderr_tail)
+
+
+def _last_words(stderr_tail: str) -> str:
     last = " | ".join(line.strip() for line in stderr_tail.splitlines() if line.strip())[-500:]
-    return f"The connector {how}" + (f"; its last words: {last}" if last else ".")
+    return f"; its last words: {last}" if last else "."
+
+
+def _as_sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -37,13 +37,22 @@ class MalformedMessage(TransientFailed):
 
     default_code = "malformed-message"
 
-    def __init__(self, line_number: int = 0, what: str = "is not a complete JSON message") -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        guidance: str = "The connector was cut off or does not follow the Airbyte protocol; "
+        "nothing after the last checkpoint was kept.",
+        code: str | None = None,
+        line_number: int = 0,
+    ) -> None:
         self.line_number = line_number
-        super().__init__(
-            f"Line {line_number} of the connector's output {what}.",
-            guidance="The connector was cut off or does not follow the Airbyte protocol; nothing after the "
-            "last checkpoint was kept.",
-        )
+        super().__init__(message, guidance=guidance, code=code)
+
+    @classmethod
+    def at(cls, line_number: int, what: str = "is not a complete JSON message") -> MalformedMessage:
+        """The error of one line."""
+        return cls(f"Line {line_number} of the connector's output {what}.", line_number=line_number)
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -190,6 +199,8 @@ class _Meta(msgspec.Struct):
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
+# Takes numbers in another form too: some languages write every number as a fraction (`1.7e12`).
+_decode_envelope_lax = msgspec.json.Decoder(_Envelope, strict=False).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_meta = msgspec.json.Decoder(_Meta).decode
 # `json.dumps` of Python connectors writes these three, although JSON has no such literals.
@@ -225,7 +236,7 @@ def decode(line: bytes, line_number: int = 0) -> Message:
     if envelope.type == "RECORD":
         record = envelope.record
         if record is None or not bytes(memoryview(record.data)[:1]) == b"{":
-            raise MalformedMessage(line_number, "is a RECORD without data")
+            raise MalformedMessage.at(line_number, "is a RECORD without data")
         return record
     reader = _READERS.get(envelope.type)
     if reader is None:
@@ -233,15 +244,15 @@ def decode(line: bytes, line_number: int = 0) -> Message:
     try:
         return reader(envelope)
     except _FAULTS:
-        raise MalformedMessage(line_number, f"is not a well-formed {envelope.type} message") from None
+        raise MalformedMessage.at(line_number, f"is not a well-formed {envelope.type} message") from None
 
 
 def _decode_lenient(line: bytes, line_number: int) -> _Envelope:
     try:
-        return _decode_envelope(_ESCAPE.sub(_paired, _NOT_A_NUMBER.sub(_as_string, line)))
+        return _decode_envelope_lax(_ESCAPE.sub(_paired, _NOT_A_NUMBER.sub(_as_string, line)))
     except _FAULTS:
         # Never chained: a parser's text may name what it met in the row.
-        raise MalformedMessage(line_number) from None
+        raise MalformedMessage.at(line_number) from None
 
 
 def _as_string(match: re.Match[bytes]) -> bytes:
@@ -294,7 +305,8 @@ def _read_log(envelope: _Envelope) -> Message:
         body = _object(envelope.log)
     except _FAULTS:  # a log line never fails a run
         return Log("INFO", "")
-    return Log(_text(body.get("level")) or "INFO", _text(body.get("message")))
+    message, stack = _text(body.get("message")), _text(body.get("stack_trace"))
+    return Log(_text(body.get("level")) or "INFO", f"{message}\n{stack}" if stack else message)
 
 
 def _read_trace(envelope: _Envelope) -> Message:
@@ -308,11 +320,10 @@ def _read_trace(envelope: _Envelope) -> Message:
             if key is not None and phase in ("STARTED", "RUNNING", "COMPLETE", "INCOMPLETE"):
                 return StreamStatus(key, phase)
         case {"type": "ESTIMATE", "estimate": dict(estimate)}:
-            return Estimate(
-                _stream_key(estimate) if estimate.get("type") == "STREAM" else None,
-                _count(estimate.get("row_estimate")),
-                _count(estimate.get("byte_estimate")),
-            )
+            key = _stream_key(estimate) if estimate.get("type") == "STREAM" else None
+            if key is not None or estimate.get("type") == "SYNC":
+                rows, size = estimate.get("row_estimate"), estimate.get("byte_estimate")
+                return Estimate(key, _count(rows), _count(size))
         case {"type": "ERROR"}:
             return _trace_error({})
     return Other("TRACE")
@@ -329,14 +340,17 @@ def _trace_error(error: dict[str, Any]) -> TraceError:
 
 
 def _count(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) and 0 <= value < 2**63 else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value < 2**63 else None
 
 
 def _read_control(envelope: _Envelope) -> Message:
     body = _object(envelope.control)
     if body.get("type") not in (None, "CONNECTOR_CONFIG"):
         return Other("CONTROL")
-    config = body.get("connectorConfig", {}).get("config")
+    carrier = body.get("connectorConfig")
+    config = carrier.get("config") if isinstance(carrier, dict) else None
     if not isinstance(config, dict):
         raise TypeError("no configuration")
     return Control(config)

@@ -63,11 +63,11 @@ class _StreamState(msgspec.Struct):
 
 
 class _GlobalState(msgspec.Struct):
-    stream_states: list[_StreamState] = []
+    stream_states: list[_StreamState] | None = None
 
 
 class _Message(msgspec.Struct):
-    type: str = "LEGACY"  # the protocol's default
+    type: str | None = None
     stream: msgspec.Raw = _ABSENT
     global_: msgspec.Raw = msgspec.field(name="global", default=_ABSENT)
     data: msgspec.Raw = _ABSENT
@@ -92,11 +92,11 @@ def state_from_json(raw: bytes) -> State:
         )
     if message.type == "GLOBAL":
         states = msgspec.json.decode(message.global_, type=_GlobalState).stream_states
-        streams = tuple(_key(s.stream_descriptor) for s in states)
+        streams = tuple(_key(s.stream_descriptor) for s in states or ())
         return State(
             "global", _member(b"GLOBAL", b"global", message.global_), streams=streams, record_count=count
         )
-    if message.type == "LEGACY" and bytes(message.data).startswith(b"{"):
+    if message.type in (None, "LEGACY") and bytes(message.data).startswith(b"{"):
         return State("legacy", _member(b"LEGACY", b"data", message.data), record_count=count)
     raise ValueError("the state has no body that fits its type")
 

@@ -16,25 +16,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airberg.columns.arrow import arrow_schema, arrow_type, table_fields
-from airberg.columns.batch import BatchBuilder
-from airberg.columns.convert import Change, converter
 from airberg.columns.json_schema import stream_fields
 from airberg.columns.json_text import json_text, parse_exact
 from airberg.columns.targets import parse_target_type
-from airberg.columns.types import BINARY, ColumnType, Field, Struct, stored_type
+from airberg.columns.types import (
+    BINARY,
+    DOUBLE,
+    JSON,
+    LONG,
+    STRING,
+    ColumnType,
+    Field,
+    List,
+    Struct,
+    stored_type,
+)
 from airberg.errors import TransientFailed
-from airberg.keys.cipher import ColumnCipher, decrypt_value
-from airberg.keys.port import DataKey
-from airberg.plan.model import ColumnPlan, EncryptRule, StreamPlan
-from support.record_builders import WAYS, built_by, make_builder
+from airberg.keys.cipher import decrypt_value
+from airberg.plan.model import ColumnPlan, EncryptRule
+from support.column_batches import builder, by_value, rows_of
+from support.column_values import KEY
+from support.record_builders import WAYS, built_by
 
-KEY = DataKey("k", 1, 7, bytes(range(32)))
 NULLED_CAST = {"change": "NULLED", "reason": "DESTINATION_TYPECAST_ERROR"}
-
-
-def cipher_for(rule: EncryptRule) -> ColumnCipher:
-    """The cipher of any rule, with a fixed key."""
-    return ColumnCipher(KEY, rule.aad.encode(), rule.mode)
 
 
 def column(
@@ -70,29 +74,6 @@ def _way(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every test is about both builders."""
     with built_by(request.param):
         yield
-
-
-def builder(columns: Sequence[ColumnPlan], *, add_metadata: bool = False) -> Any:
-    """A builder for these columns."""
-    stream = StreamPlan(
-        name="s",
-        table="s",
-        sync_mode="full_refresh",
-        mode="append",
-        columns=tuple(columns),
-        catalog_stream={},
-    )
-    return make_builder(stream, add_metadata=add_metadata, sync_id=5, generation_id=2, cipher_for=cipher_for)
-
-
-def rows_of(made: BatchBuilder, records: Sequence[bytes]) -> list[dict[str, Any]]:
-    """The rows that records become."""
-    for record in records:
-        made.add(record, 0)
-    batch = made.flush()
-    batch.validate(full=True)
-    assert batch.schema == made.schema
-    return batch.to_pylist()
 
 
 def fields(**schemas: object) -> list[ColumnPlan]:
@@ -137,6 +118,48 @@ def test_raw_records_and_any_names() -> None:
 def arrow_long() -> ColumnType:
     """The long type."""
     return parse_target_type("long")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ['say "x"', "back\\slash", "nul\x00", "line\n", "", "名前", "a.b", "🙂", "c0", "k" * 10_000, "\x7f", "é"],
+)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_names_of_properties_are_found_however_they_are_written(name: str, ascii_only: bool) -> None:
+    """Escaped or not, with quotes, control characters or none at all; the others of the record too."""
+    columns = [column("c1", STRING), column(name, LONG, name="x"), column("f", DOUBLE), column("j", JSON)]
+    record = {
+        "c0": "no",
+        "c1": "t",
+        "u" * 10_000: 1,
+        "f": 1.5,
+        "j": [1, 1.10],
+        name: 3,
+        "undeclared": {name: 4},
+    }
+    text = json.dumps(record, ensure_ascii=ascii_only).encode()
+    made = rows_of(builder(columns), [text, b'{"c1": "later"}'])
+    assert [(r["c1"], r["x"], r["f"]) for r in made] == [("t", 3, 1.5), ("later", None, None)]
+    assert json.loads(made[0]["j"]) == [1, 1.1]
+
+
+def test_names_inside_structs_and_lists() -> None:
+    """Members of objects are found under the names of the source, and written under those of the table."""
+    inside = Struct((Field('a"b', LONG), Field("id_x", LONG, source="id"), Field("Id", LONG)))
+    columns = [column("l", List(inside))]
+    record = b'{"l": [{"a\\"b": 1, "id": 2, "Id": 3, "id_x": 4}, {"Id": "?"}]}'
+    made = builder(columns, add_metadata=True)
+    [row] = rows_of(made, [record])
+    assert row["l"] == [{'a"b': 1, "id_x": 2, "Id": 3}, {'a"b': None, "id_x": None, "Id": None}]
+    assert [c["field"] for c in row["_airbyte_meta"]["changes"]] == ["l.element.Id"]
+
+
+def test_of_a_name_that_comes_twice_the_last_counts() -> None:
+    """As in most readers of JSON, whichever decoder reads it."""
+    columns = [column("a", LONG), column("o", Struct((Field("b", LONG),))), column("t", JSON)]
+    twice = b'{"a": 1, "o": {"b": 1, "b": 2}, "t": 1, "t": 2, "a": 3%s}'
+    for text in (twice % b"", twice % b', "x": 1e999999999999', twice % b', "x": "\\ud800"'):
+        assert rows_of(builder(columns), [text]) == [{"a": 3, "o": {"b": 2}, "t": "2"}]
 
 
 @pytest.mark.parametrize("data", [b"[]", b"1", b"null", b'"x"', b"", b"{", b'{"a":}', b"\xff"])
@@ -256,6 +279,9 @@ def test_bytes_that_are_not_utf8() -> None:
         ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00", "9999-12-31T23:59:59.999999Z"],
         ["0000-12-31T23:59:59", "0001-01-01T00:00:00"],
         ["", "2026-02-30T00:00:00Z", "2026-01-02T03:04:60Z"],
+        ["0044-03-15T12:00:00Z BC", "2026-01-02T03:04:05Z", None],
+        ["-0043-03-15", "12026-01-01", "0044-03-15 BC", "0000-01-01", "2026-01-02"],
+        ["+012026-01-01T00:00:00Z", "-0001-12-31T23:59:59", "10000-01-01T00:00:00"],
     ],
 )
 def test_timestamps_by_column_are_those_by_value(texts: list[str | None]) -> None:
@@ -406,7 +432,7 @@ FITTING = {
     "n": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60),
     "b": st.booleans(),
     "s": st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
-    "d": st.dates().map(str),
+    "d": st.dates().map(str) | st.sampled_from(["0044-03-15 BC", "12026-01-01"]),
     "t": st.times().map(str),
     "tz": st.datetimes(timezones=st.sampled_from([dt.UTC, dt.timezone(dt.timedelta(hours=5.5))])).map(str),
     "ntz": st.datetimes().map(dt.datetime.isoformat),
@@ -418,7 +444,18 @@ ODD = st.recursive(
     | st.booleans()
     | st.integers(-(10**40), 10**40)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.sampled_from(["1", "x", "2026-01-02", "2026-01-02T03:04:05", "0000-01-01T00:00:00Z", "\ud800", "é"]),
+    | st.sampled_from(
+        [
+            "1",
+            "x",
+            "2026-01-02",
+            "2026-01-02T03:04:05",
+            "0000-01-01T00:00:00Z",
+            "0044-03-15 BC",
+            "\ud800",
+            "é",
+        ]
+    ),
     lambda c: st.lists(c, max_size=3) | st.dictionaries(st.sampled_from("istdj"), c, max_size=3),
     max_leaves=5,
 )
@@ -430,21 +467,6 @@ def records() -> st.SearchStrategy[list[dict[str, Any]]]:
     fitting = st.fixed_dictionaries({}, optional=members)
     odd = st.dictionaries(st.sampled_from([*EVERY_TYPE, "unknown"]), ODD, max_size=6)
     return st.lists(fitting, max_size=6) | st.lists(fitting | odd, max_size=6)
-
-
-def by_value(
-    columns: Sequence[ColumnPlan], data: Sequence[bytes]
-) -> tuple[list[dict[str, Any]], list[list[Change]]]:
-    """The rows of records by the converter of each value, and their changes."""
-    converters = [(c, converter(c, cipher_for)) for c in columns]
-    rows, logs = [], []
-    for record in data:
-        value, changes = parse_exact(record), []
-        made = {c.name: convert(value.get(c.source), changes) for c, convert in converters}
-        schema = arrow_schema(columns, False)
-        rows.append(pa.RecordBatch.from_pylist([made], schema=schema).to_pylist()[0])
-        logs.append(changes)
-    return rows, logs
 
 
 @settings(max_examples=100, deadline=None)

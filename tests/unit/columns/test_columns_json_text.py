@@ -41,7 +41,8 @@ def test_what_is_not_json(text: bytes) -> None:
 def test_json_text_of_what_has_no_utf8() -> None:
     """Half a surrogate pair is escaped, and numbers keep their digits."""
     assert json_text({"a": "\ud800"}) == '{"a":"\\ud800"}'
-    assert json_text({"\udc00": ["\ud800", D("1.10"), None]}) == '{"\\udc00":["\\ud800",1.10,null]}'
+    mixed = {"\udc00": ["\ud800", D("1.10"), D("9" * 5_000), True, None, {}]}
+    assert json_text(mixed) == '{"\\udc00":["\\ud800",1.10,' + "9" * 5_000 + ",true,null,{}]}"
     assert json_text({"b": D("1.10"), "a": 10**30}) == '{"b":1.10,"a":1000000000000000000000000000000}'
 
 

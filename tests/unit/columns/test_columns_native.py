@@ -21,6 +21,7 @@ from airberg.plan.model import StreamPlan
 from airberg.plan.transformations import EncryptionContext, plan_columns
 from airberg.protocol.messages import Record, decode, record_changes
 from airberg.protocol.state import StateKey
+from support.column_batches import dictionaries
 
 SCHEMA: dict[str, Any] = {
     "properties": {
@@ -87,7 +88,7 @@ def rows(builders: dict[StateKey, Any]) -> Rows:
     for key, builder in builders.items():
         batch = builder.flush()
         batch.validate(full=True)
-        out[key] = [_comparable(row) for row in batch.to_pylist()]
+        out[key] = [_comparable(row) for row in dictionaries(batch)]
     return out
 
 
@@ -318,7 +319,7 @@ def test_only_what_differs_leaves_the_fast_path() -> None:
     block = b"\n".join([*lines, b""])
     assert tuple(reader.feed(block, 0)) == (len(block), 50, 0)
     builder = builders[STREAMS[0]]
-    batch = builder.flush().to_pylist()
+    batch = dictionaries(builder.flush())
     assert [row["id"] for row in batch] == [None if i == 20 else i for i in range(50)]
     assert [len(row["_airbyte_meta"]["changes"]) for row in batch] == [int(i == 20) for i in range(50)]
     assert builder.values_nulled == 1

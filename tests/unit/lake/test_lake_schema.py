@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from airberg.columns.targets import cast_problem, parse_target_type
 from airberg.columns.types import (
     BINARY,
     BOOLEAN,
@@ -35,11 +38,13 @@ from airberg.columns.types import (
     Field,
     List,
     Struct,
+    stored_type,
 )
 from airberg.errors import ConfigurationFailed
 from airberg.lake.schema import (
     AddedColumn,
     PromotedColumn,
+    column_paths,
     column_type_of,
     iceberg_schema,
     iceberg_type,
@@ -157,6 +162,15 @@ def test_a_wider_type_is_accepted_as_it_is(table: ColumnType, source: ColumnType
         (LONG, Struct((Field("a", LONG),))),
         (Struct((Field("a", LONG),)), JSON),
         (List(LONG), LONG),
+        (STRING, Struct((Field("a", LONG),))),
+        (List(LONG), JSON),
+        (STRING, List(LONG)),
+        (List(STRING), Struct((Field("a", LONG),))),
+        (LONG, Decimal(38, 0)),
+        (DOUBLE, Decimal(38, 9)),
+        (BOOLEAN, STRING),
+        (TIMESTAMPTZ, LONG),
+        (TIME, STRING),
     ],
 )
 def test_other_changes_are_refused_with_the_ways_out(table: ColumnType, source: ColumnType) -> None:
@@ -168,8 +182,56 @@ def test_other_changes_are_refused_with_the_ways_out(table: ColumnType, source: 
         )
     for part in ("box.x", str(table), str(source)):
         assert part in caught.value.message
-    for way in ("Cast", "rename", "new table"):
-        assert way in caught.value.guidance
+    assert caught.value.code == "column-type-changed"
+    guidance = caught.value.guidance
+    for way in ("ename it", "new table"):
+        assert way in guidance
+    # A cast that is proposed is one that can be asked for, and after it the column fits.
+    proposed = re.match(r"Cast the column to (\S+), ", guidance)
+    possible = not isinstance(table, Struct | List) and cast_problem(source, table) is None
+    assert (proposed is not None) == possible
+    if proposed:
+        target = stored_type(parse_target_type(proposed[1]))
+        assert schema_changes(iceberg_schema((Field("x", table),)), (Field("x", target),)) == ()
+
+
+@pytest.mark.parametrize(
+    ("table", "source", "at"),
+    [
+        (List(LONG), List(DOUBLE), "box.x.element"),
+        (List(Struct((Field("n", LONG),))), List(Struct((Field("n", STRING),))), "box.x.element.n"),
+        (List(List(LONG)), List(List(JSON)), "box.x.element.element"),
+        (List(Struct((Field("n", List(LONG)),))), List(Struct((Field("n", LONG),))), "box.x.element.n"),
+    ],
+)
+def test_a_change_inside_a_list_is_refused_with_what_can_be_done(
+    table: ColumnType, source: ColumnType, at: str
+) -> None:
+    """What is in a list cannot be cast: only the list as a whole can get another name."""
+    with pytest.raises(ConfigurationFailed) as caught:
+        schema_changes(
+            iceberg_schema((Field("box", Struct((Field("x", table),))),)),
+            (Field("box", Struct((Field("x", source),))),),
+        )
+    assert repr(at) in caught.value.message
+    assert "Rename the list 'box.x'" in caught.value.guidance
+    assert "Cast" not in caught.value.guidance
+
+
+def test_the_paths_of_a_table() -> None:
+    """Every column at every depth, items of lists and maps too."""
+    item = Struct((Field("a.b", LONG),))
+    schema = iceberg_schema((Field("l", List(List(item))), Field("s", item)))
+    assert column_paths(schema) == {
+        ("l",),
+        ("l", "element"),
+        ("l", "element", "element"),
+        ("l", "element", "element", "a.b"),
+        ("s",),
+        ("s", "a.b"),
+    }
+    mapped = Schema(NestedField(1, "m", MapType(2, StringType(), 3, LongType(), False), required=False))
+    assert column_paths(mapped) == {("m",), ("m", "key"), ("m", "value")}
 
 
 def test_names_that_differ_only_in_case_are_refused() -> None:
@@ -180,6 +242,7 @@ def test_names_that_differ_only_in_case_are_refused() -> None:
     for fields in [
         (Field("a", LONG), Field("A", LONG)),
         (Field("x", Struct((Field("straße", LONG), Field("STRASSE", LONG)))),),
+        (Field("x", List(List(Struct((Field("a", LONG), Field("A", LONG)))))),),
     ]:
         with pytest.raises(ConfigurationFailed, match="only in case"):
             iceberg_schema(fields)

@@ -70,6 +70,20 @@ def test_global_state_counts_all_streams() -> None:
         ledger.add_state(state(None, 5))
 
 
+def test_a_state_tells_how_many_records_it_covers() -> None:
+    """Our own count, to be kept with the checkpoint; records of streams not asked for are none of ours."""
+    ledger = Ledger([USERS])
+    ledger.add_records(USERS, 3)
+    ledger.add_records(ORDERS, 2)
+    assert ledger.add_state(state(USERS, None)) == 3
+    assert ledger.add_state(state(USERS, 0)) == 0
+    assert ledger.add_state(state(ORDERS, 2)) == 0
+    ledger.add_records(USERS, 4)
+    assert ledger.add_state(state(None, 9)) == 7
+    assert ledger.add_state(state(None, 0)) == 0
+    assert ledger.add_state(State("legacy", b"{}")) == 0
+
+
 def test_success_needs_exit_code_zero_and_completed_streams() -> None:
     """A clean end passes, and then every stream counts as completed."""
     ledger = finished(USERS, ORDERS)
@@ -97,6 +111,45 @@ def test_stream_that_did_not_complete_fails_a_run_with_exit_code_zero(phase: Str
     assert ledger.phase(ORDERS) == phase
 
 
+@pytest.mark.parametrize(
+    ("phases", "fails"),
+    [
+        (["STARTED", "STARTED", "RUNNING", "RUNNING", "COMPLETE", "COMPLETE"], False),
+        (["COMPLETE"], False),
+        (["STARTED", "COMPLETE", "RUNNING"], False),
+        (["RUNNING", "STARTED", "COMPLETE"], False),
+        (["COMPLETE", "STARTED"], True),
+        (["COMPLETE", "STARTED", "COMPLETE"], False),
+        (["COMPLETE", "INCOMPLETE"], True),
+        (["INCOMPLETE", "COMPLETE"], True),
+        (["INCOMPLETE", "STARTED", "COMPLETE"], True),
+        (["STARTED", "RUNNING"], True),
+    ],
+)
+def test_statuses_that_come_twice_or_out_of_order(phases: list[StreamPhase], fails: bool) -> None:
+    """What failed once has failed; what is complete is not undone by a late RUNNING, but by a new start."""
+    ledger = finished(USERS)
+    for phase in phases:
+        ledger.observe(StreamStatus(ORDERS, phase))
+    assert ledger.completed(ORDERS) == (not fails)
+    if fails:
+        with pytest.raises(TransientFailed, match=r"without completing shop\.orders"):
+            ledger.verdict(0)
+    else:
+        ledger.verdict(0)
+
+
+def test_statuses_of_streams_that_were_not_asked_for_do_not_matter() -> None:
+    """Neither a failure of theirs nor their completion says anything about ours."""
+    ledger = finished(USERS, ORDERS)
+    ledger.observe(StreamStatus(StateKey(None, "other"), "INCOMPLETE"))
+    ledger.verdict(0)
+    silent = Ledger([USERS])
+    silent.observe(StreamStatus(StateKey("shop", "users"), "STARTED"))
+    silent.verdict(0)
+    assert silent.completed(USERS)
+
+
 def test_stream_that_is_not_mentioned_fails_when_others_are() -> None:
     """A connector that says statuses has to say one of every stream."""
     with pytest.raises(TransientFailed, match=r"shop\.orders"):
@@ -119,6 +172,42 @@ def test_trace_error_fails_the_run_whatever_the_exit_code(
     ledger.observe(TraceError("API key revoked", None, failure_type))
     with pytest.raises(error, match=r"^API key revoked"):
         ledger.verdict(0)
+
+
+@pytest.mark.parametrize("exit_code", [0, 1, -9, None])
+@pytest.mark.parametrize("failure_type", ["config_error", "system_error"])
+def test_the_reason_comes_with_the_last_words(failure_type: FailureType, exit_code: int | None) -> None:
+    """The connector's reason first, then how it ended and the end of its stderr, without secrets."""
+    ledger = Ledger([USERS], redact=lambda text: text.replace("hunter2", "***"))
+    ledger.observe(TraceError("API key revoked.", "internal hunter2", failure_type, USERS))
+    tail = "x" * 2_000 + "\nTraceback\n\n  KeyError: token hunter2\n"
+    with pytest.raises((ConfigurationFailed, TransientFailed)) as caught:
+        ledger.verdict(exit_code, tail)
+    message = caught.value.message
+    assert message.startswith("Stream users: API key revoked. ")
+    assert "Traceback | KeyError: token ***" in message
+    assert "hunter2" not in message
+    assert "internal" not in message
+    assert len(message) < 700
+    assert ("signal 9" in message) == (exit_code == -9)
+    assert ("exit code 1" in message) == (exit_code == 1)
+
+
+def test_a_reason_is_bounded() -> None:
+    """A connector may put a whole page into its error."""
+    ledger = Ledger([USERS])
+    ledger.observe(TraceError("no " * 10_000))
+    with pytest.raises(TransientFailed) as caught:
+        ledger.verdict(1, "y" * 10_000)
+    assert len(caught.value.message) < 2_700
+
+
+def test_an_incomplete_stream_comes_with_the_last_words() -> None:
+    """INCOMPLETE and exit code 0, without a TRACE error: stderr is all there is."""
+    ledger = finished(USERS)
+    ledger.observe(StreamStatus(ORDERS, "INCOMPLETE"))
+    with pytest.raises(TransientFailed, match=r"without completing shop\.orders; its last words: gave up$"):
+        ledger.verdict(0, "gave up\n")
 
 
 def test_first_error_is_told_and_a_curable_one_allows_a_retry() -> None:
@@ -151,4 +240,5 @@ def test_estimates_are_kept() -> None:
     ledger = Ledger([USERS])
     ledger.observe(Estimate(USERS, 10))
     ledger.observe(Estimate(USERS, 20))
-    assert ledger.estimates == {USERS: Estimate(USERS, 20)}
+    ledger.observe(Estimate(None, 100, 4_000))
+    assert ledger.estimates == {USERS: Estimate(USERS, 20), None: Estimate(None, 100, 4_000)}

@@ -34,6 +34,20 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
+BODY_MEMBERS = [
+    "type",
+    "stream",
+    "data",
+    "error",
+    "global",
+    "connectorConfig",
+    "stream_status",
+    "estimate",
+    "status",
+    "streams",
+    "sourceStats",
+    "message",
+]
 TYPES = ["RECORD", "STATE", "TRACE", "LOG", "CONTROL", "SPEC", "CONNECTION_STATUS", "CATALOG"]
 
 
@@ -86,6 +100,8 @@ def test_record_changes_are_read() -> None:
         b'{"type":"STATE","state":{"type":"secret@example.org"}}',
         b'{"type":"STATE"}',
         b'{"type":"CONTROL","control":{"connectorConfig":{"config":"secret@example.org"}}}',
+        b'{"type":"CONTROL","control":{"connectorConfig":null,"x":"secret@example.org"}}',
+        b'{"type":"CONTROL","control":{"connectorConfig":["secret@example.org"]}}',
         b'{"type":"CATALOG","catalog":{"streams":[{"secret@example.org":1}]}}',
         b"{'email': 'secret@example.org'}",
         b'{"a":1} {"email":"secret@example.org"}',
@@ -138,7 +154,11 @@ def test_unknown_types_and_wrong_log_bodies_are_tolerated() -> None:
     assert decode(line({"type": "TELEGRAM", "telegram": 1})) == Other("TELEGRAM")
     assert decode(line({"hello": 1})) == Other("")
     assert decode(line({"type": "LOG", "log": 3})) == Log("INFO", "")
+    assert decode(line({"type": "LOG", "log": {"message": "m", "stack_trace": 7, "x": 1}})) == Log(
+        "INFO", "m"
+    )
     assert decode(trace({"type": "ANALYTICS", "analytics": {}})) == Other("TRACE")
+    assert decode(trace({"type": "STREAM_STATUS", "stream_status": {"status": "COMPLETE"}})) == Other("TRACE")
     assert decode(line({"type": "CONTROL", "control": {"type": "PAUSE"}})) == Other("CONTROL")
 
 
@@ -160,6 +180,42 @@ def test_trace_messages() -> None:
     assert decode(trace({"type": "ESTIMATE", "estimate": estimate})) == Estimate(
         StateKey(None, "users"), 10, 2
     )
+
+
+def test_estimates_are_of_a_stream_or_of_the_whole_sync() -> None:
+    """An estimate of a stream without a name is none of the sync; what is no count is left out."""
+    sync = {"type": "SYNC", "row_estimate": 10, "byte_estimate": "many"}
+    assert decode(trace({"type": "ESTIMATE", "estimate": sync})) == Estimate(None, 10, None)
+    nameless = {"type": "STREAM", "row_estimate": 10}
+    assert decode(trace({"type": "ESTIMATE", "estimate": nameless})) == Other("TRACE")
+    odd = sync | {"row_estimate": True, "byte_estimate": -1}
+    assert decode(trace({"type": "ESTIMATE", "estimate": odd})) == Estimate(None, None, None)
+
+
+def test_a_stack_trace_is_part_of_the_log_line() -> None:
+    """The reason of an error is often nowhere else."""
+    body = {"level": "ERROR", "message": "failed", "stack_trace": "Traceback\n  at x"}
+    assert decode(line({"type": "LOG", "log": body})) == Log("ERROR", "failed\nTraceback\n  at x")
+
+
+@pytest.mark.parametrize("emitted_at", [b"1.7e12", b"1700000000000.0", b'"1700000000000"'])
+def test_a_time_in_another_form_is_read(emitted_at: bytes) -> None:
+    """Some languages write every number as a fraction; the row counts."""
+    record = decode(
+        b'{"type":"RECORD","record":{"stream":"s","data":{"a":1.50},"emitted_at":%b}}' % emitted_at
+    )
+    assert isinstance(record, Record)
+    assert (record.emitted_at, bytes(record.data)) == (1_700_000_000_000, b'{"a":1.50}')
+
+
+def test_half_a_surrogate_pair_in_a_name_is_the_same_in_schema_and_record() -> None:
+    """The column is found under the name that the catalog was read with."""
+    catalog = decode(b'{"type":"CATALOG","catalog":{"streams":[{"name":"s","p":{"a\\ud800":{}}}]}}')
+    assert isinstance(catalog, Catalog)
+    assert list(catalog.streams[0]["p"]) == ["a\ufffd"]
+    record = decode(b'{"type":"RECORD","record":{"stream":"s","data":{"a\\ud800":1},"emitted_at":1}}')
+    assert isinstance(record, Record)
+    assert json.loads(bytes(record.data)) == {"a\ufffd": 1}
 
 
 def test_control_carries_the_new_configuration_and_hides_it() -> None:
@@ -205,9 +261,7 @@ def test_any_bytes_are_a_message_or_malformed(raw: bytes) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.sampled_from(TYPES), st.dictionaries(st.sampled_from(["type", "stream", "data", "error"]), JSON_VALUES)
-)
+@given(st.sampled_from(TYPES), st.dictionaries(st.sampled_from(BODY_MEMBERS), JSON_VALUES))
 def test_any_body_is_a_message_or_malformed(kind: str, body: dict[str, Any]) -> None:
     """No body of a known message type raises anything but `MalformedMessage`."""
     member = {"CONNECTION_STATUS": "connectionStatus"}.get(kind, kind.lower())

@@ -90,3 +90,11 @@ def test_counts_that_are_no_counts_are_absent(stats: object) -> None:
 def test_repr_hides_cursor_values() -> None:
     """Cursor values may be personal data and stay out of logs."""
     assert "ada@example.org" not in repr(stream_state("users", "ada@example.org"))
+
+
+def test_members_that_are_null_are_as_if_they_were_not_there() -> None:
+    """Some SDKs write every member of a message."""
+    legacy = state_from_json(b'{"type":null,"stream":null,"global":null,"data":{"id":3},"sourceStats":null}')
+    assert (legacy.kind, legacy.record_count) == ("legacy", None)
+    shared = state_from_json(b'{"type":"GLOBAL","global":{"shared_state":{},"stream_states":null}}')
+    assert (shared.kind, shared.streams) == ("global", ())
