@@ -136,8 +136,8 @@ class ArrangedStaging:
             if file.high >= self._marked:
                 moved = tuple(kept.add(numbers) for numbers in old.read_all(file.numbers))
                 files.append(ArrangedFile(file.data_file, moved, file.low, file.high))
-        self._numbers = self._writer.numbers = kept
         old.close()
+        self._numbers = self._writer.numbers = kept
         self._files = files
         self._closed_bytes = sum(file.data_file.file_size_in_bytes for file in files)
         self._first = self._marked
@@ -151,7 +151,6 @@ class ArrangedStaging:
         self._files = []
         self._closed_bytes = 0
         self._numbers.close()
-        self._numbers = RowNumbers(self._spill_dir)
         self._writer = self._new_writer()
         self._first = self._marked = self._end
         self._whole = Wholeness()

@@ -161,9 +161,7 @@ class MergeWriter(StagingWriter):
                     writer.write(batch.take(pc.subtract(rows, first)))
         return untouched, written
 
-    def _rewrite(
-        self, table: Table, index: int, task: FileScanTask, writer: _Writer, removed: int
-    ) -> None:
+    def _rewrite(self, table: Table, index: int, task: FileScanTask, writer: _Writer, removed: int) -> None:
         """Write the rows of a file that stay."""
         if removed == task.file.record_count:
             return

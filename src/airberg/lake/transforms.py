@@ -112,7 +112,7 @@ def ordered_bits(array: pa.Array) -> pa.Array:
 
 
 def _on_distinct(apply: Callable[[Any], Any], type_: pa.DataType) -> ArrowTransform:
-    """pyiceberg's own function, once for each distinct value."""
+    """Pyiceberg's own function, once for each distinct value."""
 
     def transformed(array: pa.Array) -> pa.Array:
         encoded = physical(array).dictionary_encode()

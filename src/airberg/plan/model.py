@@ -17,9 +17,7 @@ Mode: TypeAlias = Literal["append", "overwrite", "merge"]
 SyncMode: TypeAlias = Literal["full_refresh", "incremental"]
 TransformationType: TypeAlias = Literal["cast", "rename", "encrypt", "drop"]
 EncryptionMode: TypeAlias = Literal["random", "deterministic"]
-TransformName: TypeAlias = Literal[
-    "identity", "bucket", "truncate", "year", "month", "day", "hour", "void"
-]
+TransformName: TypeAlias = Literal["identity", "bucket", "truncate", "year", "month", "day", "hour", "void"]
 Path: TypeAlias = tuple[str, ...]
 
 

@@ -129,7 +129,7 @@ def test_the_specifications_hashes(source: IcebergType, arrow: pa.DataType, valu
     [(-800_000, -2191, -26284), (20_000_000, 54758, 657097), (-719_529, -1971, -23641), (0, 0, 0)],
 )
 def test_years_that_python_does_not_have(days: int, year: int, month: int) -> None:
-    """Years before 1 and after 9999, where pyiceberg's functions end; the values are those of iceberg-rust."""
+    """Years before 1 and after 9999, where pyiceberg's functions end; values as iceberg-rust has them."""
     array = pa.array([days], pa.int32()).view(pa.date32())
     assert arrow_transform(YearTransform(), DateType())(array).to_pylist() == [year]
     assert arrow_transform(MonthTransform(), DateType())(array).to_pylist() == [month]
