@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from airberg.columns.types import Field
 from airberg.errors import ConfigurationFailed, TransientFailed
 from airberg.lake.arrange import Arrangement
 from airberg.lake.catalog import catalog_errors
-from airberg.lake.layout import partition_spec, sort_order
+from airberg.lake.layout import partition_spec, partition_texts, sort_order, sort_texts
 from airberg.lake.read import row_count
 from airberg.lake.schema import (
     AddedColumn,
@@ -32,6 +33,8 @@ from airberg.lake.schema import (
     type_text,
 )
 from airberg.plan.model import PartitionTerm, SortTerm
+
+log = logging.getLogger(__name__)
 
 _NEW_TABLE = {"format-version": "2", "write.parquet.compression-codec": "zstd"}
 
@@ -117,6 +120,17 @@ def ensure_table(
             except TableAlreadyExistsError:  # somebody else was quicker
                 table = catalog.load_table((*namespace, name))
     _check_writable(table)
+    for asked, there in (
+        ([str(term) for term in partition_by], partition_texts(table)),
+        ([str(term) for term in sort_by], sort_texts(table)),
+    ):
+        if asked and asked != there:  # found at submit where the source was asked then
+            log.warning(
+                "%s keeps what it has, %s, not %s",
+                ".".join(table.name()),
+                ", ".join(there) or "nothing",
+                ", ".join(asked),
+            )
     return table
 
 
