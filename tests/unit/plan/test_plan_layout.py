@@ -181,8 +181,8 @@ def test_the_fitting_transforms_are_named() -> None:
     assert [(p.pointer, p.message) for p in caught.value.problems] == [
         (
             "/tables/users/partition_by/0",
-            "hour(born) does not fit 'born' of 'users': it is a date, and what fits that is identity, bucket, "
-            "year, month, day.",
+            "hour(born) does not fit 'born' of 'users': it is a date, and what fits that is "
+            + "identity, bucket, year, month, day.",
         ),
         (
             "/tables/users/sort_by/0",
