@@ -174,6 +174,9 @@ def test_what_is_wrong_is_told(text: str, code: str, guidance: str) -> None:
     assert guidance in problem.guidance
 
 
+FIT_DATES = "identity, bucket, year, month, day"
+
+
 def test_the_fitting_transforms_are_named() -> None:
     """What does not fit says what would."""
     with pytest.raises(InvalidRequest) as caught:
@@ -181,8 +184,7 @@ def test_the_fitting_transforms_are_named() -> None:
     assert [(p.pointer, p.message) for p in caught.value.problems] == [
         (
             "/tables/users/partition_by/0",
-            "hour(born) does not fit 'born' of 'users': it is a date, and what fits that is "
-            + "identity, bucket, year, month, day.",
+            f"hour(born) does not fit 'born' of 'users': it is a date, and what fits that is {FIT_DATES}.",
         ),
         (
             "/tables/users/sort_by/0",
