@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -12,7 +13,54 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.types import StructType
 
+from airberg.columns.types import (
+    BINARY,
+    BOOLEAN,
+    DATE,
+    DOUBLE,
+    INT,
+    LONG,
+    STRING,
+    TIME,
+    TIMESTAMP,
+    TIMESTAMPTZ,
+    Field,
+    Struct,
+)
+from airberg.columns.types import Decimal as DecimalType
+from airberg.lake.arrange import Arrangement
 from airberg.plan.model import PartitionTerm, SortTerm
+
+EVENTS = (
+    Field("id", LONG),
+    Field("name", STRING),
+    Field("small", INT),
+    Field("flag", BOOLEAN),
+    Field("amount", DecimalType(9, 2)),
+    Field("share", DOUBLE),
+    Field("born", DATE),
+    Field("at", TIMESTAMPTZ),
+    Field("local", TIMESTAMP),
+    Field("clock", TIME),
+    Field("raw", BINARY),
+    Field("address", Struct((Field("city", STRING), Field("zip", LONG)))),
+)
+ARROW = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("name", pa.string()),
+        ("small", pa.int32()),
+        ("flag", pa.bool_()),
+        ("amount", pa.decimal128(9, 2)),
+        ("share", pa.float64()),
+        ("born", pa.date32()),
+        ("at", pa.timestamp("us", "UTC")),
+        ("local", pa.timestamp("us")),
+        ("clock", pa.time64("us")),
+        ("raw", pa.binary()),
+        ("address", pa.struct([("city", pa.string()), ("zip", pa.int64())])),
+    ]
+)
 
 
 def by(transform: str, column: str, argument: int | None = None) -> PartitionTerm:
@@ -93,3 +141,31 @@ def assert_partitions_hold(table: Table) -> None:
             one = field.transform.transform(schema.find_type(field.source_id))
             for value in physical_values(table, file, field.source_id):
                 assert same(one(value), file.partition[position]), (field, value, file.partition)
+
+
+def all_rows(table: Table) -> list[dict[str, Any]]:
+    """All rows, as pyiceberg reads them."""
+    found: list[dict[str, Any]] = table.refresh().scan().to_arrow().to_pylist()
+    return found
+
+
+def as_seen(rows_: list[dict[str, Any]]) -> list[str]:
+    """Rows that compare, NaN too, and instants in whatever zone an engine shows them."""
+
+    def shown(value: Any) -> Any:
+        aware = isinstance(value, datetime.datetime) and value.tzinfo is not None
+        return value.astimezone(datetime.UTC).isoformat() if aware else value
+
+    return sorted(repr({name: shown(value) for name, value in row.items()}) for row in rows_)
+
+
+def assert_order_holds(table: Table) -> None:
+    """A file that claims the sort order is in it, by a comparison of our own making."""
+    if table.sort_order().is_unsorted:
+        assert all(file.sort_order_id is None for file in data_files(table))
+        return
+    arrangement = Arrangement(table)
+    for file in data_files(table):
+        assert file.sort_order_id in (None, table.sort_order().order_id)
+        if file.sort_order_id is not None:
+            assert arrangement.in_order(raw_rows(file).combine_chunks().to_batches()[0])

@@ -56,10 +56,9 @@ class Wholeness:
             raise OSError("rows could not be written before")
         try:
             yield
-        except TypeError:
-            raise  # the rows do not fit the table: nothing was taken
-        except BaseException:
-            self._lost = True
+        except BaseException as error:
+            # Rows that do not fit the table are refused before any is taken; Arrow's own errors come later.
+            self._lost = not isinstance(error, TypeError) or isinstance(error, pa.ArrowException)
             raise
 
 
