@@ -73,7 +73,9 @@ def arrow_transform(transform: Transform[Any, Any], source: IcebergType) -> Arro
         case IdentityTransform():
             return physical
         case BucketTransform():
-            return _on_distinct(transform.transform(source), pa.int32())
+            if isinstance(source, BinaryType | DecimalType | StringType):
+                return _on_distinct(transform.transform(source), pa.int32())
+            return lambda array: _buckets(physical(array).cast(pa.int64()), transform.num_buckets)
         case TruncateTransform():
             return _truncate(transform, source)
         case HourTransform():
@@ -120,6 +122,38 @@ def _on_distinct(apply: Callable[[Any], Any], type_: pa.DataType) -> ArrowTransf
         return values.take(encoded.indices)
 
     return transformed
+
+
+def _buckets(values: pa.Array, count: int) -> pa.Array:
+    """The buckets of 64-bit integers: 32-bit Murmur3 of their bytes (specification, Appendix B).
+
+    Keys are often all distinct, and one at a time would take most of the time of writing them. Arrow's
+    `multiply` and `add` wrap around, as the algorithm wants.
+    """
+
+    def word(value: int) -> pa.Scalar:
+        return pa.scalar(value, pa.uint32())
+
+    def rotated(words: pa.Array, by: int) -> pa.Array:
+        return pc.bit_wise_or(pc.shift_left(words, word(by)), pc.shift_right(words, word(32 - by)))
+
+    def mixed(words: pa.Array, by: int) -> pa.Array:
+        return pc.bit_wise_xor(words, pc.shift_right(words, word(by)))
+
+    both = values.view(pa.uint64())
+    low = pc.bit_wise_and(both, pa.scalar(0xFFFFFFFF, pa.uint64())).cast(pa.uint32())
+    high = pc.shift_right(both, pa.scalar(32, pa.uint64())).cast(pa.uint32())
+    hashed: pa.Array | pa.Scalar = word(0)
+    for block in (low, high):
+        scrambled = pc.multiply(rotated(pc.multiply(block, word(0xCC9E2D51)), 15), word(0x1B873593))
+        hashed = rotated(pc.bit_wise_xor(scrambled, hashed), 13)
+        hashed = pc.add(pc.multiply(hashed, word(5)), word(0xE6546B64))
+    hashed = mixed(pc.bit_wise_xor(hashed, word(8)), 16)
+    hashed = mixed(pc.multiply(hashed, word(0x85EBCA6B)), 13)
+    hashed = mixed(pc.multiply(hashed, word(0xC2B2AE35)), 16)
+    positive = pc.bit_wise_and(hashed, word(0x7FFFFFFF)).cast(pa.int64())
+    whole = pc.multiply(pc.divide(positive, pa.scalar(count, pa.int64())), pa.scalar(count, pa.int64()))
+    return _int32(pc.subtract(positive, whole))
 
 
 def _truncate(transform: TruncateTransform[Any], source: IcebergType) -> ArrowTransform:
