@@ -82,8 +82,8 @@ class ArrangedStaging:
     @property
     def bytes(self) -> int:
         """Size of what is staged: file bytes, and Arrow bytes of rows that wait."""
-        self._take_closed()
-        return self._closed_bytes + self._writer.open_bytes + self._writer.waiting_bytes
+        writer = self._writer
+        return self._closed_bytes + writer.closed_bytes + writer.open_bytes + writer.waiting_bytes
 
     def write(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Stage rows; returns them as stored, with all columns of the table in its order.
@@ -159,9 +159,9 @@ class ArrangedStaging:
         return ArrangedFileWriter(self._table, self._arrangement, self._sizes, self._numbers)
 
     def _take_closed(self) -> None:
-        closed, self._writer.closed = self._writer.closed, []
-        self._files += closed
-        self._closed_bytes += sum(file.data_file.file_size_in_bytes for file in closed)
+        self._files += self._writer.closed
+        self._closed_bytes += self._writer.closed_bytes
+        self._writer.closed, self._writer.closed_bytes = [], 0
 
     def _before_mark(self) -> list[ArrangedFile]:
         return [file for file in self._files if file.high < self._marked]

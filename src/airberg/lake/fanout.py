@@ -56,6 +56,9 @@ class _Open:
 class ArrangedFileWriter:
     """Writes rows into data files of a table that has partitions, a sort order or both.
 
+    Attributes:
+        closed: Files that are closed; who takes them away sets `closed_bytes`, their size, to 0.
+
     Args:
         table: The table, as it is now.
         arrangement: How it wants its rows.
@@ -71,6 +74,7 @@ class ArrangedFileWriter:
         numbers: RowNumbers | None = None,
     ) -> None:
         self.closed: list[ArrangedFile] = []
+        self.closed_bytes = 0
         self.numbers = numbers
         self._parquet = ParquetFiles(table)
         self._arrangement = arrangement
@@ -239,6 +243,7 @@ class ArrangedFileWriter:
             return
         order_id = self._arrangement.order_id if open_.ordered else None
         data_file = self._parquet.end(open_.file, open_.record, order_id)
+        self.closed_bytes += data_file.file_size_in_bytes
         self.closed.append(ArrangedFile(data_file, tuple(open_.numbers), open_.low, open_.high))
 
 
