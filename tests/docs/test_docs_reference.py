@@ -10,7 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -23,10 +23,20 @@ from airberg.columns.json_text import parse_exact
 from airberg.columns.metadata import METADATA_FIELDS
 from airberg.columns.reading import REJECTIONS, reason_of
 from airberg.columns.targets import TARGET_TYPES, cast_problem, parse_target_type
-from airberg.columns.types import ColumnType, Field, List, Primitive, Struct, stored_type
+from airberg.columns.types import (
+    ColumnType,
+    Decimal,
+    Field,
+    List,
+    Primitive,
+    PrimitiveName,
+    Struct,
+    stored_type,
+)
 from airberg.errors import ConfigurationFailed, Problem, RunError
 from airberg.lake.schema import PromotedColumn, iceberg_schema, schema_changes
 from airberg.plan.apart import MAX_NAME_BYTES
+from airberg.plan.layout import TRANSFORMS, fitting_transforms
 from airberg.plan.model import ColumnPlan, IngestRequest
 from airberg.plan.names import table_name
 from airberg.plan.planner import Connector, KeyDirectory, build_plan
@@ -120,6 +130,28 @@ def test_exit_codes() -> None:
     """Those of the error tree, and 0."""
     kinds = [RunError, *RunError.__subclasses__()]
     assert {int(row[0]) for row in ERRORS.table("How a run ends")} == {0} | {k.exit_code for k in kinds}
+
+
+# ---- partitions ------------------------------------------------------------------------------------------
+
+
+def test_what_transforms_fit() -> None:
+    """The table of expressions says of every type what the planner says."""
+    fits: dict[str, set[str]] = {}
+    for expressions, types in Page("docs/reference/ingest.md").table("Expressions of `tables`"):
+        for transform in re.findall(r"`(\w+)\(", expressions):
+            fits[transform] = set(re.findall(r"`(\w+)`", types))
+    assert set(fits) == set(TRANSFORMS)
+    del fits["void"], fits["identity"]  # in words
+    kinds = [*get_args(PrimitiveName), "decimal", "json"]
+    for transform, listed in fits.items():
+        wanted = {
+            kind
+            for kind in kinds
+            if transform
+            in fitting_transforms(Decimal(9, 2) if kind == "decimal" else parsed_type(kind), partition=True)
+        }
+        assert listed == wanted, transform
 
 
 # ---- types -----------------------------------------------------------------------------------------------

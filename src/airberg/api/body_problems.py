@@ -123,6 +123,8 @@ def known_names(model: type[BaseModel] | None, location: Sequence[int | str]) ->
             place = next(iter(get_args(_plain(place))), None)
         elif part in fields:
             place = fields[part]
+        elif get_origin(_plain(place)) is dict:  # any name, with values of one kind
+            place = get_args(_plain(place))[1]
         else:
             return []
     return sorted(_fields(place))

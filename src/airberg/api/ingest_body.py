@@ -13,12 +13,13 @@ from pydantic_core import PydanticCustomError
 
 from airberg.flows.schedule import check_schedule, check_timezone
 from airberg.governance.resolve import clean_tags
-from airberg.plan.model import IngestRequest, Transformation
+from airberg.plan.model import IngestRequest, TableRequest, Transformation
 from airberg.plan.names import namespace_parts
 
 SOURCE_NAME = re.compile(r"source-[a-z0-9][a-z0-9-]*")
 
 Text = Annotated[str, Field(max_length=2_000)]
+Expressions = Annotated[list[Annotated[str, Field(min_length=1, max_length=1_100)]], Field(max_length=20)]
 
 
 def _reject(code: str, message: str, guidance: str = "") -> PydanticCustomError:
@@ -39,6 +40,25 @@ class ColumnTransformation(BaseModel):
     target_type: Text | None = Field(None, description="For cast: the type to cast to.", examples=["long"])
     new_name: Annotated[str, Field(max_length=255)] | None = Field(None, description="For rename.")
     encryption_key_name: Text | None = Field(None, description="For encrypt; default: the deployment's key.")
+
+
+class TableBody(BaseModel):
+    """How the table of a stream is made. A table that exists keeps its own partitions and order."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    partition_by: Expressions | None = Field(
+        None,
+        description="Partition fields: a column, or an Iceberg transform of one. Columns by their names in "
+        "the source stream, nested with dots, or metadata columns.",
+        examples=[["day(created_at)", "bucket(16, id)"]],
+    )
+    sort_by: Expressions | None = Field(
+        None,
+        description="Sort order within each file: the same, then `asc` or `desc`, then `nulls first` or "
+        "`nulls last`.",
+        examples=[["created_at desc nulls last"]],
+    )
 
 
 class IngestBody(BaseModel):
@@ -79,6 +99,9 @@ class IngestBody(BaseModel):
     tags: list[Text] | None = Field(None, description="DataHub tags; made when missing.")
     owner_id: Text | None = Field(None, description="Owner user id; default the caller.")
     column_transformations: list[ColumnTransformation] | None = None
+    tables: dict[Text, TableBody] | None = Field(
+        None, description="By stream: partitions and sort order of a table that is made for it."
+    )
     archive_staging: StrictBool | None = Field(None, description="Keep the raw records of each run.")
     add_ingestion_metadata: StrictBool | None = Field(None, description="Metadata columns; default true.")
 
@@ -187,6 +210,14 @@ class IngestBody(BaseModel):
             owner_id=owner_id,
             column_transformations=tuple(
                 Transformation(**t.model_dump()) for t in self.column_transformations or ()
+            ),
+            tables=tuple(
+                TableRequest(
+                    stream=stream,
+                    partition_by=tuple(table.partition_by or ()),
+                    sort_by=tuple(table.sort_by or ()),
+                )
+                for stream, table in (self.tables or {}).items()
             ),
             archive_staging=bool(self.archive_staging),
             add_ingestion_metadata=self.add_ingestion_metadata is not False,

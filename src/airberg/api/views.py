@@ -194,6 +194,9 @@ def request_as_sent(request: IngestRequest) -> dict[str, Any]:
     """The request in the contract's words."""
     out: dict[str, Any] = msgspec.to_builtins(request)
     out["merge"] = ",".join(request.merge) or None
+    out["tables"] = {
+        t.stream: {"partition_by": list(t.partition_by), "sort_by": list(t.sort_by)} for t in request.tables
+    }
     return out
 
 
@@ -239,6 +242,8 @@ def _stream_view(stream: StreamPlan, table: str, differences: dict[str, Any]) ->
             "exists": bool(difference and difference.exists),
             "columns": difference.columns if difference else {},
             "changes": list(difference.changes) if difference else [],
+            "partition_by": list(difference.partition_by) if difference else [],
+            "sort_by": list(difference.sort_by) if difference else [],
         },
     }
 

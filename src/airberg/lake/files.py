@@ -2,6 +2,7 @@
 
 Memory is bounded by one row group: rows are buffered until a row group is full, written, and a file is
 closed when it has reached its target size. Nothing here commits; a file that no snapshot names is garbage.
+Tables with partitions or a sort order are written by `airberg.lake.fanout`, on the same `ParquetFiles`.
 """
 
 from __future__ import annotations
@@ -31,11 +32,94 @@ class FileSizes:
         target_file_bytes: A file is closed at the first row group that takes it there, in Parquet bytes.
         row_group_bytes: A row group is written when the rows that wait reach this, in Arrow bytes.
         row_group_rows: The same, in rows.
+        arrange_bytes: Rows that wait until they are divided among partitions and sorted, in Arrow bytes;
+            about twice as much is in memory while that is done.
+        open_files: Files of different partitions that are open at once.
     """
 
     target_file_bytes: int = 128 * 1024 * 1024
     row_group_bytes: int = 24 * 1024 * 1024
     row_group_rows: int = 1_000_000
+    arrange_bytes: int = 32 * 1024 * 1024
+    open_files: int = 32
+
+
+class ParquetFiles:
+    """The Parquet files of one table: their columns, names and options, and what manifests say of them.
+
+    Args:
+        table: Whose schema, location, storage and properties apply, as they are now.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._schema = table.schema()
+        self.target = arrow_schema(file_schema(self._schema))
+        self._options = _parquet_options(table.properties)
+        self._projection: tuple[pa.Schema, Projection] | None = None
+        self._name = uuid.uuid4()
+        self._number = 0
+
+    def project(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch with all columns of the table, in the table's order and types, under file names.
+
+        Raises:
+            TypeError: It has a column that the table lacks, or one that does not fit.
+        """
+        if self._projection is None or not self._projection[0].equals(batch.schema):
+            self._projection = (batch.schema, table_projection(self._schema, batch.schema))
+        return self._projection[1](batch)
+
+    def start(self) -> OpenFile:
+        """Begin a file."""
+        name = f"{self._number:05}-{self._name}.parquet"
+        self._number += 1
+        # The name never has the partition's values in it, which come from records (decision 0006).
+        path = self._table.location_provider().new_data_location(name)
+        # The name is unique: asking the storage first whether it exists would cost a request per file.
+        sink = cast(Any, self._table.io.new_output(path).create(overwrite=True))
+        try:
+            writer = pq.ParquetWriter(sink, self.target, store_decimal_as_integer=True, **self._options)
+        except BaseException:
+            sink.close()
+            raise
+        return OpenFile(path, sink, writer)
+
+    def end(
+        self, opened: OpenFile, partition: Record | None = None, sort_order_id: int | None = None
+    ) -> DataFile:
+        """Close a file.
+
+        Args:
+            opened: The file.
+            partition: Values of the partition that all its rows are of.
+            sort_order_id: Of the table's sort order, only if the file as a whole is in it.
+        """
+        footer, size = opened.close()
+        data_file = DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=opened.path,
+            file_format=FileFormat.PARQUET,
+            partition=Record() if partition is None else partition,
+            file_size_in_bytes=size,
+            sort_order_id=sort_order_id,
+            equality_ids=None,
+            key_metadata=None,
+            nan_value_counts={},
+            **asdict(file_statistics(footer, self._schema, self._table.properties)),
+        )
+        data_file.spec_id = self._table.metadata.default_spec_id  # no member of the record: manifests say it
+        return data_file
+
+    def drop(self, opened: OpenFile) -> None:
+        """Give an open file up and delete it."""
+        with contextlib.suppress(OSError, pa.ArrowException):
+            opened.close()
+        delete_quietly(self._table.io, opened.path)
+
+    def delete(self, file: DataFile) -> None:
+        """Delete a file, as far as the storage lets us."""
+        delete_quietly(self._table.io, file.file_path)
 
 
 class DataFileWriter:
@@ -48,19 +132,13 @@ class DataFileWriter:
 
     def __init__(self, table: Table, sizes: FileSizes | None = None) -> None:
         self.files: list[DataFile] = []
-        self._table = table
-        self._schema = table.schema()
-        self._target = arrow_schema(file_schema(self._schema))
+        self._parquet = ParquetFiles(table)
         self._sizes = sizes or FileSizes()
-        self._options = _parquet_options(table.properties)
-        self._projection: tuple[pa.Schema, Projection] | None = None
-        self._name = uuid.uuid4()
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
         self._waiting_bytes = 0
         self._closed_bytes = 0
-        self._open: _OpenFile | None = None
-        self._number = 0
+        self._open: OpenFile | None = None
 
     @property
     def rows(self) -> int:
@@ -82,16 +160,6 @@ class DataFileWriter:
         """Bytes written so far, and the Arrow bytes of rows that still wait for their row group."""
         return self._closed_bytes + self.open_bytes + self._waiting_bytes
 
-    def project(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The batch with all columns of the table, in the table's order and types, under file names.
-
-        Raises:
-            TypeError: It has a column that the table lacks, or one that does not fit.
-        """
-        if self._projection is None or not self._projection[0].equals(batch.schema):
-            self._projection = (batch.schema, table_projection(self._schema, batch.schema))
-        return self._projection[1](batch)
-
     def write(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Take rows: any subset of the table's columns, in any order; returns them as they are stored.
 
@@ -99,12 +167,12 @@ class DataFileWriter:
             TypeError: A column does not fit the table.
             OSError: The storage failed.
         """
-        stored = self.project(batch)
+        stored = self._parquet.project(batch)
         self.write_stored(stored)
         return stored
 
     def write_stored(self, batch: pa.RecordBatch) -> None:
-        """Take rows that `project` made."""
+        """Take rows that are as the table's files store them."""
         if batch.num_rows == 0:
             return
         self._waiting.append(batch)
@@ -124,9 +192,9 @@ class DataFileWriter:
         if self._open is None:
             return
         opened, self._open = self._open, None
-        footer, size = opened.close()
-        self._closed_bytes += size
-        self.files.append(self._data_file(opened.path, footer, size))
+        data_file = self._parquet.end(opened)
+        self._closed_bytes += data_file.file_size_in_bytes
+        self.files.append(data_file)
         # Arrow's allocator keeps what a row group took (some 100 MB) unless it is asked for it.
         pa.default_memory_pool().release_unused()
 
@@ -141,57 +209,26 @@ class DataFileWriter:
         self._waiting_rows = self._waiting_bytes = 0
         opened, self._open = self._open, None
         if opened is not None:
-            with contextlib.suppress(OSError, pa.ArrowException):
-                opened.close()
-            delete_quietly(self._table.io, opened.path)
+            self._parquet.drop(opened)
         for file in self.files:
-            delete_quietly(self._table.io, file.file_path)
+            self._parquet.delete(file)
         self.files = []
 
     def _write_row_groups(self) -> None:
         if not self._waiting:
             return
         if self._open is None:
-            self._open = self._start()
-        rows = pa.Table.from_batches(self._waiting, schema=self._target)
-        groups = max(1, -(-self._waiting_bytes // self._sizes.row_group_bytes))
-        group_rows = min(-(-rows.num_rows // groups), self._sizes.row_group_rows)
-        self._open.writer.write_table(rows, row_group_size=group_rows)
-        self._open.rows += rows.num_rows
+            self._open = self._parquet.start()
+        rows = pa.Table.from_batches(self._waiting, schema=self._parquet.target)
+        self._open.write(rows, self._waiting_bytes, self._sizes)
         self._waiting = []
         self._waiting_rows = self._waiting_bytes = 0
 
-    def _start(self) -> _OpenFile:
-        name = f"{self._number:05}-{self._name}.parquet"
-        self._number += 1
-        path = self._table.location_provider().new_data_location(name)
-        # The name is unique: asking the storage first whether it exists would cost a request per file.
-        sink = cast(Any, self._table.io.new_output(path).create(overwrite=True))
-        try:
-            writer = pq.ParquetWriter(sink, self._target, store_decimal_as_integer=True, **self._options)
-        except BaseException:
-            sink.close()
-            raise
-        return _OpenFile(path, sink, writer)
-
-    def _data_file(self, path: str, footer: pq.FileMetaData, size: int) -> DataFile:
-        return DataFile.from_args(
-            content=DataFileContent.DATA,
-            file_path=path,
-            file_format=FileFormat.PARQUET,
-            partition=Record(),
-            file_size_in_bytes=size,
-            sort_order_id=None,
-            spec_id=self._table.metadata.default_spec_id,
-            equality_ids=None,
-            key_metadata=None,
-            nan_value_counts={},
-            **asdict(file_statistics(footer, self._schema, self._table.properties)),
-        )
-
 
 @dataclass(slots=True)
-class _OpenFile:
+class OpenFile:
+    """A Parquet file that is being written."""
+
     path: str
     sink: Any
     writer: Any
@@ -199,9 +236,18 @@ class _OpenFile:
 
     @property
     def size(self) -> int:
+        """Bytes written so far."""
         return int(self.sink.tell())
 
+    def write(self, rows: pa.Table, nbytes: int, sizes: FileSizes) -> None:
+        """Write rows, which take `nbytes` in Arrow, as row groups of equal size."""
+        groups = max(1, -(-nbytes // sizes.row_group_bytes))
+        group_rows = min(-(-rows.num_rows // groups), sizes.row_group_rows)
+        self.writer.write_table(rows, row_group_size=group_rows)
+        self.rows += rows.num_rows
+
     def close(self) -> tuple[pq.FileMetaData, int]:
+        """End it; its footer and size."""
         try:
             self.writer.close()
             size = self.size

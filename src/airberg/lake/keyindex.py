@@ -164,6 +164,26 @@ class KeyIndex:
             )
         return self._number("SELECT count(*) FROM winners")
 
+    def place(self, placement: Iterable[tuple[int, pa.Array]]) -> None:
+        """From now on a winner goes by its place in the staged files, not by its number.
+
+        Args:
+            placement: The place of a row and the numbers of the rows from there on, for all settled rows.
+        """
+        fields = [pa.field("seq", pa.int64()), pa.field("place", pa.int64())]
+        with _Registered(self._db, "rows", pa.schema(fields).empty_table()):
+            self._execute("CREATE OR REPLACE TABLE places AS SELECT * FROM rows")
+        for arrived in _in_portions(placement, pa.schema(fields)):
+            with _Registered(self._db, "arrived", arrived):
+                self._execute("INSERT INTO places SELECT * FROM arrived")
+        self._execute(
+            f"CREATE OR REPLACE TABLE placed AS SELECT {self._columns}, d, p.place AS seq "
+            "FROM places p JOIN winners w ON p.seq = w.seq"
+        )
+        self._execute("DROP TABLE places")
+        self._execute("DROP TABLE winners")
+        self._execute("ALTER TABLE placed RENAME TO winners")
+
     def candidates(self, files: list[tuple[KeyBounds, ...]]) -> list[int]:
         """Indexes of the files whose statistics do not rule out that they hold a winner's key."""
         possible = set(range(len(files)))
@@ -279,6 +299,20 @@ class KeyIndex:
     def _positions(self, sql: str) -> pa.Array:
         column = self._execute(sql).to_arrow_table().column(0)
         return pc.cast(column.combine_chunks(), pa.int64())
+
+
+def _in_portions(placement: Iterable[tuple[int, pa.Array]], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Numbers and places in tables of some size: files may be many and small."""
+    waiting, rows = [], 0
+    for place, numbers in placement:
+        places = pa.arange(place, place + len(numbers))
+        waiting.append(pa.RecordBatch.from_arrays([numbers, places], schema=schema))
+        rows += len(numbers)
+        if rows >= _BUFFERED_ROWS:
+            yield pa.Table.from_batches(waiting)
+            waiting, rows = [], 0
+    if waiting:
+        yield pa.Table.from_batches(waiting)
 
 
 class _Source:

@@ -2,13 +2,15 @@
 
 Rows are staged in data files as they arrive, their keys in a `KeyIndex`. At a commit the winners among them
 are matched with the key columns of those files of the table that may hold them; files that lose rows are
-written anew without these, and so are staged files with rows that did not win.
+written anew without these, and so are staged files with rows that did not win. In a table with partitions
+every row is written into the partition of its new version, so a row moves by being replaced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,8 +22,10 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import IcebergType, NestedField, PrimitiveType, StructType
 
 from airberg.errors import ConfigurationFailed, TransientFailed
+from airberg.lake.arranged import ArrangedStaging
 from airberg.lake.catalog import catalog_errors
 from airberg.lake.commit import Committer
+from airberg.lake.fanout import ArrangedFileWriter, open_file_writer
 from airberg.lake.files import DataFileWriter
 from airberg.lake.keyindex import KeyBounds, KeyIndex, KeyRows
 from airberg.lake.note import Note
@@ -29,6 +33,8 @@ from airberg.lake.scan import deleted_positions, file_batches, live_batches, liv
 from airberg.lake.snapshots import FileChanges
 from airberg.lake.staging import StagedFile
 from airberg.lake.writers import CommitReport, MergeKey, StagingWriter, WriterSettings, report
+
+_Writer: TypeAlias = DataFileWriter | ArrangedFileWriter
 
 
 class MergeWriter(StagingWriter):
@@ -84,6 +90,8 @@ class MergeWriter(StagingWriter):
         if not staged:
             return report(self._committer.commit(note, lambda _: FileChanges()))
         self._index.settle(self._staging.marked)
+        if isinstance(self._staging, ArrangedStaging):
+            self._index.place(self._staging.placement())
         done = self._committer.commit(note, lambda table: self._plan(table, staged))
         gone = [file.data_file for file in self._staging.forget_marked()]
         self._index.forget(self._staging.marked)
@@ -111,7 +119,7 @@ class MergeWriter(StagingWriter):
         candidates = {index: tasks[index] for index in self._index.candidates(bounds)}
         replaced = self._index.match(self._rows(table, candidates))
         touched = self._index.removed_counts()
-        writer = DataFileWriter(table, self._settings.sizes)
+        writer = open_file_writer(table, self._settings.sizes)
         try:
             untouched, written = self._rewrite_staged(table, staged, writer)
             writer.roll()
@@ -137,7 +145,7 @@ class MergeWriter(StagingWriter):
                 yield index, positions, _key_rows(batch, self._scanned, self._keys, self._cursor)
 
     def _rewrite_staged(
-        self, table: Table, staged: list[StagedFile], writer: DataFileWriter
+        self, table: Table, staged: list[StagedFile], writer: _Writer
     ) -> tuple[list[DataFile], int]:
         """Write the winners of files with losers; the other files, and the number of all winners."""
         untouched, written = [], 0
@@ -153,9 +161,7 @@ class MergeWriter(StagingWriter):
                     writer.write(batch.take(pc.subtract(rows, first)))
         return untouched, written
 
-    def _rewrite(
-        self, table: Table, index: int, task: FileScanTask, writer: DataFileWriter, removed: int
-    ) -> None:
+    def _rewrite(self, table: Table, index: int, task: FileScanTask, writer: _Writer, removed: int) -> None:
         """Write the rows of a file that stay."""
         if removed == task.file.record_count:
             return

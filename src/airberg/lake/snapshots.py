@@ -9,6 +9,8 @@ What is relied on beyond pyiceberg's public classes (0.12), all of it here:
   lease commit after all, and would let a merge miss rows that came in between.
 - `Transaction._stage`: to ask for an unchanged snapshot where only properties are set.
 - `_SnapshotProducer._clean_all_uncommitted`: deletes the manifests of an attempt that did not land.
+- `_SnapshotProducer._manifests` writes all added files by the table's default partition spec, and
+  `_summary` makes a path of each partition, which fails for days that Python's calendar does not have.
 """
 
 from __future__ import annotations
@@ -28,9 +30,16 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.refs import MAIN_BRANCH
-from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.snapshots import (
+    Operation,
+    SnapshotSummaryCollector,
+    Summary,
+    update_snapshot_summaries,
+)
 from pyiceberg.table.update import AssertRefSnapshotId, SetPropertiesUpdate
 from pyiceberg.table.update.snapshot import _FastAppendFiles, _SnapshotProducer
+
+from airberg.errors import TransientFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,17 @@ def prepare(
         changes: Files that come and go.
         properties: Table properties to set in the same commit.
         summary: Properties of the snapshot.
+
+    Raises:
+        TransientFailed: The files were written for another partitioning than the table has now.
     """
+    spec_id = table.metadata.default_spec_id
+    if any(file.spec_id != spec_id for file in changes.added):
+        raise TransientFailed(
+            f"The partitioning of {'.'.join(table.name())} was changed by somebody else during the run.",
+            guidance="Run again: the next run writes into the new partitions.",
+            code="partitioning-changed",
+        )
     transaction = table.transaction()
     if changes.empty:
         current = table.metadata.current_snapshot_id
@@ -115,12 +134,37 @@ def _producer(
 ) -> _SnapshotProducer[Any]:
     if changes.removed or changes.drop_deletes:
         return _Replace(transaction, io, changes, dict(summary))
-    return _FastAppendFiles(
+    return _Append(
         operation=Operation.APPEND, transaction=transaction, io=io, snapshot_properties=dict(summary)
     )
 
 
-class _Replace(_SnapshotProducer["_Replace"]):
+class _Counted(_SnapshotProducer["_Counted"]):
+    """Counts the partitions that change, and names none: their values come from records."""
+
+    def _summary(self, snapshot_properties: dict[str, str] | None = None) -> Summary:
+        metadata = self._transaction.table_metadata
+        collector = SnapshotSummaryCollector()
+        for file in self._added_data_files:
+            collector.metrics.add_file(file)
+        for file in self._deleted_data_files:
+            collector.metrics.remove_file(file)
+        facts = {**collector.build(), **(snapshot_properties or {})}
+        changed = (*self._added_data_files, *self._deleted_data_files)
+        partitions = {(file.spec_id, repr(file.partition)) for file in changed if len(file.partition)}
+        if partitions:
+            facts["changed-partition-count"] = str(len(partitions))
+        parent = metadata.snapshot_by_id(self._parent_snapshot_id) if self._parent_snapshot_id else None
+        return update_snapshot_summaries(
+            Summary(operation=self._operation, **facts), parent.summary if parent else None
+        )
+
+
+class _Append(_Counted, _FastAppendFiles):
+    """A snapshot that adds data files."""
+
+
+class _Replace(_Counted):
     """A snapshot that removes named data files, and all delete files if asked, and adds others.
 
     pyiceberg's own overwrite keeps delete files whatever happens to the data files under them.

@@ -1,11 +1,14 @@
 """Rows that are written but not committed, and the mark up to which the next state covers them.
 
 Every row has a number: how many rows were staged before it. A staged file holds a range of numbers, so a
-mark is one number, and a row is found without keeping an index of files.
+mark is one number, and a row is found without keeping an index of files. Where a table has partitions or a
+sort order that cannot be; `airberg.lake.arranged` does the same for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -19,7 +22,10 @@ from airberg.lake.scan import file_batches
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """A closed data file that holds the rows `first` up to, not including, `end`."""
+    """A closed data file that holds the rows `first` up to, not including, `end`.
+
+    They are numbers of rows as they were staged or, for an arranged table, places in the files of a mark.
+    """
 
     data_file: DataFile
     first: int
@@ -28,6 +34,32 @@ class StagedFile:
     def end(self) -> int:
         """Number of the first row behind this file."""
         return self.first + self.data_file.record_count
+
+
+class Wholeness:
+    """Remembers that writing failed: what the storage did not take is no longer staged.
+
+    The state that covers it must never be committed.
+    """
+
+    def __init__(self) -> None:
+        self._lost = False
+
+    @contextmanager
+    def or_never(self) -> Iterator[None]:
+        """Something that leaves rows behind when it fails; then it and everything like it is refused.
+
+        Raises:
+            OSError: It failed before.
+        """
+        if self._lost:
+            raise OSError("rows could not be written before")
+        try:
+            yield
+        except BaseException as error:
+            # Rows that do not fit the table are refused before any is taken; Arrow's own errors come later.
+            self._lost = not isinstance(error, TypeError) or isinstance(error, pa.ArrowException)
+            raise
 
 
 class Staging:
@@ -48,6 +80,7 @@ class Staging:
         self._first = 0
         self._end = 0
         self._marked = 0
+        self._whole = Wholeness()
 
     @property
     def schema(self) -> Schema:
@@ -82,7 +115,8 @@ class Staging:
         Raises:
             TypeError: A column does not fit the table.
         """
-        stored = self._writer.write(batch)
+        with self._whole.or_never():
+            stored = self._writer.write(batch)
         self._end += stored.num_rows
         return stored
 
@@ -99,7 +133,8 @@ class Staging:
 
     def marked_files(self) -> list[StagedFile]:
         """Files with exactly the rows up to the mark; a file that the mark falls into is split in two."""
-        self._close_open_file()
+        with self._whole.or_never():
+            self._close_open_file()
         for index, file in enumerate(self._files):
             if file.first < self._marked < file.end:
                 self._files[index : index + 1] = self._split(file, self._marked - file.first)
@@ -123,6 +158,7 @@ class Staging:
         self._taken = 0
         self._writer = DataFileWriter(self._table, self._sizes)
         self._first = self._marked = self._end
+        self._whole = Wholeness()
 
     def _close_open_file(self) -> None:
         self._writer.roll()

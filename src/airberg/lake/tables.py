@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,9 @@ from sqlalchemy.exc import IntegrityError
 
 from airberg.columns.types import Field
 from airberg.errors import ConfigurationFailed, TransientFailed
+from airberg.lake.arrange import Arrangement
 from airberg.lake.catalog import catalog_errors
+from airberg.lake.layout import partition_spec, partition_texts, sort_order, sort_texts
 from airberg.lake.read import row_count
 from airberg.lake.schema import (
     AddedColumn,
@@ -29,6 +32,9 @@ from airberg.lake.schema import (
     iceberg_type,
     type_text,
 )
+from airberg.plan.model import PartitionTerm, SortTerm
+
+log = logging.getLogger(__name__)
 
 _NEW_TABLE = {"format-version": "2", "write.parquet.compression-codec": "zstd"}
 
@@ -76,11 +82,13 @@ def ensure_table(
     name: str,
     fields: Sequence[Field],
     properties: Mapping[str, str] | None = None,
+    partition_by: Sequence[PartitionTerm] = (),
+    sort_by: Sequence[SortTerm] = (),
 ) -> Table:
     """The table, made with these columns if there is none; with its namespace.
 
-    An existing table is returned as it is: compare `table.schema()` by `schema_changes` and `evolve` it.
-    New ones are format version 2, zstd-compressed Parquet, without partitions.
+    An existing table is returned as it is: compare `table.schema()` by `schema_changes` and `evolve` it; its
+    partitions and sort order stay its own. New ones are format version 2, zstd-compressed Parquet.
 
     Args:
         catalog: The catalog.
@@ -88,6 +96,8 @@ def ensure_table(
         name: Name of the table.
         fields: Columns of a new table.
         properties: Further properties of a new table.
+        partition_by: How a new table is partitioned.
+        sort_by: How the rows in each file of a new table are sorted.
 
     Raises:
         ConfigurationFailed: There is a table that Airberg cannot write correctly, or the columns collide.
@@ -100,10 +110,27 @@ def ensure_table(
             try:
                 # A copy: pyiceberg takes the format version out of what it is given.
                 wanted = {**_NEW_TABLE, **(properties or {})}
-                table = catalog.create_table((*namespace, name), schema, properties=wanted)
+                table = catalog.create_table(
+                    (*namespace, name),
+                    schema,
+                    partition_spec=partition_spec(schema, partition_by),
+                    sort_order=sort_order(schema, sort_by),
+                    properties=wanted,
+                )
             except TableAlreadyExistsError:  # somebody else was quicker
                 table = catalog.load_table((*namespace, name))
     _check_writable(table)
+    for asked, there in (
+        ([str(term) for term in partition_by], partition_texts(table)),
+        ([str(term) for term in sort_by], sort_texts(table)),
+    ):
+        if asked and asked != there:  # found at submit where the source was asked then
+            log.warning(
+                "%s keeps what it has, %s, not %s",
+                ".".join(table.name()),
+                ", ".join(there) or "nothing",
+                ", ".join(asked),
+            )
     return table
 
 
@@ -122,18 +149,13 @@ def _ensure_namespace(catalog: Catalog, namespace: tuple[str, ...]) -> None:
 
 def _check_writable(table: Table) -> None:
     name = ".".join(table.name())
-    if not table.spec().is_unpartitioned():
-        raise ConfigurationFailed(
-            f"The table {name} is partitioned ({table.spec()}).",
-            guidance="Airberg writes tables without partitions: write to another schema or table name.",
-            code="table-partitioned",
-        )
     if table.metadata.format_version > 2:
         raise ConfigurationFailed(
             f"The table {name} has Iceberg format version {table.metadata.format_version}.",
             guidance="Airberg writes versions 1 and 2: write to another schema or table name.",
             code="table-format-version",
         )
+    Arrangement(table)  # refuses partitions that it cannot make
 
 
 def evolve(table: Table, changes: Sequence[SchemaChange]) -> Table:

@@ -17,12 +17,13 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
+from airberg.lake.arranged import open_staging
 from airberg.lake.catalog import catalog_errors
 from airberg.lake.commit import Committed, Committer
 from airberg.lake.files import FileSizes, delete_quietly
 from airberg.lake.note import Note, Sealer
 from airberg.lake.snapshots import FileChanges, current_files
-from airberg.lake.staging import StagedFile, Staging
+from airberg.lake.staging import StagedFile
 from airberg.plan.model import Mode
 
 
@@ -34,7 +35,10 @@ class WriterSettings:
         target_file_bytes: Size at which a data file is closed.
         row_group_bytes: Rows that wait in memory for their row group, in Arrow bytes.
         row_group_rows: The same, in rows.
-        spill_dir: Folder for temporary files of merges; needed for merges only.
+        arrange_bytes: Rows that wait to be divided among partitions and sorted, in Arrow bytes; only for
+            tables that ask for it.
+        open_files: Files of different partitions that are open at once.
+        spill_dir: Folder for temporary files; needed for merges, used for row numbers of partitioned tables.
         merge_memory_mb: Memory for the keys of a checkpoint before they spill.
         threads: Threads of a merge's join.
     """
@@ -42,6 +46,8 @@ class WriterSettings:
     target_file_bytes: int = 128 * 1024 * 1024
     row_group_bytes: int = 24 * 1024 * 1024
     row_group_rows: int = 1_000_000
+    arrange_bytes: int = 32 * 1024 * 1024
+    open_files: int = 32
     spill_dir: Path | None = None
     merge_memory_mb: int = 128
     threads: int = 2
@@ -49,7 +55,13 @@ class WriterSettings:
     @property
     def sizes(self) -> FileSizes:
         """Sizes of files and row groups."""
-        return FileSizes(self.target_file_bytes, self.row_group_bytes, self.row_group_rows)
+        return FileSizes(
+            self.target_file_bytes,
+            self.row_group_bytes,
+            self.row_group_rows,
+            self.arrange_bytes,
+            self.open_files,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +152,7 @@ class StagingWriter:
     def __init__(self, committer: Committer, settings: WriterSettings | None = None) -> None:
         self._committer = committer
         self._settings = settings or WriterSettings()
-        self._staging = Staging(committer.table, self._settings.sizes)
+        self._staging = open_staging(committer.table, self._settings.sizes, self._settings.spill_dir)
 
     @property
     def staged_rows(self) -> int:

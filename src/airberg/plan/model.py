@@ -17,6 +17,7 @@ Mode: TypeAlias = Literal["append", "overwrite", "merge"]
 SyncMode: TypeAlias = Literal["full_refresh", "incremental"]
 TransformationType: TypeAlias = Literal["cast", "rename", "encrypt", "drop"]
 EncryptionMode: TypeAlias = Literal["random", "deterministic"]
+TransformName: TypeAlias = Literal["identity", "bucket", "truncate", "year", "month", "day", "hour", "void"]
 Path: TypeAlias = tuple[str, ...]
 
 
@@ -29,6 +30,14 @@ class Transformation(msgspec.Struct, frozen=True, kw_only=True):
     target_type: str | None = None
     new_name: str | None = None
     encryption_key_name: str | None = None
+
+
+class TableRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One member of `tables`, as sent: how the table of a stream is to be made."""
+
+    stream: str
+    partition_by: tuple[str, ...] = ()
+    sort_by: tuple[str, ...] = ()
 
 
 class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +58,7 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
     column_transformations: tuple[Transformation, ...] = ()
     archive_staging: bool = False
     add_ingestion_metadata: bool = True
+    tables: tuple[TableRequest, ...] = ()
 
 
 class EncryptRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +95,46 @@ class ColumnPlan(msgspec.Struct, frozen=True, kw_only=True):
     apart: bool = False
 
 
+class PartitionTerm(msgspec.Struct, frozen=True, kw_only=True):
+    """A column and the Iceberg transform of it.
+
+    Attributes:
+        argument: Number of buckets, width of a truncation; None for the others.
+        source: Path of the column in the record.
+        column: Path of the column in the table.
+    """
+
+    transform: TransformName
+    argument: int | None = None
+    source: Path
+    column: Path
+
+    def __str__(self) -> str:
+        return term_text(self.transform, self.argument, ".".join(self.column))
+
+
+class SortTerm(PartitionTerm, frozen=True, kw_only=True):
+    """One key of a sort order."""
+
+    descending: bool = False
+    nulls_last: bool = False
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} {sort_text(self.descending, self.nulls_last)}"
+
+
+def term_text(transform: str, argument: int | None, column: str) -> str:
+    """A term as people write it: `id`, `day(created_at)`, `bucket(16, id)`."""
+    if transform == "identity":
+        return column
+    return f"{transform}({column})" if argument is None else f"{transform}({argument}, {column})"
+
+
+def sort_text(descending: bool, nulls_last: bool) -> str:
+    """Direction and place of nulls as people write them."""
+    return f"{'desc' if descending else 'asc'} nulls {'last' if nulls_last else 'first'}"
+
+
 class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of one stream.
 
@@ -97,6 +147,8 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
         removed: Dotted source names of dropped columns.
         catalog_stream: The `AirbyteStream` as discovered, for the configured catalog.
         protect_state: The state holds values of an encrypted column and must be encrypted at rest.
+        partition_by: How its table is partitioned, if it is made.
+        sort_by: How the rows in the files of its table are sorted, if it is made.
     """
 
     name: str
@@ -111,6 +163,8 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
     removed: tuple[str, ...] = ()
     catalog_stream: dict[str, Any]
     protect_state: bool = False
+    partition_by: tuple[PartitionTerm, ...] = ()
+    sort_by: tuple[SortTerm, ...] = ()
 
 
 class GovernancePlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from airberg.columns.json_schema import stream_fields
 from airberg.columns.types import Decimal, Field, Primitive
 from airberg.errors import InvalidRequest, Problem
 from airberg.plan.apart import apart_names, fit_name, keep_apart
+from airberg.plan.layout import AskedLayout, fit_partitions, fit_sort_order, match_layouts
 from airberg.plan.model import (
     ColumnPlan,
     GovernancePlan,
@@ -94,8 +95,18 @@ def build_plan(
     _report_merge_keys(request, merge_keys, problems)
     names = {s.label: s.name for s in selected}
     rules = match_rules(request.column_transformations, fields, names, keys.default, keys.exists, problems)
+    layouts = match_layouts(request, fields, names, problems)
     streams = [
-        _plan_stream(request, s, fields[s.label], rules[s.label], merge_keys[s.label], present, problems)
+        _plan_stream(
+            request,
+            s,
+            fields[s.label],
+            rules[s.label],
+            merge_keys[s.label],
+            layouts[s.label],
+            present,
+            problems,
+        )
         for s in selected
     ]
     if problems:
@@ -186,11 +197,12 @@ def _plan_stream(
     fields: Sequence[Field],
     rules: Rules,
     key: _MergeKey,
+    layout: AskedLayout,
     present: Callable[[str], AbstractSet[Path]],
     problems: list[Problem],
 ) -> StreamPlan:
     qualified = f"{request.schema_name}.{stream.table}"
-    context = EncryptionContext(qualified, frozenset(key.paths))
+    context = EncryptionContext(qualified, frozenset(key.paths) | layout.compared)
     columns = plan_columns(fields, rules, context)
     _check_key_survives(stream.label, rules, key, problems)
     _check_deletions_survive(request, stream.label, rules, problems)
@@ -221,6 +233,8 @@ def _plan_stream(
         catalog_stream=stream.catalog_stream,
         # A state is opaque: whatever the stream hides, its state may hold.
         protect_state=bool(removed) or any(c.encrypt for _, c in all_columns(columns)),
+        partition_by=fit_partitions(stream.label, layout, columns, problems),
+        sort_by=fit_sort_order(stream.label, layout, columns, problems),
     )
 
 
@@ -310,6 +324,14 @@ def _warnings(request: IngestRequest, streams: Sequence[StreamPlan]) -> list[str
         )
     for s in streams:
         notes += _notes_on_names(s)
+        terms = {t.source for t in (*s.partition_by, *s.sort_by)} - set(s.merge_key)
+        for source in sorted(terms):
+            found = column_at(s.columns, source)
+            if found is not None and found.encrypt is not None and found.encrypt.mode == "deterministic":
+                notes.append(
+                    f"{s.name}: {'.'.join(source)!r} is encrypted deterministically, because the table is "
+                    "partitioned or sorted by it: equal values can be seen to be equal."
+                )
         if s.mode == "merge" and s.cursor:
             cursor = column_at(s.columns, s.cursor)
             if cursor is None or (cursor.encrypt is not None and cursor.encrypt.mode == "random"):

@@ -19,9 +19,11 @@ from airberg.governance.resolve import open_directory
 from airberg.jobs.model import Job
 from airberg.keys.port import KeyStore
 from airberg.lake.catalog import open_catalog
+from airberg.lake.layout import partition_texts, sort_texts
 from airberg.lake.schema import column_paths, schema_changes
 from airberg.lake.tables import find_table
-from airberg.plan.model import IngestRequest, JobPlan, Path
+from airberg.plan.layout import pointer_part
+from airberg.plan.model import IngestRequest, JobPlan, Path, StreamPlan
 from airberg.plan.planner import Connector, KeyDirectory, build_plan
 from airberg.plan.prepared import Prepared, TableDifference
 from airberg.settings import Settings
@@ -129,7 +131,8 @@ def compare_tables(plan: JobPlan, tables: TargetTables) -> list[TableDifference]
     """How each target table differs from what exists.
 
     Raises:
-        InvalidRequest: A column would have to change in a way that a table cannot follow.
+        InvalidRequest: A column would have to change in a way that a table cannot follow, or a table that
+            exists is partitioned or sorted otherwise than asked.
     """
     problems: list[Problem] = []
     out: list[TableDifference] = []
@@ -139,14 +142,51 @@ def compare_tables(plan: JobPlan, tables: TargetTables) -> list[TableDifference]
         schema = {f.name: str(f.type) for f in wanted}
         table = tables.find(stream.table)
         if table is None:
-            out.append(TableDifference(table=name, exists=False, columns=schema, changes=()))
+            out.append(
+                TableDifference(
+                    table=name,
+                    exists=False,
+                    columns=schema,
+                    partition_by=tuple(map(str, stream.partition_by)),
+                    sort_by=tuple(map(str, stream.sort_by)),
+                )
+            )
             continue
+        problems += _layout_problems(stream, name, table)
         try:
             changes = schema_changes(table.schema(), wanted)
         except ConfigurationFailed as e:
             problems.append(Problem("/schema_name", "table-does-not-fit", f"{name}: {e.message}", e.guidance))
             continue
-        out.append(TableDifference(table=name, exists=True, columns=schema, changes=tuple(map(str, changes))))
+        out.append(
+            TableDifference(
+                table=name,
+                exists=True,
+                columns=schema,
+                changes=tuple(map(str, changes)),
+                partition_by=tuple(partition_texts(table)),
+                sort_by=tuple(sort_texts(table)),
+            )
+        )
     if problems:
         raise InvalidRequest(problems)
     return out
+
+
+def _layout_problems(stream: StreamPlan, name: str, table: Table) -> list[Problem]:
+    """A table that exists keeps its partitions and its order; asking for others is refused, not ignored."""
+    stream_pointer = f"/tables/{pointer_part(stream.name)}"
+    compared = (
+        ("partition_by", "partitioned by", list(map(str, stream.partition_by)), partition_texts(table)),
+        ("sort_by", "sorted by", list(map(str, stream.sort_by)), sort_texts(table)),
+    )
+    return [
+        Problem(
+            f"{stream_pointer}/{member}",
+            "table-layout-differs",
+            f"{name} exists and is {words} {', '.join(there) or 'nothing'}, not {', '.join(asked)}.",
+            f"Leave {member} out to keep the table as it is, or write to a new table.",
+        )
+        for member, words, asked, there in compared
+        if asked and asked != there
+    ]

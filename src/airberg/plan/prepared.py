@@ -16,12 +16,16 @@ class TableDifference(msgspec.Struct, frozen=True, kw_only=True):
         table: Dotted name.
         columns: Name and type of each column that the job needs.
         changes: What would change in an existing table, one sentence each.
+        partition_by: How the table is partitioned, or will be.
+        sort_by: Its sort order, in the same way.
     """
 
     table: str
     exists: bool
     columns: dict[str, str]
     changes: tuple[str, ...] = ()
+    partition_by: tuple[str, ...] = ()
+    sort_by: tuple[str, ...] = ()
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):

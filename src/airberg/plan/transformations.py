@@ -229,13 +229,16 @@ def _check_overlaps(stream: str, rules: Rules, problems: list[Problem]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class EncryptionContext:
-    """What an encryption rule needs to know: where the column lives, and which paths are merge keys."""
+    """What an encryption rule needs to know: where the column lives, and which paths are deterministic.
+
+    These are merge keys, and what the table is partitioned or sorted by.
+    """
 
     qualified_table: str
     deterministic: frozenset[Path]
 
     def rule(self, path: Path, column_path: Path, key_name: str) -> EncryptRule:
-        """Merge keys are deterministic, bound to the key name so that joins across tables work.
+        """Deterministic columns are bound to the key name, so that joins across tables work.
 
         Everything else is random, bound to its column so that a ciphertext cannot be moved elsewhere
         (facts on encryption, C2).

@@ -223,7 +223,15 @@ class _Session:
         for stream in plan.streams:
             fields = table_fields(stream.columns, plan.add_ingestion_metadata)
             facts = table_facts(self._job.id, plan, stream)
-            table = ensure_table(self._parts.catalog, plan.namespace, stream.table, fields, facts)
+            table = ensure_table(
+                self._parts.catalog,
+                plan.namespace,
+                stream.table,
+                fields,
+                facts,
+                partition_by=stream.partition_by,
+                sort_by=stream.sort_by,
+            )
             opened[stream.table] = self._with_facts(table, facts)
             changes[stream.table] = schema_changes(table.schema(), fields)
         return {name: evolve(table, changes[name]) for name, table in opened.items()}

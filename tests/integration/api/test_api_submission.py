@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -331,3 +332,56 @@ def test_a_fault_of_the_deployment_is_not_the_callers(service: Service) -> None:
     answer = service.post()
     assert answer.status_code == 503
     assert "catalog" in answer.json()["error"]
+
+
+TABLES = [
+    ({"tables": {"users": {"partition_by": ["bucket(4, id)"], "sort_by": ["email desc"]}}}, None, None),
+    ({"tables": {"users": {"partition_by": None, "sort_by": []}}}, None, None),
+    ({"tables": None}, None, None),
+    ({"tables": []}, "/tables", "wrong-type"),
+    ({"tables": {"users": ["id"]}}, "/tables/users", "wrong-type"),
+    ({"tables": {"users": {"partitions": ["id"]}}}, "/tables/users/partitions", "unknown-field"),
+    ({"tables": {"users": {"partition_by": "id"}}}, "/tables/users/partition_by", "wrong-type"),
+    ({"tables": {"users": {"partition_by": [1]}}}, "/tables/users/partition_by/0", "wrong-type"),
+    ({"tables": {"users": {"partition_by": [""]}}}, "/tables/users/partition_by/0", "out-of-range"),
+    ({"tables": {"users": {"sort_by": ["id"] * 21}}}, "/tables/users/sort_by", "out-of-range"),
+    ({"tables": {"user": {"partition_by": ["id"]}}}, "/tables/user", "unknown-stream"),
+    (
+        {"tables": {"users": {"partition_by": ["day(id)"]}}},
+        "/tables/users/partition_by/0",
+        "transform-does-not-fit",
+    ),
+    (
+        {"tables": {"users": {"partition_by": ["id", "mail"]}}},
+        "/tables/users/partition_by/1",
+        "unknown-column",
+    ),
+    ({"tables": {"users": {"sort_by": ["bukcet(2, id)"]}}}, "/tables/users/sort_by/0", "unknown-transform"),
+    ({"tables": {"users": {"sort_by": ["bucket(id)"]}}}, "/tables/users/sort_by/0", "bad-expression"),
+]
+
+
+@pytest.mark.parametrize(("members", "pointer", "code"), TABLES)
+def test_tables(service: Service, members: dict[str, Any], pointer: str | None, code: str | None) -> None:
+    """Partitions and order of new tables: stored as sent, or refused with the place and the reason."""
+    answer = service.post(**members)
+    if pointer is None:
+        assert answer.status_code == 201, answer.text
+        plan = service.store.jobs()[0].plan
+        assert plan is not None
+        asked = (members["tables"] or {}).get("users", {})
+        assert [str(t) for t in plan.streams[0].partition_by] == (asked.get("partition_by") or [])
+        return
+    assert answer.status_code == 422, answer.text
+    problem = answer.json()["errors"][0]
+    assert (problem["pointer"], problem["code"]) == (pointer, code)
+    if code == "unknown-field":
+        assert problem["guidance"] == "Did you mean `partition_by`?"
+
+
+def test_tables_are_shown_as_they_were_sent(service: Service) -> None:
+    """A job's properties are in the contract's words."""
+    tables = {"users": {"partition_by": ["bucket(4, id)"], "sort_by": ["id desc"]}}
+    answer = service.post(tables=tables)
+    job = service.api.get(answer.headers["location"]).json()
+    assert json.loads(job["properties_json"])["tables"] == tables

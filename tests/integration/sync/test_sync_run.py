@@ -12,9 +12,11 @@ from airberg.errors import ConfigurationFailed, LeaseHeld, RunError, TransientFa
 from airberg.jobs.model import JobStatus, RunStatus
 from airberg.keys.cipher import decrypt_value
 from airberg.lake.note import read_note
+from airberg.plan.model import TableRequest
 from airberg.settings import SyncSettings
 from support.deployment import Deployment, write_scenario
 from support.duckdb_reader import duckdb_rows
+from support.partitions import assert_partitions_hold
 
 
 @pytest.fixture(params=[True, False], ids=["compiled", "python"])
@@ -308,3 +310,36 @@ def test_global_state_starts_from_the_oldest_table(deployment: Deployment, tmp_p
     deployment.run(job, "run-1", 2)
     assert ids(deployment, "a") == list(range(1, 21))
     assert ids(deployment, "b") == list(range(1, 21))
+
+
+def test_a_partitioned_table_over_checkpoints_and_a_retry(deployment: Deployment, tmp_path: Path) -> None:
+    """Partitions of a renamed column and of an encrypted one; each state covers exactly its rows."""
+    flag = tmp_path / "failed"
+    fails = {"after": 25, "once": str(flag), "steps": [{"exit": 1}]}
+    job = deployment.job(
+        write_scenario(tmp_path, {"streams": [orders(40, at=[fails])]}),
+        column_transformations=[
+            {"column": "id", "transformation_type": "rename", "new_name": "number"},
+            {"column": "item", "transformation_type": "encrypt"},
+        ],
+        tables=(
+            TableRequest(
+                stream="orders",
+                partition_by=("truncate(10, id)", "bucket(2, item)"),
+                sort_by=("id desc",),
+            ),
+        ),
+    )
+    with pytest.raises(TransientFailed):
+        deployment.run(job, "run-1", 1)
+    assert sorted(row[0] for row in deployment.rows("orders", "number")) == list(range(1, 21))
+    deployment.run(job, "run-1", 2)
+    assert sorted(row[0] for row in deployment.rows("orders", "number")) == list(range(1, 41))
+    table = deployment.table("orders")
+    assert [field.name for field in table.spec().fields] == ["number_trunc_10", "item_bucket_2"]
+    assert json.loads(table.properties["airberg.encryption.item"])["mode"] == "deterministic"
+    assert_partitions_hold(table)
+    assert sorted(row["number"] for row in duckdb_rows(table)) == list(range(1, 41))
+    found = table.scan(row_filter="number >= 30 and number < 40")
+    assert found.to_arrow().num_rows == 10
+    assert len(list(found.plan_files())) < len(list(table.scan().plan_files()))

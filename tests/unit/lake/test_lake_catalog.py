@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyiceberg.exceptions import ForbiddenError, NamespaceAlreadyExistsError, ServerError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
-from pyiceberg.transforms import IdentityTransform
+from pyiceberg.transforms import UnknownTransform
 
 from airberg.columns.types import LONG, Field
 from airberg.errors import AirbergError, ConfigurationFailed, TransientFailed
@@ -76,14 +76,14 @@ def test_errors_decide_about_a_retry(error: Exception, kind: type[AirbergError])
 
 
 def test_tables_that_we_cannot_write_are_refused(tmp_path: Path) -> None:
-    """Partitioned tables of another engine are told, with a way out."""
+    """Partitions of another engine that we do not know are told, with a way out."""
     catalog = sql_catalog(tmp_path)
     catalog.create_namespace("shop")
-    spec = PartitionSpec(PartitionField(1, 1000, IdentityTransform(), "id"))
+    spec = PartitionSpec(PartitionField(1, 1000, UnknownTransform("zorder"), "id_z"))
     catalog.create_table(("shop", "parted"), iceberg_schema(FIELDS), partition_spec=spec)
     with pytest.raises(ConfigurationFailed) as caught:
         ensure_table(catalog, NAMESPACE, "parted", FIELDS)
-    assert caught.value.code == "table-partitioned"
+    assert caught.value.code == "table-partition-unsupported"
     assert caught.value.guidance
     catalog.close()
 
