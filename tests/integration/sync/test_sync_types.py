@@ -122,7 +122,7 @@ def test_values_of_every_kind(deployment: Deployment, tmp_path: Path) -> None:
     assert [r["t"] for r in own] == ["a\x00b", "\ufffd", "12.50"]
     assert [None if r["big"] is None else int(r["big"]) for r in own] == [10**38 - 1, None, 7]
     assert [str(r["x"]) for r in own] == ["None", "-0.0", "None"]
-    assert [r["u"] for r in own] == ['[1,"a"]', '{"a":[1.10]}', None]
+    assert [r["u"] and r["u"].replace(" ", "") for r in own] == ['[1,"a"]', '{"a":[1.10]}', None]
     assert own[2]["deep"] == "[" * 50 + "]" * 50
     changes = [[(c["field"], c["reason"]) for c in row["_airbyte_meta"]["changes"] or []] for row in rows]
     too_large = "DESTINATION_FIELD_SIZE_LIMITATION"
