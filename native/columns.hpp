@@ -127,7 +127,7 @@ class Column {
                 size_t member;
                 if (!find_member(key, expected, member)) return false;
                 if (member == names_.size()) {
-                    if (!skip_value(c, Check::nothing)) return false;
+                    if (!skip_unwanted(c)) return false;
                 } else {
                     if (stamps_[member] == stamp) return false;  // twice: the last one counts, which Python does
                     stamps_[member] = stamp;
@@ -244,7 +244,7 @@ class Column {
 
     bool append_json(Cursor& c, int64_t row) {
         const char* const begin = c.at;
-        if (!skip_value(c, c.ours ? Check::nothing : Check::escapes)) return false;
+        if (!skip_unwanted(c)) return false;
         if (!is_utf8({begin, static_cast<size_t>(c.at - begin)})) return defer_text(begin, c, row);
         chars.insert(chars.end(), begin, c.at);
         return end_text();

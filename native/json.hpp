@@ -321,4 +321,7 @@ inline bool skip_value(Cursor& c, Check check, int depth = 0) {
     }
 }
 
+// Passes over a value that nobody wants; Python would still refuse the line for an escape that is none.
+inline bool skip_unwanted(Cursor& c) { return skip_value(c, c.ours ? Check::nothing : Check::escapes); }
+
 }  // namespace airberg

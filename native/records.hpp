@@ -88,9 +88,9 @@ class Records {
                     if (!read_record(c, e)) return false;
                 } else {
                     e.record = c.at;
-                    if (!skip_value(c, Check::nothing)) return false;
+                    if (!skip_unwanted(c)) return false;
                 }
-            } else if (!skip_value(c, Check::nothing)) {
+            } else if (!skip_unwanted(c)) {
                 return false;
             }
             skip_space(c);
@@ -148,7 +148,7 @@ class Records {
             if (e.meta == "null") e.meta = {};
             return true;
         }
-        return skip_value(c, Check::nothing);
+        return skip_unwanted(c);
     }
 
     static bool once(bool& seen) {
@@ -176,7 +176,7 @@ class Records {
         if (e.into != nullptr) {
             ++c.at;
             if (!e.into->data.append_members(c, e.into->rows())) return false;
-        } else if (!skip_value(c, Check::nothing)) {
+        } else if (!skip_unwanted(c)) {
             return false;
         }
         e.data = {begin, static_cast<size_t>(c.at - begin)};

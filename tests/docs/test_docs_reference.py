@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -349,7 +350,9 @@ def test_the_wheel_has_what_airflow_needs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     [wheel] = tmp_path.glob("*.whl")
-    assert wheel.name in Page("docs/how-to/own-airflow.md").text
+    [shown] = re.findall(r"dist/(airberg-\S+\.whl)", Page("docs/how-to/own-airflow.md").text)
+    assert fnmatch(wheel.name, shown)
+    assert "airberg/columns/_records.abi3.so" in zipfile.ZipFile(wheel).namelist()
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {"bundle", "child", "dags", "flow_files", "operator"}
     assert {f"airberg_airflow/{name}.py" for name in wanted} <= names
