@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,8 +17,9 @@ from airberg.lake.tables import find_table
 from benchmarks.deployment import REPLAY, ROOT, Deployment
 from benchmarks.dialects import duckdb_type, quoted
 from benchmarks.measure import Measured, run_measured
-from benchmarks.recording import Recording
+from benchmarks.recording import BUILD, Recording
 
+Size = Literal["all", "block", "part"]
 THREADS = 2
 PEERS_PYTHON = ROOT / ".build" / "bench-env" / "bin" / "python"
 
@@ -71,14 +72,14 @@ class Contender:
         name: Its name in the results.
         title: For readers.
         load: Loads a recording; the folder is its to fill.
-        slow: It loads one block only.
+        size: How much it loads: `all` (the block, repeated), `block`, or `part` (fewer rows than a block).
         available: Whether what it needs is installed.
     """
 
     name: str
     title: str
     load: Callable[[Recording, Path], Outcome]
-    slow: bool = False
+    size: Size = "all"
     available: Callable[[], bool] = lambda: True
 
 
@@ -113,7 +114,10 @@ def program(
             "AIRBYTE_OFFLINE_MODE": "1",
             "DO_NOT_TRACK": "1",
             "RUNTIME__DLTHUB_TELEMETRY": "false",
-            **{f"AIRBYTE_{name}": str(folder) for name in ("PROJECT_DIR", "CACHE_ROOT", "LOGGING_ROOT", "TEMP_DIR")},
+            **{
+                f"AIRBYTE_{name}": str(folder)
+                for name in ("PROJECT_DIR", "CACHE_ROOT", "LOGGING_ROOT", "TEMP_DIR")
+            },
         }
         log = folder / "output.log"
         measured = run_measured([*argv, described], log=log, environment=environment, cwd=ROOT)
@@ -153,14 +157,12 @@ def _replayed(recording: Recording, folder: Path) -> dict[str, Any]:
 
 def pyairbyte_python() -> Path:
     """The interpreter of PyAirbyte's environment, the one that Airberg made."""
-    from benchmarks.recording import BUILD
-
     given = os.environ.get("AIRBERG_SOURCES__PYAIRBYTE_DIR")
     return (Path(given) if given else BUILD / "pyairbyte") / "bin" / "python"
 
 
 def contenders() -> tuple[Contender, ...]:
-    """All of them; the first three load everything, the others one block."""
+    """All of them, Airberg first."""
     here = ROOT / "benchmarks" / "contend"
     peers = PEERS_PYTHON.exists
     dlt: list[str | Path] = [PEERS_PYTHON, here / "dlt_iceberg.py"]
@@ -178,20 +180,20 @@ def contenders() -> tuple[Contender, ...]:
             "pyairbyte",
             "PyAirbyte, DuckDB cache",
             program([pyairbyte_python(), here / "pyairbyte_cache.py"], given=_replayed),
-            slow=True,
+            size="part",
         ),
         Contender(
             "dlt_rows",
             "dlt, Iceberg, rows",
             program(dlt, given=lambda *_: {"input": "rows"}),
-            slow=True,
+            size="part",
             available=peers,
         ),
         Contender(
             "dlt_arrow",
             "dlt, Iceberg, Arrow",
             program(dlt, given=lambda *_: {"input": "arrow"}),
-            slow=True,
+            size="block",
             available=peers,
         ),
     )

@@ -72,7 +72,7 @@ class Deployment:
     """Airberg with everything embedded in `home`: job store, keys, SQLite catalog, warehouse.
 
     Args:
-        home: Its folder, emptied first. Connectors and PyAirbyte's environment are kept elsewhere, between runs.
+        home: Its folder, emptied first. Connectors and PyAirbyte's environment are kept elsewhere.
     """
 
     def __init__(self, home: Path) -> None:

@@ -2,8 +2,8 @@
 
 Wall and CPU seconds come from the kernel (`wait4`: children that were waited for are part of it). Memory is
 sampled five times a second: the sum of the proportional set sizes (PSS) of all processes of the tree, so that
-pages which two of them share count once; and the high-water mark of the first process (`VmHWM`), which needs no
-luck with the moment of the sample.
+pages which two of them share count once; and the high-water mark of the first process (`VmHWM`), which needs
+no luck with the moment of the sample.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.recording SHAPE [--rows 190100]
 
-prints the folder of one. The variable `AIRBERG_RECORDING` names a folder with a real recording of source-faker
-(`faker_all.jsonl.zst`, `catalog.json`); then its lines are the recorded shape.
+prints the folder of one. The variable `AIRBERG_RECORDING` names a folder with a real recording of
+source-faker (`faker_all.jsonl.zst`, `catalog.json`); then its lines are the recorded shape.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.shape_recorded import RECORDED
 from benchmarks.shape_wide import WIDE
 from benchmarks.shapes import Shape, block_lines
 
-FORMAT = 1
+FORMAT = 2
 """Grows when the same arguments give other lines, so that old files are not taken for new ones."""
 
 SHAPES = {shape.name: shape for shape in (RECORDED, WIDE, NESTED)}
@@ -45,6 +45,9 @@ class Facts(msgspec.Struct, frozen=True):
     rows: dict[str, int]
     bytes: int
     origin: str
+
+    def __hash__(self) -> int:
+        return hash((*self.rows.items(), self.bytes, self.origin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +113,10 @@ def recording_of(shape: Shape, rows: int | None = None) -> Recording:
     """
     block_rows = rows or shape.block_rows
     given = os.environ.get("AIRBERG_RECORDING")
-    if given and shape is RECORDED and rows is None:
-        return _made(BUILD / "recordings" / "given", _given_lines(Path(given)), _given_catalog(Path(given)), given)
+    if given and shape is RECORDED and block_rows == shape.block_rows:
+        return _made(
+            BUILD / "recordings" / "given", _given_lines(Path(given)), _given_catalog(Path(given)), given
+        )
     catalog = {"streams": [stream.declared for stream in shape.streams]}
     folder = BUILD / "recordings" / f"{shape.name}-{block_rows}-{FORMAT}"
     return _made(folder, block_lines(shape, block_rows), catalog, "generated")
@@ -167,7 +172,9 @@ def _given_catalog(folder: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Make a recording."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("shape", choices=sorted(SHAPES))
     parser.add_argument("--rows", type=int)
     options = parser.parse_args()

@@ -59,7 +59,11 @@ def _item(dice: random.Random) -> dict[str, Any]:
 
 def _order(number: int, dice: random.Random) -> dict[str, Any]:
     place = {"lat": dice.randrange(180_000) / 1000, "lon": dice.randrange(360_000) / 1000, "source": "gps"}
-    home = {"street": f"{dice.choice(WORDS)} {dice.randrange(1, 99)}", "city": dice.choice(WORDS), "place": place}
+    home = {
+        "street": f"{dice.choice(WORDS)} {dice.randrange(1, 99)}",
+        "city": dice.choice(WORDS),
+        "place": place,
+    }
     record: dict[str, Any] = {
         "id": number,
         "updated_at": f"{moment(dice, 2025)}+00:00",
@@ -72,7 +76,11 @@ def _order(number: int, dice: random.Random) -> dict[str, Any]:
         "items": [_item(dice) for _ in range(dice.randrange(1, 4))],
         "tags": [dice.choice(WORDS) for _ in range(dice.randrange(4))],
         "total": _money(dice),
-        "extra": {"channel": dice.choice(("web", "shop")), "campaign": {"id": dice.randrange(50)}, "test": False},
+        "extra": {
+            "channel": dice.choice(("web", "shop")),
+            "campaign": {"id": dice.randrange(50)},
+            "test": False,
+        },
         "reference": number if number % 2 else f"ref-{number}",
     }
     if dice.random() < 0.8:
@@ -84,5 +92,6 @@ NESTED = Shape(
     name="nested",
     title="one stream of deeply nested orders",
     block_rows=50_000,
+    part_rows=25_000,
     streams=(StreamShape("orders", PROPERTIES, _order, share=1.0),),
 )

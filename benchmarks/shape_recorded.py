@@ -17,7 +17,19 @@ STRING = {"type": "string"}
 ZONED = {"type": "string", "format": "date-time", "airbyte_type": "timestamp_with_timezone"}
 ZONED_OR_NULL = {**ZONED, "type": ["null", "string"]}
 WORDS = (
-    *("Amber", "Birch", "Cedar", "Delta", "Ember", "Fjord", "Grove", "Harbour", "Inlet", "Juniper", "Keystone"),
+    *(
+        "Amber",
+        "Birch",
+        "Cedar",
+        "Delta",
+        "Ember",
+        "Fjord",
+        "Grove",
+        "Harbour",
+        "Inlet",
+        "Juniper",
+        "Keystone",
+    ),
     *("Lakeside", "Meadow", "Northgate", "Orchard", "Prairie", "Quarry", "Ridgeway", "Summit", "Thornton"),
     *("Upland", "Valley", "Westbrook", "Yarrow", "Zephyr"),
 )
@@ -30,7 +42,9 @@ ADDRESS = ("street_number", "street_name", "city", "state", "province", "postal_
 def moment(dice: random.Random, first_year: int = 2000) -> str:
     """A date and time without offset."""
     year, month, day = dice.randrange(first_year, 2026), dice.randrange(1, 13), dice.randrange(1, 29)
-    return f"{year}-{month:02}-{day:02}T{dice.randrange(24):02}:{dice.randrange(60):02}:{dice.randrange(60):02}"
+    return (
+        f"{year}-{month:02}-{day:02}T{dice.randrange(24):02}:{dice.randrange(60):02}:{dice.randrange(60):02}"
+    )
 
 
 def _updated(number: int) -> str:
@@ -99,6 +113,7 @@ RECORDED = Shape(
     name="recorded",
     title="users, purchases and products of source-faker",
     block_rows=190_100,
+    part_rows=190_100,
     streams=(
         StreamShape(
             "products",
@@ -123,10 +138,10 @@ RECORDED = Shape(
                 "name": STRING,
                 "title": STRING,
                 "age": INTEGER,
-                **{name: STRING for name in ("email", "telephone", "gender", "language", "academic_degree")},
-                **{name: STRING for name in ("nationality", "occupation", "height", "blood_type")},
+                **dict.fromkeys(("email", "telephone", "gender", "language", "academic_degree"), STRING),
+                **dict.fromkeys(("nationality", "occupation", "height", "blood_type"), STRING),
                 "weight": INTEGER,
-                "address": {"type": "object", "properties": {name: STRING for name in ADDRESS}},
+                "address": {"type": "object", "properties": dict.fromkeys(ADDRESS, STRING)},
             },
             _user,
             share=0.499_737,

@@ -63,5 +63,6 @@ WIDE = Shape(
     name="wide",
     title="one stream of 200 columns",
     block_rows=20_000,
+    part_rows=8_000,
     streams=(StreamShape("wide", PROPERTIES, _row, share=1.0),),
 )

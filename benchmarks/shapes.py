@@ -1,4 +1,4 @@
-"""What a shape of data is: streams with schemas and records, and the lines that a connector writes of them."""
+"""What a shape of data is: streams with schemas and records, and the lines that a connector writes."""
 
 from __future__ import annotations
 
@@ -53,13 +53,15 @@ class Shape:
     Attributes:
         name: Its name.
         title: For readers.
-        block_rows: Rows of one block: what the slow contenders load; the fast ones load the block many times.
+        block_rows: Rows of one block; the fast contenders load the block many times.
+        part_rows: Rows of the smaller recording that the slowest contenders load.
         streams: Its streams, in the order in which they are read.
     """
 
     name: str
     title: str
     block_rows: int
+    part_rows: int
     streams: tuple[StreamShape, ...]
 
     def rows_of(self, stream: StreamShape, block_rows: int) -> int:
@@ -100,7 +102,11 @@ def state(stream: str, offset: int, count: int) -> dict[str, Any]:
             "type": "STREAM",
             "stream": {
                 "stream_descriptor": {"name": stream},
-                "stream_state": {"seed": SEED, "updated_at": "2026-01-01T00:00:00+00:00", "loop_offset": offset},
+                "stream_state": {
+                    "seed": SEED,
+                    "updated_at": "2026-01-01T00:00:00+00:00",
+                    "loop_offset": offset,
+                },
             },
             "sourceStats": {"recordCount": float(count)},
         },
