@@ -36,8 +36,9 @@ TARGETS = {
 }
 METHOD = (
     "seconds: Airberg from the start of the connector process to the end of the run, behind the last commit; "
-    "the others from the call that loads to its return, imports and connecting before it. cpu_s and peaks are "
-    "of the whole process tree from its start to its end. peak_tree_mb: highest sum of PSS, sampled every 0.2 s."
+    "the others from the call that loads to its return, imports and connecting before it. cpu_s and peaks "
+    "are of the whole process tree from its start to its end. peak_tree_mb is the highest sum of PSS that "
+    "was sampled, every 0.2 s."
 )
 
 
@@ -136,7 +137,8 @@ class ShapeBench:
         self.versions |= outcome.versions
         say(
             f"{self.shape.name}, {contender.name}: {recording.total_rows:,} rows in "
-            f"{figures['seconds']:.1f} s, {figures['rows_per_s']:,} rows/s, {figures['mb_per_s']} MB/s, peak {figures['peak_tree_mb']} MB"
+            f"{figures['seconds']:.1f} s, {figures['rows_per_s']:,} rows/s, {figures['mb_per_s']} MB/s, "
+            f"peak {figures['peak_tree_mb']} MB"
         )
         if not keep:
             shutil.rmtree(self._folder(contender), ignore_errors=True)
