@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.contenders import Contender, ContenderFailed, Outcome, Size, contenders
 from benchmarks.deployment import RunFailed
 from benchmarks.parity import Sums, compare, sums
-from benchmarks.recording import BUILD, SHAPES, Recording, recording_of
+from benchmarks.recording import SHAPES, WORK, Recording, recording_of
 from benchmarks.report import Target, arguments, medians, ratio, say, write
 from benchmarks.shapes import Shape
 
@@ -122,7 +122,7 @@ class ShapeBench:
             shutil.rmtree(self._folder(contender), ignore_errors=True)
 
     def _folder(self, contender: Contender) -> Path:
-        return BUILD / "work" / f"{self.shape.name}-{contender.name}"
+        return WORK / f"{self.shape.name}-{contender.name}"
 
     def _measure(self, contender: Contender, recording: Recording, *, keep: bool = False) -> Outcome | None:
         entry = self.entries.setdefault(contender.name, Entry(contender.title, recording))
@@ -183,6 +183,7 @@ def run(options: argparse.Namespace) -> int:
             expected = sum(sum(e["wall_s"] for e in bench.entries[c.name].runs[:1]) for c in bench.fast) + 5
             if time.monotonic() - ready + expected < options.budget:
                 bench.another_round(number)
+    shutil.rmtree(WORK, ignore_errors=True)
     shown = {bench.shape.name: bench.as_json() for bench in benches}
     equal = all(p["equal"] for bench in benches for p in bench.parity.values())
     failed = [f"{b.shape.name}: {n}" for b in benches for n, e in b.entries.items() if e.failed is not None]

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import msgspec
 
 from airberg.lake.tables import find_table
-from benchmarks.deployment import REPLAY, ROOT, Deployment
+from benchmarks.deployment import REPLAY, ROOT, Deployment, pyairbyte_dir
 from benchmarks.dialects import duckdb_type, quoted
 from benchmarks.measure import Measured, run_measured
-from benchmarks.recording import BUILD, Recording
+from benchmarks.recording import Recording
 
 Size = Literal["all", "block", "part"]
 THREADS = 2
@@ -155,12 +155,6 @@ def _replayed(recording: Recording, folder: Path) -> dict[str, Any]:
     return {"connector": str(REPLAY), "config": config}
 
 
-def pyairbyte_python() -> Path:
-    """The interpreter of PyAirbyte's environment, the one that Airberg made."""
-    given = os.environ.get("AIRBERG_SOURCES__PYAIRBYTE_DIR")
-    return (Path(given) if given else BUILD / "pyairbyte") / "bin" / "python"
-
-
 def contenders() -> tuple[Contender, ...]:
     """All of them, Airberg first."""
     here = ROOT / "benchmarks" / "contend"
@@ -179,7 +173,7 @@ def contenders() -> tuple[Contender, ...]:
         Contender(
             "pyairbyte",
             "PyAirbyte, DuckDB cache",
-            program([pyairbyte_python(), here / "pyairbyte_cache.py"], given=_replayed),
+            program([pyairbyte_dir() / "bin" / "python", here / "pyairbyte_cache.py"], given=_replayed),
             size="part",
         ),
         Contender(

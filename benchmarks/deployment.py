@@ -38,6 +38,16 @@ ROOT = Path(__file__).parents[1]
 SETUP_WITHIN_S = 900.0
 
 
+def pyairbyte_dir() -> Path:
+    """PyAirbyte's environment, the one that Airberg makes."""
+    return Path(os.environ.get("AIRBERG_SOURCES__PYAIRBYTE_DIR") or BUILD / "pyairbyte")
+
+
+def connectors_dir() -> Path:
+    """Where connectors are installed."""
+    return Path(os.environ.get("AIRBERG_SOURCES__CONNECTORS_DIR") or BUILD / "connectors")
+
+
 class RunFailed(Exception):
     """A run that had to succeed did not."""
 
@@ -79,10 +89,7 @@ class Deployment:
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
         (home / "connectors.toml").write_text(f'[connectors.source-replay]\nexecutable = "{REPLAY}"\n')
-        given = os.environ.get("AIRBERG_SOURCES__PYAIRBYTE_DIR")
-        sources = SourceSettings(
-            pyairbyte_dir=Path(given) if given else BUILD / "pyairbyte", connectors_dir=BUILD / "connectors"
-        )
+        sources = SourceSettings(pyairbyte_dir=pyairbyte_dir(), connectors_dir=connectors_dir())
         self.settings = Settings(home=home, sources=sources)
         ensure_pyairbyte_environment(self.settings, lambda line: print(line, file=sys.stderr))
         ensure_master_key(self.settings)

@@ -24,7 +24,7 @@ from airberg.settings import Settings
 from airberg.sources.launch import LaunchDescription, resolve
 from airberg.sources.registry import load_registry
 from benchmarks.deployment import SETUP_WITHIN_S, Deployment, SyncRun
-from benchmarks.recording import BUILD
+from benchmarks.recording import WORK
 from benchmarks.report import Target, arguments, ratio, say, write
 from benchmarks.startup import slowest_imports, steps
 
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure; returns the exit code."""
     begun = time.monotonic()
     config = {"count": QUICK_USERS if options.quick else USERS, "seed": 42}
-    home = BUILD / "work" / "live"
+    home = WORK / "live"
     deployment = Deployment(home)
     first = deployment.job(SOURCE, config, "first", streams=(STREAM,))
     assert first.plan is not None

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from benchmarks.deployment import Deployment
-from benchmarks.recording import BUILD, recording_of
+from benchmarks.recording import WORK, recording_of
 from benchmarks.report import Target, arguments, ratio, say, write
 from benchmarks.shape_recorded import RECORDED
 
@@ -34,7 +34,7 @@ def label(rows: int) -> str:
 def measure(rows: int, quick: bool) -> dict[str, Any]:
     """Load at least `rows` rows; what it took."""
     recording = recording_of(RECORDED, QUICK_BLOCK if quick else None).times(rows)
-    home = BUILD / "work" / f"memory-{label(rows)}"
+    home = WORK / f"memory-{label(rows)}"
     try:
         done = Deployment(home).replay(recording, "bench")
     finally:

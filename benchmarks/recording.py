@@ -4,6 +4,7 @@
 
 prints the folder of one. The variable `AIRBERG_RECORDING` names a folder with a real recording of
 source-faker (`faker_all.jsonl.zst`, `catalog.json`); then its lines are the recorded shape.
+`AIRBERG_BENCH_DIR` is another folder for everything that benchmarks keep.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ FORMAT = 2
 """Grows when the same arguments give other lines, so that old files are not taken for new ones."""
 
 SHAPES = {shape.name: shape for shape in (RECORDED, WIDE, NESTED)}
-BUILD = Path(__file__).parents[1] / ".build" / "bench"
+BUILD = Path(os.environ.get("AIRBERG_BENCH_DIR") or Path(__file__).parents[1] / ".build" / "bench").absolute()
+"""Recordings, environments and connectors are kept here; what is loaded lies here until it was compared."""
+
+WORK = BUILD / "work" / str(os.getpid())
 
 Lines = Iterator[tuple[str | None, bytes]]
 
@@ -128,7 +132,10 @@ def _made(folder: Path, lines: Lines, catalog: dict[str, Any], origin: str) -> R
         facts = msgspec.json.decode(described.read_bytes(), type=Facts)
         if facts.origin == origin:
             return Recording(folder, facts)
-    shutil.rmtree(folder, ignore_errors=True)
+    final, folder = (
+        folder,
+        folder.with_name(f"{folder.name}.{os.getpid()}"),
+    )  # two processes may make the same
     (folder / "streams").mkdir(parents=True)
     counts: Counter[str] = Counter()
     size = 0
@@ -145,8 +152,10 @@ def _made(folder: Path, lines: Lines, catalog: dict[str, Any], origin: str) -> R
         file.close()
     (folder / "catalog.json").write_text(json.dumps(catalog))
     facts = Facts(rows={name: counts[name] for name in names}, bytes=size, origin=origin)
-    described.write_bytes(msgspec.json.encode(facts))  # written last: a folder without it is not complete
-    return Recording(folder, facts)
+    (folder / "facts.json").write_bytes(msgspec.json.encode(facts))
+    shutil.rmtree(final, ignore_errors=True)
+    folder.rename(final)
+    return Recording(final, facts)
 
 
 class _Named(msgspec.Struct):
