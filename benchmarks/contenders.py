@@ -56,6 +56,7 @@ class Outcome:
             "wall_s": round(self.measured.wall_s, 3),
             "rows_per_s_whole_process": round(recording.total_rows / self.measured.wall_s),
             "cpu_s": round(self.measured.cpu_s, 2),
+            "rows_per_cpu_s": round(recording.total_rows / self.measured.cpu_s),
             "peak_tree_mb": self.measured.peak_tree_mb,
             "peak_process_mb": self.measured.peak_process_mb,
             "snapshots": sum(t.get("snapshots", 0) for t in counts),
