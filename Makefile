@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 ENV    := .venv
 UV     := .build/uv/bin/uv
 PY     := $(ENV)/bin/python
+BENCH_ENV := .build/bench-env
+BENCH_OPTIONS := $(if $(filter-out 0,$(QUICK)),--quick)
 export AIRBERG_HOME ?= $(CURDIR)/.airberg
 export VIRTUAL_ENV := $(CURDIR)/$(ENV)
 unexport PYTHONHOME PYTHONPATH
@@ -15,10 +17,11 @@ unexport PYTHONHOME PYTHONPATH
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help run up test check lint types bench sanitize reference lock clean
+.PHONY: help run up test check lint types sanitize reference lock clean \
+  bench bench-append bench-live bench-memory bench-conversion bench-tables
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 run: $(ENV)/.runtime  ## Start everything, load source-faker, show the rows (ONCE=1: then stop)
 	@$(ENV)/bin/airberg quickstart $(if $(filter-out 0,$(ONCE)),--once)
@@ -39,10 +42,22 @@ lint: $(ENV)/.dev
 types: $(ENV)/.dev
 	@$(ENV)/bin/mypy
 
-bench: $(ENV)/.dev  ## Run the benchmarks; JSON lines
-	@$(PY) benchmarks/recording.py .build/recording
-	@$(PY) benchmarks/columns.py .build/recording/messages.jsonl .build/recording/configured_catalog.json
-	@$(PY) benchmarks/lake.py
+bench: bench-append bench-live bench-memory bench-conversion bench-tables  ## All benchmarks, to benchmarks/results (QUICK=1: tiny)
+
+bench-append: $(ENV)/.dev $(BENCH_ENV)/.made  ## Rows per second beside DuckDB, pyarrow, PyAirbyte and dlt
+	@$(PY) -m benchmarks.append $(BENCH_OPTIONS)
+
+bench-live: $(ENV)/.dev  ## A whole sync of source-faker beside the connector alone
+	@$(PY) -m benchmarks.live $(BENCH_OPTIONS)
+
+bench-memory: $(ENV)/.dev  ## Peak memory at one and at twenty million rows
+	@$(PY) -m benchmarks.memory $(BENCH_OPTIONS)
+
+bench-conversion: $(ENV)/.dev  ## Rows per second of decoding and conversion alone
+	@$(PY) -m benchmarks.conversion $(BENCH_OPTIONS)
+
+bench-tables: $(ENV)/.dev  ## Rows per second of writing alone, append and merge
+	@$(PY) -m benchmarks.tables $(BENCH_OPTIONS)
 
 sanitize: $(ENV)/.dev  ## Test the compiled reader under the address and undefined-behaviour sanitizers
 	@scripts/sanitize.sh $(PY)
@@ -56,6 +71,7 @@ lock: $(UV)  ## Lock the dependencies again
 	$(COMPILE) --upgrade requirements/pyairbyte.in -o requirements/pyairbyte.txt
 	$(COMPILE) --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) --upgrade requirements/bench.in -o requirements/bench.txt
 
 clean:  ## Remove environments and the embedded stack's data
 	rm -rf .build $(ENV) .airberg
@@ -78,4 +94,10 @@ $(ENV)/.runtime: requirements/airberg.txt pyproject.toml hatch_build.py $(wildca
 $(ENV)/.dev: requirements/dev.txt $(ENV)/.runtime
 	@echo "Installing the tools for tests"
 	@$(UV) pip install -q --compile-bytecode --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(BENCH_ENV)/.made: requirements/bench.txt | $(UV)
+	@echo "Installing the peers of the benchmarks"
+	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(BENCH_ENV)
+	@$(UV) pip install -q --python $(BENCH_ENV)/bin/python --compile-bytecode --require-hashes -r requirements/bench.txt
 	@touch $@

@@ -20,8 +20,10 @@ from support.pages import ROOT, Block, Page, blocks, pages
 LANGUAGES = {"bash", "python", "text", "json", "env", "sql", "toml", "yaml", ""}
 """`bash` and `python` are run, `text` shows what they print, data is parsed; `` is a picture."""
 NOT_SETTINGS = {
+    "AIRBERG_BENCH_DIR": "benchmarks/recording.py",
     "AIRBERG_BIN": "src/airberg_airflow/operator.py",
     "AIRBERG_ENV_FILE": "src/airberg/settings.py",
+    "AIRBERG_RECORDING": "benchmarks/recording.py",
 }
 """Variables that are no settings, and the file that reads each."""
 VARIABLE = re.compile(r"\b(AIRBERG_[A-Z_]+[A-Z])\b")

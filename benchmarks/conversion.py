@@ -1,24 +1,21 @@
-"""How fast records become Arrow batches: prints one JSON object per stream of a recording.
+"""How fast records become Arrow batches, in one process and without a table: `results/conversion.json`.
 
-    python benchmarks/columns.py RECORDING.jsonl[.zst] CONFIGURED_CATALOG.json [--encrypt users.email]
+    python -m benchmarks.conversion [--quick] [--encrypt users.email]
 
-`columns` is the work of `airberg.columns` alone: decode the record's data, convert, build batches of 10,000
-rows with metadata columns. `lines` is the decoding of the message lines around it. Best of three passes.
+`records_per_cpu_s` is the work of `airberg.columns` alone: decode the record's data, convert, build batches
+of 10,000 rows with metadata columns; best of three passes. `lines_per_cpu_s` is the decoding of the lines
+around it.
 """
 
 from __future__ import annotations
 
-import argparse
-import io
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-import zstandard
 
 from airberg.columns.batch import BatchBuilder
 from airberg.columns.json_schema import stream_fields
@@ -27,8 +24,11 @@ from airberg.keys.cipher import CipherShelf
 from airberg.keys.memory import MemoryKeyStore
 from airberg.plan.model import StreamPlan, Transformation
 from airberg.plan.transformations import EncryptionContext, match_rules, plan_columns
+from benchmarks.recording import SHAPES, Recording, recording_of
+from benchmarks.report import arguments, say, write
 
 BATCH_ROWS = 10_000
+QUICK_ROWS = 2_000
 PASSES = 3
 
 
@@ -44,14 +44,6 @@ class Message(msgspec.Struct, gc=False):
     """One line."""
 
     record: Record | None = None
-
-
-def lines(path: Path) -> Iterator[bytes]:
-    """The lines of a recording."""
-    with path.open("rb") as file:
-        packed = path.suffix == ".zst"
-        raw = zstandard.ZstdDecompressor().stream_reader(file) if packed else file
-        yield from io.BufferedReader(raw)
 
 
 def records_by_stream(recorded: Iterable[bytes]) -> dict[str, list[Record]]:
@@ -96,30 +88,20 @@ def run(plan: StreamPlan, records: list[Record], shelf: CipherShelf) -> tuple[fl
     return time.process_time() - begun, size, builder.values_nulled
 
 
-def main() -> None:
-    """Measure every stream of the recording."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recording", type=Path)
-    parser.add_argument("catalog", type=Path)
-    parser.add_argument("--encrypt", action="append", default=[], metavar="STREAM.COLUMN")
-    options = parser.parse_args()
-    recorded = list(lines(options.recording))
+def measured(recording: Recording, encrypt: list[str]) -> tuple[int, dict[str, Any]]:
+    """Lines per second of decoding, and the figures of each stream of a recording."""
+    recorded = recording.messages.read_bytes().splitlines()
     begun = time.process_time()
     by_stream = records_by_stream(recorded)
-    seconds = time.process_time() - begun
-    sys.stdout.write(
-        json.dumps({"lines": len(recorded), "lines_per_s": round(len(recorded) / seconds)}) + "\n"
-    )
+    lines_per_s = round(len(recorded) / (time.process_time() - begun))
     keys = MemoryKeyStore()
     keys.create("default")
-    for configured in json.loads(options.catalog.read_text())["streams"]:
-        plan = plan_stream(configured["stream"], options.encrypt)
-        records = by_stream.get(plan.name, [])
-        if not records:
-            continue
+    found = {}
+    for declared in json.loads(recording.catalog.read_text())["streams"]:
+        plan = plan_stream(declared, encrypt)
+        records = by_stream[plan.name]
         best, size, nulled = min(run(plan, records, CipherShelf(keys)) for _ in range(PASSES))
-        result = {
-            "stream": plan.name,
+        found[plan.name] = {
             "columns": len(plan.columns),
             "records": len(records),
             "json_bytes_per_record": sum(memoryview(r.data).nbytes for r in records) // len(records),
@@ -127,8 +109,25 @@ def main() -> None:
             "arrow_bytes": size,
             "values_nulled": nulled,
         }
-        sys.stdout.write(json.dumps(result) + "\n")
+    return lines_per_s, found
+
+
+def main() -> int:
+    """Measure every stream of every shape."""
+    parser = arguments(__doc__)
+    parser.add_argument("--encrypt", action="append", default=[], metavar="STREAM.COLUMN")
+    options = parser.parse_args()
+    shapes = {}
+    for name, shape in SHAPES.items():
+        recording = recording_of(shape, QUICK_ROWS if options.quick else None)
+        lines_per_s, streams = measured(recording, options.encrypt)
+        shapes[name] = {"lines_per_cpu_s": lines_per_s, "streams": streams}
+    write("conversion", options, ratios={}, targets={}, found_versions={}, figures={"shapes": shapes})
+    nulled = [n for s in shapes.values() for n, f in s["streams"].items() if f["values_nulled"]]
+    if nulled:
+        say(f"NOT EQUAL: values of {', '.join(nulled)} became null, and all of them fit")
+    return 1 if nulled else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,14 +1,13 @@
-"""How fast rows get into a table: append, and a merge of a tenth of its keys. Prints JSON.
+"""How fast Arrow batches get into a table, append and a merge of a tenth of its keys: `results/tables.json`.
 
-Run as `python benchmarks/lake.py --rows 1000000`. Rows are made beforehand and are not part of the times;
-the merge changes half as many old keys as it adds new ones, all over the table.
+    python -m benchmarks.tables [--quick] [--rows 1000000]
+
+Rows are made beforehand and are not part of the times; the merge changes half of its keys all over the table,
+and adds the other half.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import resource
 import sys
 import tempfile
 import time
@@ -27,8 +26,11 @@ from airberg.lake.read import row_count
 from airberg.lake.tables import describe, ensure_table
 from airberg.lake.writers import CommitReport, MergeKey, WriterSettings, open_writer
 from airberg.plan.model import Mode
+from benchmarks.report import arguments, write
 
 BATCH_ROWS = 10_000
+ROWS = 200_000
+QUICK_ROWS = 5_000
 FIELDS = (
     Field("id", LONG),
     Field("uuid", STRING),
@@ -132,15 +134,13 @@ def measure(rows: int, key_column: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--key", choices=("id", "uuid"), default="id")
+    """Measure with a number and with a text as key."""
+    parser = arguments(__doc__)
+    parser.add_argument("--rows", type=int, help="rows of the table before the merge")
     options = parser.parse_args()
-    result = measure(options.rows, options.key)
-    # Rows that wait in memory for the append are part of it: this is not the figure of a sync.
-    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(json.dumps(result, indent=2))
+    rows = options.rows or (QUICK_ROWS if options.quick else ROWS)
+    loads = {key: measure(rows, key) for key in ("id", "uuid")}
+    write("tables", options, ratios={}, targets={}, found_versions={}, figures={"loads": loads})
     return 0
 
 
