@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -50,6 +50,7 @@ from airberg.sources.redact import Redactor
 from airberg.sources.registry import load_registry
 from airberg.sources.secret_fields import mask_config, secret_values
 from airberg.sync.archive import StreamArchive, archive_folder
+from airberg.sync.checkpoint import finish_together, keep_promises
 from airberg.sync.lease import LeaseKeeper, job_lease
 from airberg.sync.read import Reader, commit_what_is_covered
 from airberg.sync.resume import Begin, begin, configured_catalog, states
@@ -163,6 +164,7 @@ class _Session:
         self.redactor = Redactor(self._secrets)
         plan = self._current_plan(launch, config)
         tables = self._prepare_tables(plan)
+        keep_promises(plan.streams, tables, str(job.id), self._parts.sealer, self._writer_of(plan))
         begins = {s.table: self._begin(s, tables[s.table]) for s in plan.streams}
         self._open_sinks(plan, tables, begins)
         active = [s for s in plan.streams if not begins[s.table].done]
@@ -243,6 +245,7 @@ class _Session:
 
     def _open_sinks(self, plan: JobPlan, tables: dict[str, Table], begins: dict[str, Begin]) -> None:
         settings = self._parts.settings.sync
+        open_for = self._writer_of(plan)
         policy = CheckpointPolicy(settings.checkpoint_seconds, settings.checkpoint_bytes, settings.batch_rows)
         stamp = RunStamp(self._run.flow_run_id, self._run.attempt, int(self._run.created_at.timestamp()))
         for stream in plan.streams:
@@ -253,7 +256,7 @@ class _Session:
                 stream,
                 start,
                 self._builder(plan, stream, start.generation_id),
-                self._writer(stream, tables[stream.table], start.note),
+                open_for(stream, tables[stream.table], start.note),
                 stamp,
                 policy,
                 self._archive(plan, stream),
@@ -269,7 +272,12 @@ class _Session:
             cipher_for=CipherShelf(self._parts.keys).cipher_for,
         )
 
-    def _writer(self, stream: StreamPlan, table: Table, note: Note | None) -> TableWriter:
+    def _writer_of(self, plan: JobPlan) -> Callable[[StreamPlan, Table, Note | None], TableWriter]:
+        """Opens writers. A state that streams share is in all their tables: sealed when one must seal it."""
+        seal = any(stream.protect_state for stream in plan.streams)
+        return lambda stream, table, note: self._writer(stream, table, note, seal=seal)
+
+    def _writer(self, stream: StreamPlan, table: Table, note: Note | None, *, seal: bool) -> TableWriter:
         key = None
         if stream.mode == "merge":
             columns = merge_columns(stream)
@@ -286,7 +294,7 @@ class _Session:
                 spill_dir=settings.home / "spill" / str(self._run.id),
             ),
             guard=self._lease.check,
-            sealer=self._parts.sealer if stream.protect_state else None,
+            sealer=self._parts.sealer if seal else None,
             key=key,
         )
 
@@ -328,8 +336,8 @@ class _Session:
 
     def _finish(self, sinks: Sequence[StreamSink]) -> None:
         """Commit the rest. Only now are tables swapped: the whole run has succeeded."""
+        finish_together(sinks)
         for sink in sinks:
-            sink.finish()
             log.info(
                 "%s: %s records read, %s rows committed to %s",
                 sink.plan.name,
