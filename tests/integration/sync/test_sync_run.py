@@ -293,8 +293,8 @@ def test_rotated_configuration_is_stored_before_the_next_record(
     assert deployment.store.job(job.id).public_config["password"] == "**********"
 
 
-def test_global_state_starts_from_the_oldest_table(deployment: Deployment, tmp_path: Path) -> None:
-    """With one state for all streams, merge mode is exact whatever was committed."""
+def test_global_state_survives_a_failure(deployment: Deployment, tmp_path: Path) -> None:
+    """With one state for all streams, a retry goes on in all tables from the same point."""
     flag = tmp_path / "failed"
     a = orders(20, name="a", at=[{"after": 15, "once": str(flag), "steps": [{"exit": 1}]}])
     b = orders(20, name="b")

@@ -70,6 +70,11 @@ class Player:
         path = self.config.get("scenario")
         self.scenario: dict[str, Any] = json.loads(Path(path).read_text()) if path else {}
         self.state = self._load("state")
+        self.common: dict[tuple[str | None, str], dict[str, Any]] = {}
+        for message in self.state or []:
+            for part in message.get("global", {}).get("stream_states", []):
+                described = part["stream_descriptor"]
+                self.common[described.get("namespace"), described["name"]] = part
 
     def _load(self, name: str) -> Any:
         return json.loads(Path(self.options[name]).read_text()) if name in self.options else None
@@ -183,12 +188,10 @@ class Player:
         part = {"stream_descriptor": described, "stream_state": {"cursor": cursor} if cursor else {}}
         state: dict[str, Any] = {"type": "STREAM", "stream": part}
         if global_state:
-            others = getattr(self, "_global", {})
-            others[(stream.get("namespace"), stream["name"])] = part
-            self._global = others
+            self.common[stream.get("namespace"), stream["name"]] = part
             state = {
                 "type": "GLOBAL",
-                "global": {"shared_state": {"lsn": 1}, "stream_states": [*others.values()]},
+                "global": {"shared_state": {"lsn": 1}, "stream_states": [*self.common.values()]},
             }
         if stream.get("counts", True):
             state["sourceStats"] = {"recordCount": float(count)}
