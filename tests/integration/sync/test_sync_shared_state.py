@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from airberg.lake.note import Note, read_note
 from airberg.settings import SyncSettings
 from support.crash_points import crash_at
 from support.deployment import Deployment, write_scenario
-from support.lake_tables import FaultyCatalog, sql_catalog
+from support.lake_tables import FaultyCatalog, fail_before, sql_catalog
 
 STREAMS = ("a", "b", "c")
 
@@ -88,25 +87,20 @@ def test_a_table_that_began_later_is_not_taken_for_the_oldest(deployment: Deploy
 
 
 def test_a_last_commit_that_is_refused_is_what_the_run_fails_for(
-    deployment: Deployment, tmp_path: Path
+    tmp_path: Path, pyairbyte_dir: Path, connectors_dir: Path
 ) -> None:
-    """Also with rows behind the last state. The retry is exact."""
+    """Also with rows behind the last state, which no other commit can take. The retry is exact."""
+    deployment = Deployment(tmp_path / "home", pyairbyte_dir, connectors_dir)  # commits at the end only
+    catalog: FaultyCatalog = sql_catalog(deployment.home, FaultyCatalog)
+    deployment.catalog = catalog
+    deployment.parts = replace(deployment.parts, catalog=catalog)
     late = {"stream": "c", "data": {"id": 99, "item": "late"}, "emitted_at": 1}
     end = [{"emit": {"type": "RECORD", "record": late}}]
     streams = [*map(stream, STREAMS)]
-    path = write_scenario(tmp_path, {"streams": streams, "read": {"global_state": True, "end": end}})
-    job = deployment.job(path)
-
-    def refuse(commit: Callable[[], Any]) -> Any:
-        last = notes(deployment, job.id)["c"]
-        if last and '"cursor":12}}]' in str(last.state):  # what is behind the last state is to be committed
-            raise ForbiddenError("read only")
-        return commit()
-
-    catalog: FaultyCatalog = sql_catalog(deployment.home, FaultyCatalog)
-    catalog.faults = [refuse] * 100
-    deployment.catalog = catalog
-    deployment.parts = replace(deployment.parts, catalog=catalog)
+    job = deployment.job(
+        write_scenario(tmp_path, {"streams": streams, "read": {"global_state": True, "end": end}})
+    )
+    catalog.faults = [fail_before(ForbiddenError("read only"))] * 10
     with pytest.raises(ConfigurationFailed, match="read only"):
         deployment.run(job, "run-1", 1)
     catalog.faults = []
