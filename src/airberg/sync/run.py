@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -93,7 +95,8 @@ def run_sync(parts: Parts, job_id: UUID, flow_run_id: str, attempt: int) -> Run:
         log.info("run %s of job %r, attempt %d", run.id, job.request.name, attempt)
         session = _Session(parts, job, run, lease)
         try:
-            session.execute()
+            with _empty(session.spill_dir):
+                session.execute()
         except LeaseHeld:
             raise  # the run belongs to another process now, which will report it
         except Exception as e:  # noqa: BLE001 - whatever it is, the run must not stay "running"
@@ -109,6 +112,16 @@ def run_sync(parts: Parts, job_id: UUID, flow_run_id: str, attempt: int) -> Run:
             )
             raise error from None
         return store.end_run(run.id, RunStatus.COMPLETED, datetime.now(UTC), report=session.report())
+
+
+@contextlib.contextmanager
+def _empty(folder: Path) -> Iterator[None]:
+    """Remove a folder of temporary files, before and afterwards: a run that was killed left its own."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _as_run_error(error: Exception, redactor: Redactor) -> RunError:
@@ -146,6 +159,11 @@ class _Session:
         self._cancelled = False
         self._secrets: frozenset[str] = frozenset()
         self.redactor = Redactor(())
+
+    @property
+    def spill_dir(self) -> Path:
+        """Temporary files of merges; one folder a job, which only the holder of its lease uses."""
+        return self._parts.settings.home / "spill" / str(self._job.id)
 
     def report(self) -> RunReport:
         """What was done so far."""
@@ -291,7 +309,7 @@ class _Session:
             started_from=note,
             settings=WriterSettings(
                 target_file_bytes=settings.sync.target_file_bytes,
-                spill_dir=settings.home / "spill" / str(self._run.id),
+                spill_dir=self.spill_dir,
             ),
             guard=self._lease.check,
             sealer=self._parts.sealer if seal else None,

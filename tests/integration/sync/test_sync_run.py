@@ -160,6 +160,15 @@ def test_merge_keeps_one_row_per_key(deployment: Deployment, tmp_path: Path) -> 
     assert [(s.rows_written, s.rows_deleted) for s in run.report.streams] == [(1, 1)]
 
 
+def test_temporary_files_of_merges_go(deployment: Deployment, tmp_path: Path) -> None:
+    """Also those that a run left behind that was killed."""
+    job = deployment.job(write_scenario(tmp_path, {"streams": [orders(20)]}), "merge")
+    killed = deployment.home / "spill" / str(job.id) / "merge-killed"
+    killed.mkdir(parents=True)
+    deployment.run(job)
+    assert list((deployment.home / "spill").iterdir()) == []
+
+
 def test_transformations_reach_the_table(deployment: Deployment, tmp_path: Path) -> None:
     """Rename, cast, drop and encrypt; the ciphertext decrypts, the state of the stream is sealed."""
     records = [
