@@ -15,7 +15,9 @@ unexport PYTHONHOME PYTHONPATH
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help run up test check lint types bench reference lock clean
+CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
+
+.PHONY: help run up test chaos check lint types bench reference lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +30,9 @@ up: $(ENV)/.runtime  ## Start the embedded stack and stay
 
 test: $(ENV)/.dev  ## Run the tests (real Airflow and a real connector among them)
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+chaos: $(ENV)/.dev  ## Kill runs 200 times and look at the tables (KILLS=…; SEED=… and EPISODE=… replay)
+	@$(CHAOS_LONG) $(PY) -m pytest -q -m chaos $(ARGS) tests/chaos
 
 check: lint types  ## Everything that reads the code without running it
 

@@ -6,6 +6,7 @@ their notes say; in the end they must hold the source, and nothing may be left b
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -14,10 +15,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import psutil
 from pyiceberg.table import Table
@@ -31,11 +32,12 @@ from support.duckdb_reader import duckdb_rows
 
 CHILD = Path(__file__).with_name("chaos_child.py")
 LEASE_S = 1.5
-STATE_EVERY = 25
-RECORDS = (60, 110)
+STATE_EVERY = 30
+RECORDS = (60, 100)
 WHO = ("sync", "connector", "both")
 SHAPES: tuple[tuple[Mode, bool], ...] = (
     ("append", False),
+    ("append", True),
     ("append", True),
     ("merge", False),
     ("merge", True),
@@ -44,7 +46,29 @@ SHAPES: tuple[tuple[Mode, bool], ...] = (
 )
 """Modes, and whether the streams share a state."""
 
-RARE = (Step.PROMISED, Step.BETWEEN_TABLES, Step.COMPLETING, Step.COMPLETED)
+Unit: TypeAlias = tuple[Step | None, ...]
+ANYWHERE: tuple[Unit, ...] = (
+    (Step.ROWS_STAGED,),
+    (None,),
+    (Step.FILES_CLOSING,),
+    (Step.FILES_CLOSED,),
+    (None,),
+    (Step.PLANNED,),
+    (Step.MANIFESTS_WRITTEN,),
+    (None,),
+    (Step.SENDING,),
+    (Step.LANDED,),
+    (None,),
+    (Step.SETTLED,),
+)
+"""Places to kill at; None is a record or a time. A unit's kills come one run after the other."""
+SHARED: tuple[Unit, ...] = (
+    (Step.PROMISED,),
+    (Step.BETWEEN_TABLES, Step.COMPLETING),
+    (Step.LANDED, Step.COMPLETING, Step.COMPLETED),
+    (Step.BETWEEN_TABLES, Step.LANDED, Step.COMPLETED),
+)
+"""Places that only exist where tables share a state."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +91,6 @@ class Kill:
     def where(self) -> str:
         """For the summary."""
         return self.step or ("a record" if self.n else "a time")
-
-
-def any_kill(rng: random.Random, step: Step | None, longest_s: float) -> Kill:
-    """A kill at a step, or at a record or a time when there is none."""
-    who = rng.choice(WHO)
-    if step is not None:
-        n = rng.randint(1, 3) if step in RARE else rng.randint(1, 12)
-        return Kill("sync" if step is Step.COMPLETING else who, step, n)
-    if rng.random() < 0.5:
-        return Kill(who, n=rng.randint(1, RECORDS[1]))
-    return Kill(who, seconds=rng.uniform(0.3, longest_s))
 
 
 @dataclass
@@ -120,15 +133,17 @@ class Episode:
         ground: Where it takes place.
         rng: Decides everything but the timing.
         name: Of its schema.
-        steps: Gives the steps to kill at; None for a kill elsewhere.
+        turn: Which places to kill at come first: all shall have their turn.
     """
 
-    def __init__(self, ground: Ground, rng: random.Random, name: str, steps: Iterator[Step | None]) -> None:
+    def __init__(self, ground: Ground, rng: random.Random, name: str, turn: int) -> None:
         self.ground = ground
         self.rng = rng
         self.name = name
-        self.steps = steps
         self.mode, self.shares_state = rng.choice(SHAPES)
+        units = ANYWHERE if not self.shares_state else (*SHARED, *ANYWHERE)
+        places = [step for unit in (*units, *units)[turn % len(units) :] for step in unit]
+        self.places = itertools.cycle(places)
         self.streams = [ChaosStream(name, self.mode) for name in ("a", "b", "c")[: rng.randint(2, 3)]]
         self.folder = ground.deployment.home.parent / name
         self.folder.mkdir()
@@ -140,8 +155,13 @@ class Episode:
     def __str__(self) -> str:
         return f"episode {self.name}: {self.mode}, {'one state' if self.shares_state else 'states'}"
 
-    def play(self, kills: int) -> None:
-        """Two generations of the source, each read to its end after some kills."""
+    @property
+    def commits_at_the_end(self) -> bool:
+        """Whether nothing is committed before the source was read to its end."""
+        return self.mode in ("overwrite", "append-full")
+
+    def play(self, kills: int, enough: Callable[[], bool]) -> None:
+        """Two generations of the source, each read to its end after some kills; fewer when it is enough."""
         for part in (kills - kills // 2, kills // 2):
             for stream in self.streams:
                 stream.grow(self.rng, self.rng.randint(*RECORDS))
@@ -151,14 +171,33 @@ class Episode:
                 path = self.folder / "scenario.json"
                 self.job = self.ground.deployment.job(path, mode, schema_name=self.name)
             self.run_number, self.attempt = self.run_number + 1, 0
+            completed = False
             for _ in range(part):
-                self.next_run(self.rng.random() < 0.25)
-                kill = any_kill(self.rng, next(self.steps), self.ground.longest_s)
-                if self.killed_run(kill):
+                if completed or enough():
                     break
-            else:
+                self.next_run(self.rng.random() < 0.25)
+                completed = self.killed_run(self.any_kill(next(self.places)))
+            if not completed:
                 self.complete()
             self.check_complete()
+
+    def any_kill(self, step: Step | None) -> Kill:
+        """A kill at a step, or at a record or a time when there is none."""
+        rng = self.rng
+        who = rng.choice(WHO)
+        if step is None and rng.random() < 0.5:
+            return Kill(who, n=rng.randint(1, RECORDS[0]))
+        if step is None:
+            return Kill(who, seconds=self.ground.longest_s * rng.uniform(0.3, 0.9))
+        if step in (Step.COMPLETING, Step.COMPLETED):
+            return Kill("sync", step, 1)
+        if step is Step.ROWS_STAGED:
+            return Kill(who, step, rng.randint(1, 12))
+        if self.commits_at_the_end:
+            return Kill("sync", step, rng.randint(1, 2))  # the connector has ended
+        if self.shares_state and step in (Step.BETWEEN_TABLES, Step.LANDED):
+            return Kill(rng.choice(("sync", "both")), step, 1)
+        return Kill(who, step, rng.randint(1, 5))
 
     # ---- runs --------------------------------------------------------------------------------------------
 
