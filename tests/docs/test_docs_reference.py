@@ -25,6 +25,7 @@ from airberg.columns.targets import TARGET_TYPES, cast_problem, parse_target_typ
 from airberg.columns.types import ColumnType, Field, List, Primitive, Struct, stored_type
 from airberg.errors import ConfigurationFailed, Problem, RunError
 from airberg.lake.schema import PromotedColumn, iceberg_schema, schema_changes
+from airberg.lake.steps import Step
 from airberg.plan.model import ColumnPlan
 from airberg.plan.names import table_name
 from airberg.sources.registry import ConnectorRegistry
@@ -34,6 +35,7 @@ from support.pages import ROOT, Page
 ERRORS = Page("docs/reference/errors.md")
 TYPES = Page("docs/reference/types.md")
 TABLES = Page("docs/reference/tables.md")
+EXACTLY_ONCE = Page("docs/explanation/exactly-once.md")
 
 
 def written_by_script() -> dict[Path, str]:
@@ -116,6 +118,11 @@ def test_exit_codes() -> None:
     """Those of the error tree, and 0."""
     kinds = [RunError, *RunError.__subclasses__()]
     assert {int(row[0]) for row in ERRORS.table("How a run ends")} == {0} | {k.exit_code for k in kinds}
+
+
+def test_steps_of_a_checkpoint() -> None:
+    """Those of the code, in their order; the first table of the section is that of the steps."""
+    assert [code(row[0]) for row in EXACTLY_ONCE.table("How it is tested")] == [*Step]
 
 
 # ---- types -----------------------------------------------------------------------------------------------

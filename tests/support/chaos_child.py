@@ -1,7 +1,8 @@
 """Runs Airberg's command line and kills it, or its connector, at the n-th time that it reaches a step.
 
 Usage: `python chaos_child.py WHO STEP N MARK ARGUMENT…`, where WHO is `sync`, `connector` or `both`, MARK a
-file that is made right before the kill, and the arguments are those of `airberg`.
+file that is made right before the kill, and the arguments are those of `airberg`. With `pause` as WHO it is
+stopped instead (SIGSTOP), and goes on at SIGCONT.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ def kill_at(who: str, step: str, n: int, mark: Path) -> None:
             return
         left -= 1
         if left != 0:
+            return
+        if who == "pause":
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGSTOP)
             return
         connectors = psutil.Process().children(recursive=True) if who != "sync" else []
         if who == "connector" and not connectors:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import psutil
 from pyiceberg.table import Table
@@ -76,7 +77,7 @@ class Kill:
     """How a run is to be killed.
 
     Attributes:
-        who: `sync`, `connector` or `both`.
+        who: `sync`, `connector` or `both`; `pause` stops the sync instead (only at a step).
         step: At which step of a checkpoint; None for elsewhere.
         n: At the how many-th time; without a step, after how many records; 0 for after a time.
         seconds: After which time, where neither is given.
@@ -124,6 +125,27 @@ class Ground:
             "TMPDIR": str(self.tmp),
         }
         return {k: v for k, v in os.environ.items() if not k.startswith("AIRBERG_")} | mine
+
+
+def start_run(
+    ground: Ground,
+    job_id: UUID,
+    run_id: str,
+    attempt: int,
+    log: Path,
+    kill: Kill | None = None,
+    mark: Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start `airberg sync`, that is to be killed at a step if `kill` names one."""
+    command = ["sync", str(job_id), "--flow-run-id", run_id, "--attempt", str(attempt)]
+    if kill is not None and kill.step is not None:
+        argv = [sys.executable, str(CHILD), kill.who, kill.step, str(kill.n), str(mark), *command]
+    else:
+        argv = [sys.executable, "-m", "airberg.cli", *command]
+    with log.open("ab") as out:
+        out.write(f"\n== {command} {kill}\n".encode())
+        out.flush()
+        return subprocess.Popen(argv, stdout=out, stderr=out, env=ground.environment())
 
 
 class Episode:
@@ -231,17 +253,9 @@ class Episode:
     def start(self, kill: Kill | None) -> subprocess.Popen[bytes]:
         """Start a run."""
         assert self.job is not None
-        command = ["sync", str(self.job.id), "--flow-run-id", f"run-{self.run_number}"]
-        command += ["--attempt", str(self.attempt)]
-        if kill is not None and kill.step is not None:
-            argv = [sys.executable, str(CHILD), kill.who, kill.step, str(kill.n), str(self.mark), *command]
-        else:
-            argv = [sys.executable, "-m", "airberg.cli", *command]
         self.ground.runs += 1
-        with self.log.open("ab") as log:
-            log.write(f"\n== {command} {kill}\n".encode())
-            log.flush()
-            return subprocess.Popen(argv, stdout=log, stderr=log, env=self.ground.environment())
+        run_id = f"run-{self.run_number}"
+        return start_run(self.ground, self.job.id, run_id, self.attempt, self.log, kill, self.mark)
 
     def killed_run(self, kill: Kill) -> bool:
         """One run that is killed; whether it completed nevertheless."""
