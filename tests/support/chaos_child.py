@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,14 @@ import psutil
 
 from airberg.cli import main
 from airberg.lake.steps import EVENT
+
+
+def wait_for_the_lease() -> None:
+    """Wait until the lease is not being renewed: who stops inside a transaction of SQLite stops everybody."""
+    sys.setswitchinterval(1.0)
+    [renewer] = [thread for thread in threading.enumerate() if thread.name == "lease"]
+    while sys._current_frames()[renewer.ident or 0].f_code.co_name != "wait":
+        time.sleep(0.001)
 
 
 def kill_at(who: str, step: str, n: int, mark: Path) -> None:
@@ -32,6 +42,7 @@ def kill_at(who: str, step: str, n: int, mark: Path) -> None:
             return
         if who == "pause":
             mark.touch()
+            wait_for_the_lease()
             os.kill(os.getpid(), signal.SIGSTOP)
             return
         connectors = psutil.Process().children(recursive=True) if who != "sync" else []
