@@ -17,7 +17,9 @@ unexport PYTHONHOME PYTHONPATH
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help run up test check lint types sanitize reference lock clean \
+CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
+
+.PHONY: help run up test chaos check lint types sanitize reference lock clean \
   bench bench-append bench-live bench-memory bench-conversion bench-tables
 
 help:  ## Show this list
@@ -31,6 +33,9 @@ up: $(ENV)/.runtime  ## Start the embedded stack and stay
 
 test: $(ENV)/.dev  ## Run the tests (real Airflow and a real connector among them)
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+chaos: $(ENV)/.dev  ## Kill runs 200 times and look at the tables (KILLS=…; SEED=… and EPISODE=… replay)
+	@$(CHAOS_LONG) $(PY) -m pytest -q -m chaos $(ARGS) tests/chaos
 
 check: lint types  ## Everything that reads the code without running it
 

@@ -36,6 +36,7 @@ from airberg.columns.types import (
 )
 from airberg.errors import ConfigurationFailed, Problem, RunError
 from airberg.lake.schema import PromotedColumn, iceberg_schema, schema_changes
+from airberg.lake.steps import Step
 from airberg.plan.apart import MAX_NAME_BYTES
 from airberg.plan.layout import TRANSFORMS, fitting_transforms
 from airberg.plan.model import ColumnPlan, IngestRequest
@@ -49,6 +50,7 @@ from support.pages import ROOT, Page
 ERRORS = Page("docs/reference/errors.md")
 TYPES = Page("docs/reference/types.md")
 TABLES = Page("docs/reference/tables.md")
+EXACTLY_ONCE = Page("docs/explanation/exactly-once.md")
 
 
 def written_by_script() -> dict[Path, str]:
@@ -131,6 +133,11 @@ def test_exit_codes() -> None:
     """Those of the error tree, and 0."""
     kinds = [RunError, *RunError.__subclasses__()]
     assert {int(row[0]) for row in ERRORS.table("How a run ends")} == {0} | {k.exit_code for k in kinds}
+
+
+def test_steps_of_a_checkpoint() -> None:
+    """Those of the code, in their order; the first table of the section is that of the steps."""
+    assert [code(row[0]) for row in EXACTLY_ONCE.table("How it is tested")] == [*Step]
 
 
 # ---- partitions ------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ How two runs of a job are kept apart, and why it holds:
 2. The attempt is made on that very snapshot and the catalog is told so (`assert-ref-snapshot-id`), also
    when only properties change. So nothing can come between the look and the commit, except commits that
    make no snapshot: another run's state without rows. Overwriting such a state is harmless, because the
-   rows in the table are still those that our own state started from.
+   rows in the table are still those that our own state started from. The first commit of a checkpoint that
+   several tables share decides for all of them, so it always makes a snapshot, if need be one without files.
 3. The sync's guard (its lease) is asked directly before each attempt.
 
 A commit whose outcome is not known (a lost answer) is decided by looking: its snapshot is in the table or
@@ -20,7 +21,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
 
@@ -32,6 +33,7 @@ from airberg.errors import AirbergError, ConfigurationFailed, LeaseHeld, Transie
 from airberg.lake.catalog import PASSING, catalog_errors
 from airberg.lake.note import Note, Sealer, identity_of, note_update, property_name
 from airberg.lake.snapshots import Attempt, FileChanges, prepare
+from airberg.lake.steps import Step, reached
 
 MAX_ATTEMPTS = 12
 _FIRST_PAUSE_S = 0.05
@@ -104,6 +106,11 @@ class Committer:
         return self._table
 
     @property
+    def noted(self) -> tuple[str, int, int] | None:
+        """Identity of the note that the next commit replaces, None when there is none."""
+        return None if self._expected is None else identity_of(self._expected)
+
+    @property
     def in_doubt(self) -> bool:
         """A commit was sent and its outcome is unknown: its files must not be deleted."""
         return self._in_doubt
@@ -135,6 +142,9 @@ class Committer:
             self._check_fence()
             with catalog_errors("preparing a commit"):
                 changes = plan(self._table)
+                if note.leads:
+                    changes = replace(changes, always=True)
+                reached(Step.PLANNED, self._table.name())
                 attempt = prepare(self._table, changes, {**(properties or {}), **update}, summary)
             self._attempts.append(attempt)
             if (landed := self._send(attempt, update[property_name(self._job_id)])) is not None:
@@ -149,6 +159,7 @@ class Committer:
         """Send an attempt; None when it did not land and may be repeated."""
         self._guard()
         doubt_before, self._in_doubt = self._in_doubt, True
+        reached(Step.SENDING, self._table.name())
         try:
             self._table = attempt.send()
         except Exception as error:  # each catalog client has errors of its own; all mean "look"
@@ -163,6 +174,7 @@ class Committer:
                 return None
         else:
             landed = attempt
+        reached(Step.LANDED, self._table.name())
         return self._settle(landed, text)
 
     def _settle(self, landed: Attempt, text: str) -> Committed:
@@ -173,6 +185,7 @@ class Committer:
             self._in_doubt = False
             for attempt in others:
                 attempt.clean()
+        reached(Step.SETTLED, self._table.name())
         return Committed(landed.changes, landed.snapshot_id)
 
     def _landed(self, text: str) -> Attempt | None:

@@ -17,6 +17,7 @@ import msgspec
 from pyiceberg.table import Table
 
 from airberg.errors import AirbergError, ConfigurationFailed
+from airberg.lake.promise import Promise
 
 PREFIX = "airberg.checkpoint."
 _VERSION = 1
@@ -45,6 +46,12 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
         state: The connector's state message as a JSON value; None before the first one.
         complete: The stream was read to its end by this run.
         rows: Rows that this run has committed so far.
+        destination_records: Records that the state covers since the state before it, as counted here
+            (`destinationStats.recordCount`).
+        shared: Number of the newest checkpoint that the table shares with others; 0 when there was none.
+            All tables of a shared checkpoint note the same number.
+        leads: This commit was the first of a shared checkpoint and decided for all its tables.
+        promises: Commits to other tables that belong to this checkpoint and were still to come.
     """
 
     run_id: str
@@ -55,6 +62,10 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     state: Any = None
     complete: bool = False
     rows: int = 0
+    destination_records: int | None = None
+    shared: int = 0
+    leads: bool = False
+    promises: tuple[Promise, ...] = ()
 
     @property
     def identity(self) -> tuple[str, int, int]:
@@ -75,6 +86,10 @@ class _Stored(msgspec.Struct, kw_only=True, omit_defaults=True):
     sealed: bytes | None = None
     complete: bool = False
     rows: int = 0
+    destination_records: int | None = None
+    shared: int = 0
+    leads: bool = False
+    promises: tuple[Promise, ...] = ()
 
 
 def property_name(job_id: UUID | str) -> str:
@@ -104,6 +119,10 @@ def note_update(job_id: UUID | str, note: Note, sealer: Sealer | None = None) ->
         sealed=sealed,
         complete=note.complete,
         rows=note.rows,
+        destination_records=note.destination_records,
+        shared=note.shared,
+        leads=note.leads,
+        promises=note.promises,
     )
     packed = zlib.compress(msgspec.json.encode(stored), 6)
     return {property_name(job_id): base64.b64encode(packed).decode()}
@@ -142,6 +161,10 @@ def decode_note(text: str, job_id: UUID | str, sealer: Sealer | None = None) -> 
         state=state,
         complete=stored.complete,
         rows=stored.rows,
+        destination_records=stored.destination_records,
+        shared=stored.shared,
+        leads=stored.leads,
+        promises=stored.promises,
     )
 
 

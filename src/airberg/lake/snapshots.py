@@ -40,6 +40,7 @@ from pyiceberg.table.update import AssertRefSnapshotId, SetPropertiesUpdate
 from pyiceberg.table.update.snapshot import _FastAppendFiles, _SnapshotProducer
 
 from airberg.errors import TransientFailed
+from airberg.lake.steps import Step, reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class FileChanges:
         added: Data files that come in.
         removed: Data files of the current snapshot that go.
         drop_deletes: Drop all delete files too; only right when all data files go.
+        always: Make a snapshot even without files, so that a commit on the same snapshot cannot land too.
         rows_written: Rows of the source in `added`; rows that were only moved do not count.
         rows_deleted: Rows of the table that were replaced or deleted.
     """
@@ -57,13 +59,14 @@ class FileChanges:
     added: tuple[DataFile, ...] = ()
     removed: tuple[DataFile, ...] = ()
     drop_deletes: bool = False
+    always: bool = False
     rows_written: int = 0
     rows_deleted: int = 0
 
     @property
     def empty(self) -> bool:
         """Nothing to make a snapshot of."""
-        return not (self.added or self.removed or self.drop_deletes)
+        return not (self.added or self.removed or self.drop_deletes or self.always)
 
 
 @dataclass(slots=True)
@@ -126,6 +129,7 @@ def prepare(
         producer.append_data_file(data_file)
     producer.commit()
     transaction._snapshot_producers.clear()
+    reached(Step.MANIFESTS_WRITTEN, table.name())
     return Attempt(changes, transaction, producer.snapshot_id, [producer])
 
 

@@ -18,6 +18,7 @@ from pyiceberg.table import Table
 
 from airberg.lake.files import DataFileWriter, FileSizes, delete_quietly
 from airberg.lake.scan import file_batches
+from airberg.lake.steps import Step, reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ class Staging:
         with self._whole.or_never():
             stored = self._writer.write(batch)
         self._end += stored.num_rows
+        reached(Step.ROWS_STAGED, self._table.name())
         return stored
 
     def mark(self, until: int | None = None) -> None:
@@ -133,12 +135,14 @@ class Staging:
 
     def marked_files(self) -> list[StagedFile]:
         """Files with exactly the rows up to the mark; a file that the mark falls into is split in two."""
+        reached(Step.FILES_CLOSING, self._table.name())
         with self._whole.or_never():
             self._close_open_file()
         for index, file in enumerate(self._files):
             if file.first < self._marked < file.end:
                 self._files[index : index + 1] = self._split(file, self._marked - file.first)
                 break
+        reached(Step.FILES_CLOSED, self._table.name())
         return [file for file in self._files if file.end <= self._marked]
 
     def forget_marked(self) -> list[StagedFile]:

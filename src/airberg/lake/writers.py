@@ -22,6 +22,7 @@ from airberg.lake.catalog import catalog_errors
 from airberg.lake.commit import Committed, Committer
 from airberg.lake.files import FileSizes, delete_quietly
 from airberg.lake.note import Note, Sealer
+from airberg.lake.promise import Promise, PromisedFile, keep_aside
 from airberg.lake.snapshots import FileChanges, current_files
 from airberg.lake.staging import StagedFile
 from airberg.plan.model import Mode
@@ -102,6 +103,16 @@ class TableWriter(Protocol):
     """Brings rows into one table, for one run. Not for use by several threads at once."""
 
     @property
+    def table(self) -> Table:
+        """The table as of the last look at it."""
+        ...
+
+    @property
+    def in_doubt(self) -> bool:
+        """A commit was sent and its outcome is not known."""
+        ...
+
+    @property
     def staged_rows(self) -> int:
         """Rows that are staged and not committed."""
         ...
@@ -141,6 +152,17 @@ class TableWriter(Protocol):
         """Commit everything staged, marked or not: the stream was read to its end."""
         ...
 
+    def promise(self, note: Note) -> Promise:
+        """What `commit(note)` is going to do, for the note of another table's commit that decides it.
+
+        Closes the files up to the mark. From now on `discard` leaves them, until `withdraw`.
+        """
+        ...
+
+    def withdraw(self) -> None:
+        """The promise is kept, or nobody heard it: its files are like all others again."""
+        ...
+
     def discard(self) -> None:
         """Delete what is staged, as far as possible, and free memory. Safe to call at any time."""
         ...
@@ -153,6 +175,17 @@ class StagingWriter:
         self._committer = committer
         self._settings = settings or WriterSettings()
         self._staging = open_staging(committer.table, self._settings.sizes, self._settings.spill_dir)
+        self._promised = False
+
+    @property
+    def table(self) -> Table:
+        """See `TableWriter.table`."""
+        return self._committer.table
+
+    @property
+    def in_doubt(self) -> bool:
+        """See `TableWriter.in_doubt`."""
+        return self._committer.in_doubt
 
     @property
     def staged_rows(self) -> int:
@@ -178,11 +211,36 @@ class StagingWriter:
         """See `TableWriter.mark`."""
         self._staging.mark(until)
 
+    def promise(self, note: Note) -> Promise:
+        """See `TableWriter.promise`."""
+        files = [staged.data_file for staged in self._marked_files()]
+        self._promised = True
+        table = self._committer.table
+        promise = Promise(
+            table=tuple(table.name()),
+            table_uuid=str(table.metadata.table_uuid),
+            before=self._committer.noted,
+            number=note.number,
+            generation_id=note.generation_id,
+            complete=note.complete,
+            rows=note.rows,
+            destination_records=note.destination_records,
+            files=tuple(PromisedFile(f.file_path, f.record_count, f.file_size_in_bytes) for f in files),
+        )
+        return keep_aside(table, promise)
+
+    def withdraw(self) -> None:
+        """See `TableWriter.withdraw`."""
+        self._promised = False
+
     def discard(self) -> None:
         """See `TableWriter.discard`."""
         # A commit whose outcome is unknown may have brought these files into the table.
-        if not self._committer.in_doubt:
-            self._staging.discard()
+        if self._committer.in_doubt:
+            return
+        if self._promised:
+            self._staging.forget_marked()
+        self._staging.discard()
 
     def _marked_files(self) -> list[StagedFile]:
         with catalog_errors("closing staged files"):

@@ -11,6 +11,7 @@ from airberg.errors import RunError
 from airberg.protocol.ledger import Ledger
 from airberg.protocol.messages import Control, Log, Message, Record, decode
 from airberg.protocol.state import State, StateKey
+from airberg.sync.checkpoint import checkpoint_together, covered_by
 from airberg.sync.progress import ProgressKeeper
 from airberg.sync.stream import StreamSink
 
@@ -116,25 +117,26 @@ class Reader:
 
         The counts are compared first: a state whose records did not all arrive must not be committed.
         """
-        self._ledger.add_state(message)
-        if message.key is None:
-            covered = list(self._sinks.values())
-        else:
-            covered = [self._sinks[message.key]] if message.key in self._sinks else []
+        records = self._ledger.add_state(message)
+        covered = covered_by(message, self._sinks)
         for sink in covered:
-            sink.cover(message)
+            sink.cover(message, records)
         if any(sink.due() for sink in covered):
-            for sink in covered:
-                sink.checkpoint()
+            checkpoint_together(covered)
             self._progress.now()
 
 
 def commit_what_is_covered(sinks: Iterable[StreamSink]) -> None:
     """After a failure: keep what the connector's states cover, so that a retry goes on from there."""
-    for sink in sinks:
+    kept = list(sinks)
+    sharing = [sink for sink in kept if sink.shares_state]
+    groups = [sharing, *([sink] for sink in kept if not sink.shares_state)]
+    for group in groups:
         try:
-            sink.checkpoint()
+            checkpoint_together(group)
         except RunError as e:
-            log.warning("%s: the last checkpoint could not be kept: %s", sink.plan.name, e.message)
+            names = ", ".join(sink.plan.name for sink in group)
+            log.warning("%s: the last checkpoint could not be kept: %s", names, e.message)
         finally:
-            sink.discard()
+            for sink in group:
+                sink.discard()

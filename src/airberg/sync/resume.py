@@ -5,6 +5,7 @@ State lives in the tables, committed with the rows it covers; no side store is a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ import msgspec
 from airberg.lake.note import Note
 from airberg.plan.model import StreamPlan
 from airberg.protocol.state import State, StateKey, state_from_json, states_for_connector
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,13 @@ def states(streams: Sequence[StreamPlan], begins: Mapping[str, Begin]) -> bytes:
     """The content of the connector's state file.
 
     Per-stream states are given back as they are. A state that several streams share (GLOBAL, LEGACY) is in
-    each of their tables, which cannot be committed together: the oldest one is given back, so that nothing
-    is lost, and streams whose table has none are taken out of it, so that they are read from the start.
+    each of their tables, and the same in all once promises are kept. Where it is not (a stream was left out
+    of the job for a time), the oldest one is given back, so that nothing is lost. Streams whose table has
+    none are taken out of it, so that they are read from the start.
     """
     own: list[State] = []
-    shared: list[tuple[tuple[int, int], State]] = []
+    shared: list[tuple[tuple[int, int, int], State]] = []
+    behind: dict[str, tuple[int, int, int]] = {}
     fresh: set[StateKey] = set()
     for stream in streams:
         note = begins[stream.table].note
@@ -65,11 +70,22 @@ def states(streams: Sequence[StreamPlan], begins: Mapping[str, Begin]) -> bytes:
         if state.kind == "stream":
             own.append(state)
         else:
-            shared.append(((note.sync_id, note.number), state))
+            shared.append((_age(note), state))
+            behind[stream.table] = _age(note)
     if not shared:
         return states_for_connector(own)
-    oldest = min(shared, key=lambda entry: entry[0])[1]
-    return states_for_connector([_without(oldest, fresh)])
+    first, oldest = min(shared, key=lambda entry: entry[0])
+    if any(age[0] != first[0] for age in behind.values()):
+        names = ", ".join(name for name, age in behind.items() if age == first)
+        log.warning("%s stands at an older state than other tables: all are read from there again", names)
+    if oldest.kind == "legacy":
+        return states_for_connector([oldest])
+    return b"[" + b",".join(state.raw for state in (_without(oldest, fresh), *own)) + b"]"
+
+
+def _age(note: Note) -> tuple[int, int, int]:
+    """Orders shared states by their checkpoint. Numbers of tables count only for notes of old versions."""
+    return (note.shared, 0, 0) if note.shared else (0, note.sync_id, note.number)
 
 
 def _without(state: State, streams: set[StateKey]) -> State:

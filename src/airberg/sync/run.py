@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import shutil
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -54,6 +56,7 @@ from airberg.sources.redact import Redactor
 from airberg.sources.registry import load_registry
 from airberg.sources.secret_fields import mask_config, secret_values
 from airberg.sync.archive import StreamArchive, archive_folder
+from airberg.sync.checkpoint import finish_together, keep_promises
 from airberg.sync.lane import StagingLane
 from airberg.sync.lease import LeaseKeeper, job_lease
 from airberg.sync.progress import ProgressKeeper, open_display
@@ -98,7 +101,8 @@ def run_sync(parts: Parts, job_id: UUID, flow_run_id: str, attempt: int) -> Run:
         log.info("run %s of job %r, attempt %d", run.id, job.request.name, attempt)
         session = _Session(parts, job, run, lease)
         try:
-            session.execute()
+            with _empty(session.spill_dir):
+                session.execute()
         except LeaseHeld:
             raise  # the run belongs to another process now, which will report it
         except Exception as e:  # noqa: BLE001 - whatever it is, the run must not stay "running"
@@ -114,6 +118,16 @@ def run_sync(parts: Parts, job_id: UUID, flow_run_id: str, attempt: int) -> Run:
             )
             raise error from None
         return store.end_run(run.id, RunStatus.COMPLETED, datetime.now(UTC), report=session.report())
+
+
+@contextlib.contextmanager
+def _empty(folder: Path) -> Iterator[None]:
+    """Remove a folder of temporary files, before and afterwards: a run that was killed left its own."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _as_run_error(error: Exception, redactor: Redactor) -> RunError:
@@ -154,6 +168,11 @@ class _Session:
         self._secrets: frozenset[str] = frozenset()
         self.redactor = Redactor(())
 
+    @property
+    def spill_dir(self) -> Path:
+        """Temporary files of merges; one folder a job, which only the holder of its lease uses."""
+        return self._parts.settings.home / "spill" / str(self._job.id)
+
     def report(self) -> RunReport:
         """What was done so far: by streams that an earlier attempt completed, and by those at work."""
         estimates = self._ledger.estimates if self._ledger else {}
@@ -172,6 +191,7 @@ class _Session:
         self.redactor = Redactor(self._secrets)
         plan = self._current_plan(launch, config)
         tables = self._prepare_tables(plan)
+        keep_promises(plan.streams, tables, str(job.id), self._parts.sealer, self._writer_of(plan))
         begins = {s.table: self._begin(s, tables[s.table]) for s in plan.streams}
         self._open_sinks(plan, tables, begins)
         active = [s for s in plan.streams if not begins[s.table].done]
@@ -261,6 +281,7 @@ class _Session:
 
     def _open_sinks(self, plan: JobPlan, tables: dict[str, Table], begins: dict[str, Begin]) -> None:
         settings = self._parts.settings.sync
+        open_for = self._writer_of(plan)
         policy = CheckpointPolicy(settings.checkpoint_seconds, settings.checkpoint_bytes, settings.batch_rows)
         stamp = RunStamp(self._run.flow_run_id, self._run.attempt, int(self._run.created_at.timestamp()))
         builders: dict[StateKey, NativeBuilder] = {}
@@ -275,7 +296,7 @@ class _Session:
                 stream,
                 start,
                 builder,
-                self._writer(stream, tables[stream.table], start.note),
+                open_for(stream, tables[stream.table], start.note),
                 self._lane,
                 stamp,
                 policy,
@@ -297,7 +318,12 @@ class _Session:
             return NativeBuilder(stream, keeps_text=plan.archive_staging, **facts)
         return BatchBuilder(stream, **facts)
 
-    def _writer(self, stream: StreamPlan, table: Table, note: Note | None) -> TableWriter:
+    def _writer_of(self, plan: JobPlan) -> Callable[[StreamPlan, Table, Note | None], TableWriter]:
+        """Opens writers. A state that streams share is in all their tables: sealed when one must seal it."""
+        seal = any(stream.protect_state for stream in plan.streams)
+        return lambda stream, table, note: self._writer(stream, table, note, seal=seal)
+
+    def _writer(self, stream: StreamPlan, table: Table, note: Note | None, *, seal: bool) -> TableWriter:
         key = None
         if stream.mode == "merge":
             columns = merge_columns(stream)
@@ -311,10 +337,10 @@ class _Session:
             started_from=note,
             settings=WriterSettings(
                 target_file_bytes=settings.sync.target_file_bytes,
-                spill_dir=settings.home / "spill" / str(self._run.id),
+                spill_dir=self.spill_dir,
             ),
             guard=self._lease.check,
-            sealer=self._parts.sealer if stream.protect_state else None,
+            sealer=self._parts.sealer if seal else None,
             key=key,
         )
 
@@ -362,8 +388,8 @@ class _Session:
 
     def _finish(self, sinks: Sequence[StreamSink]) -> None:
         """Commit the rest. Only now are tables swapped: the whole run has succeeded."""
+        finish_together(sinks)
         for sink in sinks:
-            sink.finish()
             log.info(
                 "%s: %s records read, %s rows committed to %s",
                 sink.plan.name,

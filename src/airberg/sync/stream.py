@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from airberg.columns.batch import PendingBatch, RecordBuilder
 from airberg.jobs.model import StreamPhase, StreamReport
 from airberg.lake.note import Note
-from airberg.lake.writers import TableWriter
+from airberg.lake.together import Member
+from airberg.lake.writers import CommitReport, TableWriter
 from airberg.plan.model import StreamPlan
 from airberg.protocol.messages import Estimate, Record, record_changes
-from airberg.protocol.state import State
+from airberg.protocol.state import State, state_from_json
 from airberg.sync.archive import StreamArchive
 from airberg.sync.lane import StagingLane
 from airberg.sync.resume import Begin
@@ -70,15 +69,19 @@ class StreamSink:
         self._policy = policy
         self._archive = archive
         self._state: str | None = begin.note.state if begin.note else None
+        self._own_state = self._state is not None and state_from_json(self._state.encode()).key is not None
+        self._shared = begin.note.shared if begin.note else 0
         self._generation = begin.generation_id
         self._number = begin.note.number if begin.note else 0
         self._counted = 0
         self._covered = 0
+        self._covered_records = 0
         self._staged_rows = 0
         self._staged_bytes = 0
         self._phase: StreamPhase = "waiting"
         self._began_at = time.monotonic()
         self._new_state = False
+        self._ending = False
         self._committed_at = time.monotonic()
         self._earlier_nulled = earlier.values_nulled if earlier else 0
         self._earlier_read = earlier.rows_read if earlier else 0
@@ -132,9 +135,16 @@ class StreamSink:
         self._writer.write(pending.batch())
         self._note_staged()
 
-    def cover(self, state: State) -> None:
-        """Note that `state` covers every record taken so far."""
+    def cover(self, state: State, records: int) -> None:
+        """Note that `state` covers every record taken so far.
+
+        Args:
+            state: The state.
+            records: How many records it covers since the state before it, by our own count.
+        """
+        self._covered_records += records
         if self.commits_early:
+            self._own_state = state.key is not None
             self._state = state.raw.decode()
             self._covered = self._builder.total
             self._new_state = True
@@ -146,19 +156,42 @@ class StreamSink:
         staged = self._staged_bytes + self._builder.nbytes
         return staged >= self._policy.bytes or time.monotonic() - self._committed_at >= self._policy.seconds
 
-    def checkpoint(self) -> None:
-        """Commit what the last state covers, and that state, in one commit."""
-        if not self._new_state:
-            return
+    @property
+    def own_state(self) -> bool:
+        """See `airberg.sync.checkpoint.Sink`. Also true of streams that are committed at the end only."""
+        return self._own_state or not self.commits_early
+
+    @property
+    def shares_state(self) -> bool:
+        """See `airberg.sync.checkpoint.Sink`."""
+        return self._state is not None and not self.own_state
+
+    @property
+    def waits(self) -> bool:
+        """See `airberg.sync.checkpoint.Sink`."""
+        return self._new_state and not self._ending
+
+    @property
+    def shared(self) -> int:
+        """See `airberg.sync.checkpoint.Sink`."""
+        return self._shared
+
+    def prepare(self, shared: int | None, *, complete: bool) -> Member:
+        """See `airberg.sync.checkpoint.Sink`."""
+        self._ending = complete
         self._settle()
-        self._writer.mark(self._covered)
-        self._commit(lambda note: self._writer.commit(note), complete=False)
-        self._new_state = False
+        self._writer.mark(None if complete else self._covered)
+        note = self._note(shared, complete=complete)
+        self._phase = "committing"
+        return Member(self._writer, note, lambda done: self._landed(note, done))
 
     def finish(self) -> None:
-        """Commit everything: the stream is complete."""
+        """See `airberg.sync.checkpoint.Sink`."""
+        self._ending = True
         self._settle()
-        self._commit(lambda note: self._writer.finish(note), complete=True)
+        note = self._note(None, complete=True)
+        self._phase = "committing"
+        self._landed(note, self._writer.finish(note))
 
     def discard(self) -> None:
         """Give up what is not committed; nothing of this stream may be in the lane."""
@@ -202,21 +235,26 @@ class StreamSink:
         self.stage()
         self._lane.settle()
 
-    def _commit(self, commit: Callable[[Note], Any], *, complete: bool) -> None:
-        self._number += 1
-        note = Note(
+    def _note(self, shared: int | None, *, complete: bool) -> Note:
+        return Note(
             run_id=self._stamp.run_id,
             attempt=self._stamp.attempt,
-            number=self._number,
+            number=self._number + 1,
             generation_id=self._generation,
             sync_id=self._stamp.sync_id,
             state=self._state,
             complete=complete,
             rows=self._builder.total,
+            destination_records=self._covered_records if self._new_state else None,
+            shared=self._shared if shared is None else shared,
         )
-        before, self._phase = self._phase, "committing"
-        done = commit(note)
-        self._phase = before
+
+    def _landed(self, note: Note, done: CommitReport) -> None:
+        self._number = note.number
+        self._shared = note.shared
+        self._new_state = False
+        self._covered_records = 0
+        self._phase = "reading"
         self._note_staged()
         self._committed_at = time.monotonic()
         snapshots = (done.snapshot_id,) if done.snapshot_id is not None else ()
@@ -227,5 +265,5 @@ class StreamSink:
             bytes_written=self.report.bytes_written + done.bytes_written,
             checkpoints=self.report.checkpoints + 1,
             snapshot_ids=(*self.report.snapshot_ids, *snapshots),
-            complete=complete,
+            complete=note.complete,
         )

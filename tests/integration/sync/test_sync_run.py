@@ -165,6 +165,15 @@ def test_merge_keeps_one_row_per_key(deployment: Deployment, tmp_path: Path) -> 
     assert [(s.rows_written, s.rows_deleted) for s in run.report.streams] == [(1, 1)]
 
 
+def test_temporary_files_of_merges_go(deployment: Deployment, tmp_path: Path) -> None:
+    """Also those that a run left behind that was killed."""
+    job = deployment.job(write_scenario(tmp_path, {"streams": [orders(20)]}), "merge")
+    killed = deployment.home / "spill" / str(job.id) / "merge-killed"
+    killed.mkdir(parents=True)
+    deployment.run(job)
+    assert list((deployment.home / "spill").iterdir()) == []
+
+
 def test_transformations_reach_the_table(deployment: Deployment, tmp_path: Path) -> None:
     """Rename, cast, drop and encrypt; the ciphertext decrypts, the state of the stream is sealed."""
     records = [
@@ -298,8 +307,8 @@ def test_rotated_configuration_is_stored_before_the_next_record(
     assert deployment.store.job(job.id).public_config["password"] == "**********"
 
 
-def test_global_state_starts_from_the_oldest_table(deployment: Deployment, tmp_path: Path) -> None:
-    """With one state for all streams, merge mode is exact whatever was committed."""
+def test_global_state_survives_a_failure(deployment: Deployment, tmp_path: Path) -> None:
+    """With one state for all streams, a retry goes on in all tables from the same point."""
     flag = tmp_path / "failed"
     a = orders(20, name="a", at=[{"after": 15, "once": str(flag), "steps": [{"exit": 1}]}])
     b = orders(20, name="b")

@@ -7,8 +7,10 @@ standard library alone. The scenario (all parts optional):
     spec      JSON schema of the configuration, instead of the default one
     check     {"status": "SUCCEEDED" | "FAILED", "message": "…", "steps": [step, …]}
     discover  {"steps": [step, …]}                    played before the catalog is written
-    read      {"steps": [step, …], "end": [step, …], "global_state": bool}
-              `steps` before the streams, `end` after them; with "streams": false only the steps are played
+    read      {"steps": [step, …], "end": [step, …], "global_state": bool, "in_turns": n, "at": […]}
+              `steps` before the streams, `end` after them; with "streams": false only the steps are played;
+              with `in_turns` the streams' records come in turns and a common state after each n of them
+              (incremental streams only), and `at` counts the records of all streams
     streams   list of
         name, namespace, json_schema, primary_key, cursor   as in an AirbyteStream; a schema is inferred
         records      list of objects, or
@@ -29,6 +31,7 @@ Steps, each an object with one of
     stderr      a text (with `times`)                 leak       "stdout" | "stderr" | "trace"
     sleep       seconds                               ignore_sigterm   true
     exit        code                                  kill       signal number, sent to itself
+    kill_parent signal number, sent to the process that started this one
     fork        seconds: a child that sleeps, holding the pipes; its pid is appended to `pids`
     report      a file that gets {"pid", "env", "cwd", "files": {path: mode}, "config_dir_mode", "state"}
     touch       a file to create                      wait_for   a file to wait for (polls)
@@ -70,6 +73,11 @@ class Player:
         path = self.config.get("scenario")
         self.scenario: dict[str, Any] = json.loads(Path(path).read_text()) if path else {}
         self.state = self._load("state")
+        self.common: dict[tuple[str | None, str], dict[str, Any]] = {}
+        for message in self.state or []:
+            for part in message.get("global", {}).get("stream_states", []):
+                described = part["stream_descriptor"]
+                self.common[described.get("namespace"), described["name"]] = part
 
     def _load(self, name: str) -> Any:
         return json.loads(Path(self.options[name]).read_text()) if name in self.options else None
@@ -104,7 +112,9 @@ class Player:
         """Write the steps and the streams of the configured catalog."""
         part = self.scenario.get("read", {})
         self.play(part.get("steps", []))
-        if part.get("streams", True):
+        if "in_turns" in part:
+            self.read_in_turns(part)
+        elif part.get("streams", True):
             known = {(s.get("namespace"), s["name"]): s for s in self.scenario.get("streams", [])}
             for configured in self._load("catalog")["streams"]:
                 key = (configured["stream"].get("namespace"), configured["stream"]["name"])
@@ -160,6 +170,59 @@ class Player:
         self.emit_state(stream, reached, since, global_state)
         self.status(stream, "COMPLETE")
 
+    def read_in_turns(self, part: dict[str, Any]) -> None:
+        """Write one record of each stream after the other, as a source does that follows one log."""
+        asked = {c["stream"]["name"] for c in self._load("catalog")["streams"]}
+        streams = [s for s in self.scenario.get("streams", []) if s["name"] in asked]
+        left = {}
+        for stream in streams:
+            reached = self.cursor_of(stream["name"], None)
+            left[stream["name"]] = iter(
+                [r for r in records_of(stream) if reached is None or r[stream["cursor"]] > reached]
+            )
+            self.status(stream, "STARTED")
+        written = since = 0
+        while left:
+            for stream in streams:
+                record = next(left.get(stream["name"], iter(())), None)
+                if record is None:
+                    left.pop(stream["name"], None)
+                    continue
+                emit(
+                    {
+                        "type": "RECORD",
+                        "record": {"stream": stream["name"], "data": record, "emitted_at": EMITTED_AT},
+                    }
+                )
+                self.remember(stream, record[stream["cursor"]])
+                written += 1
+                since += 1
+                if since == part["in_turns"]:
+                    self.emit_common_state(since)
+                    since = 0
+                for hook in part.get("at", []):
+                    if hook["after"] == written:
+                        self.once(hook.get("once"), hook["steps"])
+        self.emit_common_state(since)
+        for stream in streams:
+            self.status(stream, "COMPLETE")
+
+    def remember(self, stream: dict[str, Any], cursor: object) -> None:
+        """Keep a stream's cursor for the next common state."""
+        self.common[None, stream["name"]] = {
+            "stream_descriptor": {"name": stream["name"]},
+            "stream_state": {"cursor": cursor},
+        }
+
+    def emit_common_state(self, count: int) -> None:
+        """Write the state of all streams."""
+        state = {
+            "type": "GLOBAL",
+            "global": {"shared_state": {"lsn": 1}, "stream_states": [*self.common.values()]},
+            "sourceStats": {"recordCount": float(count)},
+        }
+        emit({"type": "STATE", "state": state})
+
     def status(self, stream: dict[str, Any], status: str) -> None:
         """Write a stream's status."""
         if stream.get("status", True):
@@ -183,12 +246,10 @@ class Player:
         part = {"stream_descriptor": described, "stream_state": {"cursor": cursor} if cursor else {}}
         state: dict[str, Any] = {"type": "STREAM", "stream": part}
         if global_state:
-            others = getattr(self, "_global", {})
-            others[(stream.get("namespace"), stream["name"])] = part
-            self._global = others
+            self.common[stream.get("namespace"), stream["name"]] = part
             state = {
                 "type": "GLOBAL",
-                "global": {"shared_state": {"lsn": 1}, "stream_states": [*others.values()]},
+                "global": {"shared_state": {"lsn": 1}, "stream_states": [*self.common.values()]},
             }
         if stream.get("counts", True):
             state["sourceStats"] = {"recordCount": float(count)}
@@ -249,6 +310,9 @@ class Player:
             case {"kill": number}:
                 sys.stdout.flush()
                 os.kill(os.getpid(), number)
+            case {"kill_parent": number}:
+                sys.stdout.flush()
+                os.kill(os.getppid(), number)
             case {"fork": seconds}:
                 child = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
                 with Path(step["pids"]).open("a") as file:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from airberg.errors import ConfigurationFailed
 from airberg.keys.seal import Sealer
 from airberg.lake.catalog import memory_catalog
 from airberg.lake.note import Note, decode_note, identity_of, note_update, property_name, read_note
+from airberg.lake.promise import Promise, PromisedFile, keep_aside, promised_files
 from support.lake_tables import FIELDS, JOB, users
 
 JSON_VALUES = st.recursive(
@@ -38,6 +41,46 @@ def table(tmp_path: Path) -> Iterator[Table]:
     catalog = memory_catalog(tmp_path)
     yield users(catalog, FIELDS)
     catalog.close()
+
+
+def test_a_note_of_an_older_version_is_read() -> None:
+    """It knows nothing of shared checkpoints."""
+    stored = {"v": 1, "run_id": "r", "attempt": 1, "number": 4, "state": {"a": 1}, "rows": 3}
+    text = base64.b64encode(zlib.compress(json.dumps(stored).encode())).decode()
+    assert decode_note(text, JOB) == Note(run_id="r", attempt=1, number=4, state={"a": 1}, rows=3)
+
+
+def test_a_note_with_promises_is_read_as_it_was_written() -> None:
+    """Also when the state is sealed: promises hold no values."""
+    promise = Promise(
+        table=("shop", "b"),
+        table_uuid="u",
+        before=("r", 1, 3),
+        number=4,
+        rows=2,
+        destination_records=2,
+        files=(PromisedFile("b/data/1.parquet", 2, 700),),
+    )
+    note = Note(run_id="r", attempt=1, number=9, state={"a": 1}, shared=5, leads=True, destination_records=1)
+    note = msgspec.structs.replace(note, promises=(promise, msgspec.structs.replace(promise, before=None)))
+    for sealer in (None, Sealer([b"k" * 32])):
+        [text] = note_update(JOB, note, sealer).values()
+        assert decode_note(text, JOB, sealer) == note
+
+
+def test_a_long_list_of_files_lies_next_to_the_table(table: Table) -> None:
+    """The note names it; what is not what it was is an error."""
+    files = tuple(PromisedFile(f"{random.Random(i).random()}", i, i) for i in range(2000))
+    promise = Promise(table=table.name(), table_uuid="u", before=None, number=1, files=files)
+    kept = keep_aside(table, promise)
+    assert kept.files == ()
+    assert kept.files_in is not None
+    assert promised_files(table, kept) == files
+    Path(kept.files_in.path.removeprefix("file://")).write_bytes(b"other")
+    with pytest.raises(ConfigurationFailed, match="damaged"):
+        promised_files(table, kept)
+    few = msgspec.structs.replace(promise, files=files[:3])
+    assert promised_files(table, keep_aside(table, few)) == files[:3]
 
 
 @settings(max_examples=60, deadline=None)
