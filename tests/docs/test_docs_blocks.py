@@ -23,6 +23,7 @@ NOT_SETTINGS = {
     "AIRBERG_BENCH_DIR": "benchmarks/recording.py",
     "AIRBERG_BIN": "src/airberg_airflow/operator.py",
     "AIRBERG_ENV_FILE": "src/airberg/settings.py",
+    "AIRBERG_NATIVE": "hatch_build.py",
     "AIRBERG_RECORDING": "benchmarks/recording.py",
 }
 """Variables that are no settings, and the file that reads each."""

@@ -125,6 +125,11 @@ class ArrangedFileWriter:
                 self._arrange(everything=False)
         return stored
 
+    def relieve(self) -> None:
+        """Write half of the rows that wait, those of the largest partitions."""
+        if self._waiting:
+            self._arrange(everything=False)
+
     def roll(self, until: int | None = None) -> None:
         """Write the rows that wait, and close all files.
 

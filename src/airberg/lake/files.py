@@ -182,9 +182,18 @@ class DataFileWriter:
             self._waiting_bytes >= self._sizes.row_group_bytes
             or self._waiting_rows >= self._sizes.row_group_rows
         ):
-            self._write_row_groups()
-            if self.open_bytes >= self._sizes.target_file_bytes:
-                self.roll()
+            self.relieve()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Arrow bytes of rows that wait for their row group."""
+        return self._waiting_bytes
+
+    def relieve(self) -> None:
+        """Write the rows that wait, however few they are."""
+        self._write_row_groups()
+        if self.open_bytes >= self._sizes.target_file_bytes:
+            self.roll()
 
     def roll(self) -> None:
         """End the open file; the next row starts another one."""

@@ -122,6 +122,16 @@ class Staging:
         reached(Step.ROWS_STAGED, self._table.name())
         return stored
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory of rows that are in no file yet."""
+        return self._writer.waiting_bytes
+
+    def relieve(self) -> None:
+        """Write rows that wait in memory, before there are enough of them."""
+        with self._whole.or_never():
+            self._writer.relieve()
+
     def mark(self, until: int | None = None) -> None:
         """The next state covers the rows before number `until`; without it, all that are staged.
 

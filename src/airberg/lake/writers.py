@@ -123,8 +123,21 @@ class TableWriter(Protocol):
         ...
 
     @property
+    def waiting_bytes(self) -> int:
+        """Memory of staged rows that are in no file yet."""
+        ...
+
+    @property
     def rows_since_mark(self) -> int:
         """Staged rows that the next state does not cover."""
+        ...
+
+    def relieve(self) -> None:
+        """Write rows that wait in memory, though there are few of them: others need the memory.
+
+        Raises:
+            TransientFailed, ConfigurationFailed: The storage failed or refused.
+        """
         ...
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -196,6 +209,16 @@ class StagingWriter:
     def staged_bytes(self) -> int:
         """See `TableWriter.staged_bytes`."""
         return self._staging.bytes
+
+    @property
+    def waiting_bytes(self) -> int:
+        """See `TableWriter.waiting_bytes`."""
+        return self._staging.waiting_bytes
+
+    def relieve(self) -> None:
+        """See `TableWriter.relieve`."""
+        with catalog_errors("staging rows"):
+            self._staging.relieve()
 
     @property
     def rows_since_mark(self) -> int:

@@ -59,6 +59,7 @@ from airberg.sync.archive import StreamArchive, archive_folder
 from airberg.sync.checkpoint import finish_together, keep_promises
 from airberg.sync.lane import StagingLane
 from airberg.sync.lease import LeaseKeeper, job_lease
+from airberg.sync.memory import WaitingRows
 from airberg.sync.progress import ProgressKeeper, open_display
 from airberg.sync.read import Reader, commit_what_is_covered
 from airberg.sync.resume import Begin, begin, configured_catalog, states
@@ -285,6 +286,7 @@ class _Session:
         policy = CheckpointPolicy(settings.checkpoint_seconds, settings.checkpoint_bytes, settings.batch_rows)
         stamp = RunStamp(self._run.flow_run_id, self._run.attempt, int(self._run.created_at.timestamp()))
         builders: dict[StateKey, NativeBuilder] = {}
+        waiting = WaitingRows()
         for stream in plan.streams:
             start = begins[stream.table]
             if start.done:
@@ -298,6 +300,7 @@ class _Session:
                 builder,
                 open_for(stream, tables[stream.table], start.note),
                 self._lane,
+                waiting,
                 stamp,
                 policy,
                 self._archive(plan, stream),

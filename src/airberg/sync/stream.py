@@ -17,6 +17,7 @@ from airberg.protocol.messages import Estimate, Record, record_changes
 from airberg.protocol.state import State, state_from_json
 from airberg.sync.archive import StreamArchive
 from airberg.sync.lane import StagingLane
+from airberg.sync.memory import WaitingRows
 from airberg.sync.resume import Begin
 
 BATCH_BYTES = 8 * 1024 * 1024
@@ -56,6 +57,7 @@ class StreamSink:
         builder: RecordBuilder,
         writer: TableWriter,
         lane: StagingLane,
+        waiting: WaitingRows,
         stamp: RunStamp,
         policy: CheckpointPolicy,
         archive: StreamArchive | None = None,
@@ -65,6 +67,8 @@ class StreamSink:
         self._builder = builder
         self._writer = writer
         self._lane = lane
+        self._waiting = waiting
+        waiting.watch(writer)
         self._stamp = stamp
         self._policy = policy
         self._archive = archive
@@ -133,6 +137,7 @@ class StreamSink:
             for text, emitted in pending.texts():
                 self._archive.add(text, emitted)
         self._writer.write(pending.batch())
+        self._waiting.bound()
         self._note_staged()
 
     def cover(self, state: State, records: int) -> None:

@@ -14,7 +14,7 @@ from airberg.lake.layout import partition_texts, sort_texts
 from airberg.lake.tables import ensure_table
 from airberg.plan.model import IngestRequest, JobPlan, TableRequest
 from airberg.plan.planner import Connector, KeyDirectory, build_plan
-from airberg.plan.preparation import compare_tables
+from airberg.plan.preparation import TargetTables, compare_tables
 from airberg.settings import Settings
 from support.lake_tables import FIELDS
 from support.partitions import by, sorted_by
@@ -40,7 +40,7 @@ def plan(partition_by: tuple[str, ...] = (), sort_by: tuple[str, ...] = ()) -> J
 def test_a_table_that_does_not_exist_will_be_as_asked(tmp_path: Path) -> None:
     """The dry run shows it."""
     settings = Settings(home=tmp_path)
-    (found,) = compare_tables(plan(("bucket(4, id)",), ("name desc",)), settings)
+    (found,) = compare_tables(plan(("bucket(4, id)",), ("name desc",)), TargetTables(settings, "shop"))
     assert (found.exists, found.partition_by, found.sort_by) == (
         False,
         ("bucket(4, id)",),
@@ -63,10 +63,10 @@ def test_a_table_that_exists_keeps_what_it_has(tmp_path: Path, caplog: pytest.Lo
     assert partition_texts(table) == ["bucket(4, id)", "truncate(1, name)"]
     assert sort_texts(table) == ["name desc nulls last"]
     for fine in (plan(), plan(("bucket(4, id)", "truncate(1, name)"), ("name desc",))):
-        (found,) = compare_tables(fine, settings)
+        (found,) = compare_tables(fine, TargetTables(settings, "shop"))
         assert (found.exists, found.partition_by) == (True, ("bucket(4, id)", "truncate(1, name)"))
     with pytest.raises(InvalidRequest) as caught:
-        compare_tables(plan(("bucket(8, id)",), ("id",)), settings)
+        compare_tables(plan(("bucket(8, id)",), ("id",)), TargetTables(settings, "shop"))
     assert [(p.pointer, p.code, p.message) for p in caught.value.problems] == [
         (
             "/tables/users/partition_by",
@@ -92,6 +92,6 @@ def test_an_unpartitioned_table_is_named_so(tmp_path: Path) -> None:
     catalog = open_catalog(settings)
     ensure_table(catalog, ("shop",), "users", FIELDS)
     with pytest.raises(InvalidRequest) as caught:
-        compare_tables(plan(("id",)), settings)
+        compare_tables(plan(("id",)), TargetTables(settings, "shop"))
     assert caught.value.problems[0].message == "shop.users exists and is partitioned by nothing, not id."
     catalog.close()
