@@ -7,6 +7,7 @@ stopped instead (SIGSTOP), and goes on at SIGCONT.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -50,7 +51,8 @@ def kill_at(who: str, step: str, n: int, mark: Path) -> None:
             return  # it has ended already
         mark.touch()
         for connector in connectors:
-            connector.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                connector.kill()
         if who != "connector":
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -6,6 +6,7 @@ their notes say; in the end they must hold the source, and nothing may be left b
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -279,12 +280,16 @@ class Episode:
         time.sleep(kill.seconds)
         if run.poll() is not None:
             return
-        connectors = psutil.Process(run.pid).children(recursive=True) if kill.who != "sync" else []
+        try:
+            connectors = psutil.Process(run.pid).children(recursive=True) if kill.who != "sync" else []
+        except psutil.NoSuchProcess:
+            return  # it ended just now
         if kill.who == "connector" and not connectors:
             return
         self.mark.touch()
         for connector in connectors:
-            connector.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                connector.kill()
         if kill.who != "connector":
             run.kill()
 
