@@ -183,7 +183,7 @@ class NativeBuilder:
         rows, emitted, columns, meta, ends, texts = self._reader.take(self._index)
         self._taken_rows += rows
         self._taken_bytes += size
-        return _Pending(self, rows, size, emitted, columns, meta, ends, texts)
+        return _Pending(self, rows, emitted, columns, meta, ends, texts)
 
     def flush(self) -> pa.RecordBatch:
         """The records since the last time as one batch."""
@@ -233,7 +233,6 @@ class _Pending:
         self,
         builder: NativeBuilder,
         rows: int,
-        json_bytes: int,
         emitted: bytes,
         columns: tuple[TakenColumn, ...],
         meta: TakenDeferred | None,
@@ -241,7 +240,6 @@ class _Pending:
         texts: bytes,
     ) -> None:
         self._builder = builder
-        self._json_bytes = json_bytes
         self._ends = ends
         self._texts = texts
         self.rows = rows
@@ -251,7 +249,7 @@ class _Pending:
 
     @property
     def nbytes(self) -> int:
-        return self._json_bytes + _ROW_BYTES * self.rows
+        return sum(map(_held, self.columns)) + len(self._texts) + _ROW_BYTES * self.rows
 
     def batch(self) -> pa.RecordBatch:
         return self._builder.convert(self)
@@ -399,6 +397,13 @@ def _note_all(deferred: TakenDeferred | None, path: str, log: ChangeLog) -> None
 def _buffered(type_: pa.DataType, length: int, validity: bytes | None, *buffers: bytes) -> pa.Array:
     wrapped = [None if validity is None else pa.py_buffer(validity), *map(pa.py_buffer, buffers)]
     return pa.Array.from_buffers(type_, length, wrapped)
+
+
+def _held(taken: TakenColumn) -> int:
+    """Bytes that a column holds."""
+    _, _, validity, buffers, children, deferred = taken
+    own = sum(map(len, (validity or b"", *buffers, *(deferred or ()))))
+    return own + sum(map(_held, children))
 
 
 def _mask(validity: bytes | None, length: int) -> pa.Array:

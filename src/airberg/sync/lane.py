@@ -11,8 +11,12 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
-WAITING_BYTES = 16 * 1024 * 1024
-"""When so much waits, whoever hands in more has to wait too."""
+WAITING_BYTES = 32 * 1024 * 1024
+"""When so much waits, whoever hands in more has to wait too.
+
+More than a row group: writing one takes as long as reading the records of the next, and whoever reads should
+not have to stop for it.
+"""
 
 
 class StagingLane:
