@@ -252,6 +252,31 @@ def test_sigterm(ground: Ground, tmp_path: Path, shares_state: bool) -> None:
     load.check()
 
 
+@pytest.mark.chaos
+@pytest.mark.parametrize(
+    ("mode", "shares_state", "step"),
+    [
+        ("overwrite", False, Step.SENDING),
+        ("append", True, Step.BETWEEN_TABLES),
+        ("merge", False, Step.PLANNED),
+    ],
+)
+def test_sigterm_during_the_last_commits(
+    ground: Ground, tmp_path: Path, mode: Mode, shares_state: bool, step: Step
+) -> None:
+    """The source was read to its end: the commits are made, the run is complete, the lease is given back."""
+    rarely = ground.deployment.settings.sync.model_copy(update={"checkpoint_seconds": 600.0})
+    object.__setattr__(ground.deployment.settings, "sync", rarely)
+    load = Load(ground, tmp_path, mode, shares_state)
+    mark = tmp_path / "asked"
+    with load.start("run-1", Kill("ask", step, 1), mark) as run:
+        assert run.wait(timeout=120) == 0, load.text()
+    assert mark.exists()
+    load.check()
+    assert ground.deployment.store.runs(load.job.id)[0].status is RunStatus.COMPLETED
+    assert ground.deployment.store.lease(load.job.id) is None
+
+
 def is_gone(pid: int) -> bool:
     """Whether a process has ended; who should take note of it may not have done so yet."""
     try:

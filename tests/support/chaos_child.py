@@ -2,7 +2,7 @@
 
 Usage: `python chaos_child.py WHO STEP N MARK ARGUMENT…`, where WHO is `sync`, `connector` or `both`, MARK a
 file that is made right before the kill, and the arguments are those of `airberg`. With `pause` as WHO it is
-stopped instead (SIGSTOP), and goes on at SIGCONT.
+stopped instead (SIGSTOP), and goes on at SIGCONT; with `ask` it is asked to end (SIGTERM).
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ def kill_at(who: str, step: str, n: int, mark: Path) -> None:
             mark.touch()
             wait_for_the_lease()
             os.kill(os.getpid(), signal.SIGSTOP)
+            return
+        if who == "ask":
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGTERM)
             return
         connectors = psutil.Process().children(recursive=True) if who != "sync" else []
         if who == "connector" and not connectors:

@@ -118,7 +118,7 @@ class Ground:
         settings = self.deployment.settings
         mine = {
             "AIRBERG_HOME": str(settings.home),
-            "AIRBERG_SYNC__CHECKPOINT_SECONDS": "0",
+            "AIRBERG_SYNC__CHECKPOINT_SECONDS": str(settings.sync.checkpoint_seconds),
             "AIRBERG_SYNC__LEASE_SECONDS": str(LEASE_S),
             "AIRBERG_SYNC__BATCH_ROWS": "10",
             "AIRBERG_SOURCES__CONNECTORS_DIR": str(settings.connectors_dir),

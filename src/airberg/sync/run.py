@@ -368,26 +368,34 @@ class _Session:
             progress=progress,
             redact=lambda text: self.redactor.text(text),
         )
-        try:
-            with self._until_cancelled(process), process:
-                reader.consume(process.line_blocks())
-            if self._cancelled:
-                raise RunCancelled(
-                    "The run was asked to stop.",
-                    guidance="What was checkpointed stays; the next run goes on.",
-                )
-            self._ledger.verdict(process.exit_code, self.redactor.text(process.stderr_tail))
-            self._finish(sinks)
-        except (RunCancelled, LeaseHeld):
-            self._lane.drop()
-            for sink in sinks:
-                sink.discard()
-            raise
-        except AirbergError:
-            commit_what_is_covered(sinks)
-            raise
-        finally:
-            progress.close()
+        with self._until_cancelled(process):
+            try:
+                with process:
+                    reader.consume(process.line_blocks())
+                self._conclude(process, sinks)
+            except (RunCancelled, LeaseHeld):
+                self._lane.drop()
+                for sink in sinks:
+                    sink.discard()
+                raise
+            except AirbergError:
+                commit_what_is_covered(sinks)
+                raise
+            finally:
+                progress.close()
+
+    def _conclude(self, process: ReadProcess, sinks: Sequence[StreamSink]) -> None:
+        """The connector has ended: decide how it went, and commit the rest if it went well.
+
+        Whoever asks us to end from here on waits for the commits, which are nearly all that is left to do.
+        """
+        assert self._ledger is not None  # noqa: S101 - set by execute, for the type checker
+        if self._cancelled:
+            raise RunCancelled(
+                "The run was asked to stop.", guidance="What was checkpointed stays; the next run goes on."
+            )
+        self._ledger.verdict(process.exit_code, self.redactor.text(process.stderr_tail))
+        self._finish(sinks)
 
     def _finish(self, sinks: Sequence[StreamSink]) -> None:
         """Commit the rest. Only now are tables swapped: the whole run has succeeded."""

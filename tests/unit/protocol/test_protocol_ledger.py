@@ -70,6 +70,20 @@ def test_global_state_counts_all_streams() -> None:
         ledger.add_state(state(None, 5))
 
 
+def test_global_state_beside_states_of_streams() -> None:
+    """Records of a stream with states of its own may be counted there only, or in both."""
+    for counted, fits in ((3, True), (5, True), (2, False), (4, False)):
+        ledger = Ledger([USERS, ORDERS])
+        ledger.add_records(USERS, 2)
+        ledger.add_state(state(USERS, 2))
+        ledger.add_records(ORDERS, 3)
+        if fits:
+            assert ledger.add_state(state(None, counted)) == 5
+        else:
+            with pytest.raises(TransientFailed, match="all streams together"):
+                ledger.add_state(state(None, counted))
+
+
 def test_a_state_tells_how_many_records_it_covers() -> None:
     """Our own count, to be kept with the checkpoint; records of streams not asked for are none of ours."""
     ledger = Ledger([USERS])
