@@ -19,20 +19,21 @@ from pyiceberg.types import IcebergType, ListType, NestedField, StructType
 FIELD_ID = b"PARQUET:field_id"
 
 Convert: TypeAlias = Callable[[pa.Array], pa.Array]
-Match: TypeAlias = Callable[[NestedField, Sequence[pa.Field]], int | None]
+Find: TypeAlias = Callable[[NestedField], int | None]
+Match: TypeAlias = Callable[[Sequence[pa.Field]], Find]
+"""Of some candidates: what finds the index of the one that belongs to a field."""
 
 
-def by_name(field: NestedField, candidates: Sequence[pa.Field]) -> int | None:
-    """Index of the candidate with the field's name."""
-    return next((i for i, other in enumerate(candidates) if other.name == field.name), None)
+def by_name(candidates: Sequence[pa.Field]) -> Find:
+    """Finds the first candidate with a field's name."""
+    places = {other.name: i for i, other in reversed([*enumerate(candidates)])}
+    return lambda field: places.get(field.name)
 
 
-def by_id(field: NestedField, candidates: Sequence[pa.Field]) -> int | None:
-    """Index of the candidate with the field's id."""
-    wanted = str(field.field_id).encode()
-    return next(
-        (i for i, other in enumerate(candidates) if (other.metadata or {}).get(FIELD_ID) == wanted), None
-    )
+def by_id(candidates: Sequence[pa.Field]) -> Find:
+    """Finds the first candidate with a field's id."""
+    places = {(other.metadata or {}).get(FIELD_ID): i for i, other in reversed([*enumerate(candidates)])}
+    return lambda field: places.get(str(field.field_id).encode())
 
 
 def file_schema(schema: Schema) -> Schema:
@@ -127,8 +128,9 @@ def _members(
     path: tuple[str, ...],
 ) -> list[tuple[int | None, Convert]]:
     members: list[tuple[int | None, Convert]] = []
+    find = match(described)
     for field, target in zip(fields, targets, strict=True):
-        index = match(field, described)
+        index = find(field)
         convert: Convert = _same
         if index is not None:
             here = (*path, field.name)

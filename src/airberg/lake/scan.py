@@ -77,7 +77,8 @@ def file_batches(
         pq.ParquetFile(source, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False) as parquet,
     ):
         described = _described(table, parquet.schema_arrow)
-        indexes = [i for field in schema.fields if (i := by_id(field, list(described))) is not None]
+        find = by_id(list(described))
+        indexes = [i for field in schema.fields if (i := find(field)) is not None]
         names = [described.field(i).name for i in sorted(set(indexes))]
         if not names:
             yield from _null_batches(arrow_schema(schema), parquet.metadata.num_rows, batch_rows)
