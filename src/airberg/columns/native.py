@@ -13,64 +13,29 @@ The tests compare both builders over all kinds of input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from decimal import Decimal as Exact
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from airberg.columns.arrow import arrow_schema, arrow_type, table_fields
+from airberg.columns.arrow import arrow_schema, table_fields
 from airberg.columns.batch import PendingBatch
 from airberg.columns.compiled import compiled
-from airberg.columns.convert import (
-    CipherFor,
-    element_of,
-    is_single,
-    members_of,
-    path_of,
-    single_conversion,
-)
-from airberg.columns.json_text import JsonValue, as_utf8, json_text, parse_exact
+from airberg.columns.convert import CipherFor
+from airberg.columns.json_text import as_utf8, json_text, parse_exact
 from airberg.columns.provenance import Changes, Provenance
-from airberg.columns.reading import REJECTIONS, SERIALIZATION, TYPECAST, Convert, reason_of
-from airberg.columns.types import (
-    BOOLEAN,
-    DATE,
-    DOUBLE,
-    JSON,
-    LONG,
-    STRING,
-    TIMESTAMP,
-    TIMESTAMPTZ,
-    ColumnType,
-    List,
-)
+from airberg.columns.taken import Shape, buffered, deferred_rows, held, longs, native_column
 from airberg.columns.vectors import ChangeLog
 from airberg.errors import TransientFailed
-from airberg.plan.model import ColumnPlan, StreamPlan
+from airberg.plan.model import StreamPlan
 from airberg.protocol.messages import record_changes_in
 from airberg.protocol.state import StateKey
 
 if TYPE_CHECKING:
     from airberg.columns._records import Reader, TakenColumn, TakenDeferred
 
-Rows: TypeAlias = Callable[[], Sequence[int]]
-Shape: TypeAlias = tuple[str, str, tuple["Shape", ...]]
-
 _ROW_BYTES: Final = 64
-_PLAIN: Final[Mapping[ColumnType, str]] = {
-    BOOLEAN: "boolean",
-    LONG: "int64",
-    DOUBLE: "float64",
-    STRING: "string",
-    DATE: "date",
-    TIMESTAMP: "timestamp",
-    TIMESTAMPTZ: "timestamp",
-    JSON: "json",
-}
-_decode_all = msgspec.json.Decoder(list[Any], float_hook=Exact).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -130,7 +95,7 @@ class NativeBuilder:
         self.keeps_text = keeps_text
         names = {c.source: c.name for c in stream.columns}
         self._provenance = Provenance(names, sync_id, generation_id) if add_metadata else None
-        self._columns = [_column(c, cipher_for) for c in stream.columns]
+        self._columns = [native_column(c, cipher_for) for c in stream.columns]
         self._taken_rows = 0
         self._taken_bytes = 0
         self._reader: Reader | None = None
@@ -199,9 +164,9 @@ class NativeBuilder:
         ]
         if self._provenance is not None:
             reported = {
-                row: changes for row, raw in _rows_of(taken.meta) if (changes := record_changes_in(raw))
+                row: changes for row, raw in deferred_rows(taken.meta) if (changes := record_changes_in(raw))
             }
-            emitted = _buffered(pa.int64(), taken.rows, None, taken.emitted)
+            emitted = buffered(pa.int64(), taken.rows, None, taken.emitted)
             arrays = [*self._provenance.arrays(emitted, log, reported), *arrays]
         self.values_nulled += log.count
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
@@ -249,7 +214,7 @@ class _Pending:
 
     @property
     def nbytes(self) -> int:
-        return sum(map(_held, self.columns)) + len(self._texts) + _ROW_BYTES * self.rows
+        return sum(map(held, self.columns)) + len(self._texts) + _ROW_BYTES * self.rows
 
     def batch(self) -> pa.RecordBatch:
         return self._builder.convert(self)
@@ -257,7 +222,7 @@ class _Pending:
     def texts(self) -> Iterator[tuple[bytes, int]]:
         """The records' JSON texts, each with the moment that it was emitted."""
         begin = 0
-        for end, emitted in zip(_longs(self._ends), _longs(self.emitted), strict=True):
+        for end, emitted in zip(longs(self._ends), longs(self.emitted), strict=True):
             yield self._texts[begin:end], emitted
             begin = end
 
@@ -277,168 +242,3 @@ def _written_anew(data: bytes | msgspec.Raw) -> bytes | None:
         return json_text(record).encode() if isinstance(record, dict) else None
     except ValueError:
         return None
-
-
-# ---- columns -----------------------------------------------------------------------------------------------
-
-
-def _column(plan: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> _Single | _Struct | _List:
-    path = path_of(plan, parent)
-    type_ = arrow_type(plan.type)
-    if is_single(plan):
-        convert = single_conversion(plan, cipher_for)
-        untouched = plan.cast_to is None and plan.encrypt is None
-        plain = _PLAIN.get(plan.source_type) if untouched else None
-        return _Single(plan.source, path, type_, convert, plain)
-    if isinstance(plan.source_type, List):
-        return _List(plan.source, path, type_, _column(element_of(plan.source_type), cipher_for, path))
-    members = [_column(member, cipher_for, path) for member in members_of(plan)]
-    return _Struct(plan.source, path, type_, members)
-
-
-class _Single:
-    """A column of single values; without a plain kind every value is converted by Python."""
-
-    def __init__(self, name: str, path: str, type_: pa.DataType, convert: Convert, plain: str | None) -> None:
-        self.shape: Shape = (name, plain or "json", ())
-        self._path = path
-        self._type = type_
-        self._convert = convert
-        self._plain = plain
-
-    def array(self, taken: TakenColumn, rows: Rows, log: ChangeLog) -> pa.Array:
-        length, _, validity, buffers, _, deferred = taken
-        if self._plain is None:
-            texts = _buffered(pa.binary(), length, validity, *buffers).to_pylist()
-            if deferred is not None:  # bytes that are no UTF-8
-                places, _, found = _deferred(deferred)
-                for place, text in zip(places, found, strict=True):
-                    texts[place] = as_utf8(text)
-            values = self._converted(texts, rows(), log)
-            return pa.array(values, self._type)
-        made = _buffered(self._type, length, validity, *buffers)
-        if deferred is None:
-            return made
-        places, at, texts_of = _deferred(deferred)
-        if self._plain == "json":  # bytes that are no text cannot be stored
-            for row in at:
-                log.add(row, self._path, SERIALIZATION)
-            return made
-        values = self._converted(texts_of, at, log)
-        return _put(made, places, pa.array(values, self._type))
-
-    def _converted(self, texts: Sequence[bytes | None], rows: Sequence[int], log: ChangeLog) -> list[Any]:
-        """Values of JSON texts, as Arrow takes them."""
-        values, convert = _parsed(texts), self._convert
-        out: list[Any] = []
-        for i, text in enumerate(texts):
-            value = None
-            if text is not None:
-                try:
-                    found = parse_exact(text) if values is None else values[i]
-                    value = None if found is None else convert(found)
-                except REJECTIONS as e:
-                    log.add(rows[i], self._path, reason_of(e))
-            out.append(value)
-        return out
-
-
-class _Struct:
-    """An object with declared members."""
-
-    def __init__(
-        self, name: str, path: str, type_: pa.DataType, members: Sequence[_Single | _Struct | _List]
-    ) -> None:
-        self.shape: Shape = (name, "object", tuple(member.shape for member in members))
-        self._path = path
-        self._type = type_
-        self._members = members
-
-    def array(self, taken: TakenColumn, rows: Rows, log: ChangeLog) -> pa.Array:
-        length, nulls, validity, _, children, deferred = taken
-        _note_all(deferred, self._path, log)
-        arrays = [m.array(child, rows, log) for m, child in zip(self._members, children, strict=True)]
-        mask = _mask(validity, length) if nulls else None
-        return pa.StructArray.from_arrays(arrays, fields=list(self._type), mask=mask)
-
-
-class _List:
-    """An array whose items have one type."""
-
-    def __init__(self, name: str, path: str, type_: pa.DataType, element: _Single | _Struct | _List) -> None:
-        self.shape: Shape = (name, "list", (element.shape,))
-        self._path = path
-        self._type = type_
-        self._element = element
-
-    def array(self, taken: TakenColumn, rows: Rows, log: ChangeLog) -> pa.Array:
-        length, nulls, validity, (ends,), (child,), deferred = taken
-        _note_all(deferred, self._path, log)
-        offsets = _buffered(pa.int32(), length + 1, None, ends)
-
-        def item_rows() -> Sequence[int]:
-            counts = pc.subtract(offsets.slice(1), offsets.slice(0, length)).to_pylist()
-            return [row for row, count in zip(rows(), counts, strict=True) for _ in range(count)]
-
-        items = self._element.array(child, item_rows, log)
-        mask = _mask(validity, length) if nulls else None
-        return pa.ListArray.from_arrays(offsets, items, type=self._type, mask=mask)
-
-
-def _note_all(deferred: TakenDeferred | None, path: str, log: ChangeLog) -> None:
-    """Objects and lists that are none are null, whatever they are instead."""
-    for row in _longs(deferred[1]) if deferred else ():
-        log.add(row, path, TYPECAST)
-
-
-# ---- buffers -----------------------------------------------------------------------------------------------
-
-
-def _buffered(type_: pa.DataType, length: int, validity: bytes | None, *buffers: bytes) -> pa.Array:
-    wrapped = [None if validity is None else pa.py_buffer(validity), *map(pa.py_buffer, buffers)]
-    return pa.Array.from_buffers(type_, length, wrapped)
-
-
-def _held(taken: TakenColumn) -> int:
-    """Bytes that a column holds."""
-    _, _, validity, buffers, children, deferred = taken
-    own = sum(map(len, (validity or b"", *buffers, *(deferred or ()))))
-    return own + sum(map(_held, children))
-
-
-def _mask(validity: bytes | None, length: int) -> pa.Array:
-    return pc.invert(_buffered(pa.bool_(), length, None, validity or b""))
-
-
-def _longs(data: bytes) -> memoryview[int]:
-    return memoryview(data).cast("q")
-
-
-def _deferred(taken: TakenDeferred) -> tuple[memoryview[int], memoryview[int], list[bytes]]:
-    places, rows, ends, texts = taken
-    at = _longs(ends)
-    return _longs(places), _longs(rows), [texts[at[i] : at[i + 1]] for i in range(len(at) - 1)]
-
-
-def _rows_of(taken: TakenDeferred | None) -> Iterator[tuple[int, bytes]]:
-    if taken is not None:
-        _, rows, texts = _deferred(taken)
-        yield from zip(rows, texts, strict=True)
-
-
-def _parsed(texts: Sequence[bytes | None]) -> list[JsonValue] | None:
-    """The values of JSON texts, numbers exact, all at once; None where that does not go."""
-    try:
-        return _decode_all(b"[" + b",".join([b"null" if t is None else t for t in texts]) + b"]")
-    except (ValueError, RecursionError, ArithmeticError):
-        return None
-
-
-def _put(array: pa.Array, places: memoryview[int], values: pa.Array) -> pa.Array:
-    """The array with `values` in their places."""
-    if not len(values) - values.null_count:
-        return array  # what was deferred is null there already
-    chosen = list(range(len(array)))
-    for i, place in enumerate(places):
-        chosen[place] = len(array) + i
-    return pa.concat_arrays([array, values]).take(pa.array(chosen, pa.int64()))

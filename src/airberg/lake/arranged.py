@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
 from airberg.lake.arrange import Arrangement
@@ -25,10 +24,11 @@ from airberg.lake.fanout import ArrangedFile, ArrangedFileWriter
 from airberg.lake.files import FileSizes, delete_quietly
 from airberg.lake.rownumbers import RowNumbers
 from airberg.lake.scan import file_batches
-from airberg.lake.staging import StagedFile, Staging, Wholeness
+from airberg.lake.staging import NumberedRows, StagedFile, Staging
+from airberg.lake.steps import Step, reached
 
 
-class ArrangedStaging:
+class ArrangedStaging(NumberedRows):
     """Data files on their way into a table that divides or sorts its rows; see `Staging`.
 
     Args:
@@ -38,6 +38,8 @@ class ArrangedStaging:
         spill_dir: Folder for the temporary file of row numbers; None for the system's.
     """
 
+    _writer: ArrangedFileWriter
+
     def __init__(
         self,
         table: Table,
@@ -45,8 +47,7 @@ class ArrangedStaging:
         sizes: FileSizes | None = None,
         spill_dir: Path | None = None,
     ) -> None:
-        self._table = table
-        self._schema = table.schema()
+        super().__init__(table)
         self._arrangement = arrangement
         self._sizes = sizes
         self._spill_dir = spill_dir
@@ -54,30 +55,6 @@ class ArrangedStaging:
         self._writer = self._new_writer()
         self._files: list[ArrangedFile] = []
         self._closed_bytes = 0
-        self._first = 0
-        self._end = 0
-        self._marked = 0
-        self._whole = Wholeness()
-
-    @property
-    def schema(self) -> Schema:
-        """The schema that rows are written in."""
-        return self._schema
-
-    @property
-    def end(self) -> int:
-        """Number of the next row to come."""
-        return self._end
-
-    @property
-    def marked(self) -> int:
-        """Number of the first row that the next state does not cover."""
-        return self._marked
-
-    @property
-    def rows(self) -> int:
-        """Rows staged and not yet committed."""
-        return self._end - self._first
 
     @property
     def bytes(self) -> int:
@@ -85,40 +62,12 @@ class ArrangedStaging:
         writer = self._writer
         return self._closed_bytes + writer.closed_bytes + writer.open_bytes + writer.waiting_bytes
 
-    def write(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Stage rows; returns them as stored, with all columns of the table in its order.
-
-        Raises:
-            TypeError: A column does not fit the table.
-        """
-        with self._whole.or_never():
-            stored = self._writer.write(batch, pa.arange(self._end, self._end + batch.num_rows))
-        self._end += stored.num_rows
-        return stored
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Memory of rows that are in no file yet."""
-        return self._writer.waiting_bytes
-
-    def relieve(self) -> None:
-        """Write rows that wait in memory, before there are enough of them."""
-        with self._whole.or_never():
-            self._writer.relieve()
-
-    def mark(self, until: int | None = None) -> None:
-        """The next state covers the rows before number `until`; without it, all that are staged.
-
-        Raises:
-            ValueError: The number is not between the last mark and the rows staged.
-        """
-        wanted = self._end if until is None else until
-        if not self._marked <= wanted <= self._end:
-            raise ValueError(f"a mark at row {wanted}, outside of {self._marked} to {self._end}")
-        self._marked = wanted
+    def _take(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return self._writer.write(batch, pa.arange(self._end, self._end + batch.num_rows))
 
     def marked_files(self) -> list[StagedFile]:
         """Files with exactly the rows up to the mark, their rows numbered by place."""
+        reached(Step.FILES_CLOSING, self._table.name())
         with self._whole.or_never():
             self._writer.roll(None if self._marked == self._end else self._marked)
         self._take_closed()
@@ -127,6 +76,7 @@ class ArrangedStaging:
             self._files.remove(file)
             self._files += parts
             self._closed_bytes = sum(file.data_file.file_size_in_bytes for file in self._files)
+        reached(Step.FILES_CLOSED, self._table.name())
         return self._covered()
 
     def placement(self) -> Iterator[tuple[int, pa.Array]]:
@@ -162,8 +112,7 @@ class ArrangedStaging:
         self._closed_bytes = 0
         self._numbers.close()
         self._writer = self._new_writer()
-        self._first = self._marked = self._end
-        self._whole = Wholeness()
+        self._begin_anew()
 
     def _new_writer(self) -> ArrangedFileWriter:
         return ArrangedFileWriter(self._table, self._arrangement, self._sizes, self._numbers)

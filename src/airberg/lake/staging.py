@@ -7,9 +7,11 @@ sort order that cannot be; `airberg.lake.arranged` does the same for it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
@@ -63,21 +65,31 @@ class Wholeness:
             raise
 
 
-class Staging:
-    """Data files on their way into a table.
+class RowWriter(Protocol):
+    """Writes staged rows into files."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory of rows that are in no file yet."""
+        ...
+
+    def relieve(self) -> None:
+        """Write rows that wait in memory, before there are enough of them."""
+        ...
+
+
+class NumberedRows(ABC):
+    """What the stagings have in common: rows are numbered as they arrive, and the mark is such a number.
 
     Args:
         table: The table; its schema as of now is the one that rows are written in.
-        sizes: When to end row groups and files.
     """
 
-    def __init__(self, table: Table, sizes: FileSizes | None = None) -> None:
+    _writer: RowWriter
+
+    def __init__(self, table: Table) -> None:
         self._table = table
         self._schema = table.schema()
-        self._sizes = sizes
-        self._files: list[StagedFile] = []
-        self._writer = DataFileWriter(table, sizes)
-        self._taken = 0
         self._first = 0
         self._end = 0
         self._marked = 0
@@ -103,13 +115,6 @@ class Staging:
         """Rows staged and not yet committed."""
         return self._end - self._first
 
-    @property
-    def bytes(self) -> int:
-        """Size of what is staged: file bytes, and Arrow bytes of rows that wait for their row group."""
-        closed = sum(file.data_file.file_size_in_bytes for file in self._files)
-        waiting = sum(f.file_size_in_bytes for f in self._writer.files[: self._taken])
-        return closed + self._writer.bytes - waiting
-
     def write(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Stage rows; returns them as stored, with all columns of the table in its order.
 
@@ -117,7 +122,7 @@ class Staging:
             TypeError: A column does not fit the table.
         """
         with self._whole.or_never():
-            stored = self._writer.write(batch)
+            stored = self._take(batch)
         self._end += stored.num_rows
         reached(Step.ROWS_STAGED, self._table.name())
         return stored
@@ -142,6 +147,43 @@ class Staging:
         if not self._marked <= wanted <= self._end:
             raise ValueError(f"a mark at row {wanted}, outside of {self._marked} to {self._end}")
         self._marked = wanted
+
+    @abstractmethod
+    def _take(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Hand rows to the writer; returns them as stored."""
+
+    def _begin_anew(self) -> None:
+        """Nothing is staged any more."""
+        self._first = self._marked = self._end
+        self._whole = Wholeness()
+
+
+class Staging(NumberedRows):
+    """Data files on their way into a table.
+
+    Args:
+        table: The table; its schema as of now is the one that rows are written in.
+        sizes: When to end row groups and files.
+    """
+
+    _writer: DataFileWriter
+
+    def __init__(self, table: Table, sizes: FileSizes | None = None) -> None:
+        super().__init__(table)
+        self._sizes = sizes
+        self._files: list[StagedFile] = []
+        self._writer = DataFileWriter(table, sizes)
+        self._taken = 0
+
+    @property
+    def bytes(self) -> int:
+        """Size of what is staged: file bytes, and Arrow bytes of rows that wait for their row group."""
+        closed = sum(file.data_file.file_size_in_bytes for file in self._files)
+        waiting = sum(f.file_size_in_bytes for f in self._writer.files[: self._taken])
+        return closed + self._writer.bytes - waiting
+
+    def _take(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return self._writer.write(batch)
 
     def marked_files(self) -> list[StagedFile]:
         """Files with exactly the rows up to the mark; a file that the mark falls into is split in two."""
@@ -171,8 +213,7 @@ class Staging:
         self._files = []
         self._taken = 0
         self._writer = DataFileWriter(self._table, self._sizes)
-        self._first = self._marked = self._end
-        self._whole = Wholeness()
+        self._begin_anew()
 
     def _close_open_file(self) -> None:
         self._writer.roll()

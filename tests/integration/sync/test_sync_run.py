@@ -60,6 +60,18 @@ def test_append_reads_incrementally(deployment: Deployment, tmp_path: Path) -> N
     assert ids(deployment) == list(range(1, 41))
 
 
+def test_a_checkpoint_keeps_its_own_count(deployment: Deployment, tmp_path: Path) -> None:
+    """The table's note says how many records the states since the last commit cover (destinationStats)."""
+    job = deployment.job(write_scenario(tmp_path, {"streams": [orders(25, state_every=10)]}))
+    hook = {"after": 20, "once": str(tmp_path / "failed"), "steps": [{"exit": 1}]}
+    write_scenario(tmp_path, {"streams": [orders(25, state_every=10, at=[hook])]})
+    with pytest.raises(TransientFailed):
+        deployment.run(job, "run-1", 1)
+    note = read_note(deployment.table("orders"), str(job.id), deployment.parts.sealer)
+    assert note is not None
+    assert (note.number, note.destination_records, note.rows) == (2, 10, 20)
+
+
 def test_another_engine_reads_the_same(deployment: Deployment, tmp_path: Path) -> None:
     """DuckDB's own Iceberg reader finds every row and value."""
     deployment.run(deployment.job(write_scenario(tmp_path, {"streams": [orders(25)]})))
