@@ -153,6 +153,8 @@ def test_a_killed_run_loses_and_doubles_nothing(live: LiveStack, tmp_path: Path)
     scenario = write_scenario(tmp_path, {"streams": [orders(40, at=[waits])]})
     job_id = live.submit(job(scenario, "life_kill"))
     wait_for(lambda: (tmp_path / "flag").exists() or None, 60, "the middle of the run")
+    covered = list(range(1, 21))
+    wait_for(lambda: ids(live, "life_kill") == covered or None, 60, "the second checkpoint")
 
     def sync_process() -> psutil.Process | None:
         for process in psutil.process_iter(["cmdline"]):
@@ -165,7 +167,7 @@ def test_a_killed_run_loses_and_doubles_nothing(live: LiveStack, tmp_path: Path)
     run = live.newest_run(job_id)
     assert run is not None
     assert flow_state(live, job_id, run["flow_run_id"]) == "failed"
-    assert ids(live, "life_kill") == list(range(1, 21))
+    assert ids(live, "life_kill") == covered
     again = live.trigger(job_id)
     assert again["status"] == "completed", again
     assert ids(live, "life_kill") == list(range(1, 41))

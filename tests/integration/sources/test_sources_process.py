@@ -258,7 +258,8 @@ def test_failure_in_the_middle_then_success(tmp_path: Path) -> None:
                     states.append(message)
         counts.append(ledger.records(key))
         if attempt == 0:
-            with pytest.raises(TransientFailed, match=r"^connection reset\. The connector ended with exit code 1\.$"):
+            reason = r"^connection reset\. The connector ended with exit code 1\.$"
+            with pytest.raises(TransientFailed, match=reason):
                 ledger.verdict(process.exit_code, process.stderr_tail)
     ledger.verdict(process.exit_code)
     assert counts == [120, 150]  # the state was at 100
