@@ -6,7 +6,9 @@
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+#include <algorithm>
 #include <exception>
+#include <iterator>
 #include <new>
 #include <vector>
 
@@ -29,6 +31,7 @@ struct Reader {
     bool busy;  // inside `feed`, which gives the interpreter lock away
 };
 
+// In the order of `Kind`.
 constexpr const char* kKinds[] = {"boolean", "int64", "float64", "string", "date", "timestamp", "json", "object",
                                   "list"};
 
@@ -55,15 +58,12 @@ bool column_from(PyObject* shape, std::string& name, Column& column) {
     PyObject* const members = given_kind ? item(shape, 2) : nullptr;
     std::string kind;
     if (members == nullptr || !text_from(given_name, name) || !text_from(given_kind, kind)) return false;
-    int found = -1;
-    for (int i = 0; i < 9; ++i) {
-        if (kind == kKinds[i]) found = i;
-    }
-    if (found < 0 || !PyTuple_Check(members)) {
+    const auto found = std::find(std::begin(kKinds), std::end(kKinds), kind);
+    if (found == std::end(kKinds) || !PyTuple_Check(members)) {
         PyErr_Format(PyExc_ValueError, "no kind of column: %s", kind.c_str());
         return false;
     }
-    column.kind = static_cast<Kind>(found);
+    column.kind = static_cast<Kind>(found - std::begin(kKinds));
     const Py_ssize_t count = PyTuple_Size(members);
     if (column.kind == Kind::list && count != 1) {
         PyErr_SetString(PyExc_ValueError, "a list has one element");

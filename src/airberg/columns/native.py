@@ -65,8 +65,8 @@ class NativeReader:
             for key, builder in builders.items()
         )
         self._reader: Reader = compiled.Reader(shapes)
-        for index, (key, builder) in enumerate(builders.items()):
-            builder.attach(self._reader, index, key)
+        for index, builder in enumerate(builders.values()):
+            builder.attach(self._reader, index)
 
     def feed(self, block: bytes, position: int) -> Fed:
         """Read whole lines of `block` from `position` on, up to the first line that is not a plain record."""
@@ -107,9 +107,9 @@ class NativeBuilder:
         """The columns, as the compiled reader wants to know them."""
         return tuple(column.shape for column in self._columns)
 
-    def attach(self, reader: Reader, index: int, key: StateKey) -> None:
+    def attach(self, reader: Reader, index: int) -> None:
         """Take part in a reader."""
-        self._reader, self._index, self._key = reader, index, key
+        self._reader, self._index = reader, index
 
     def __len__(self) -> int:
         return self._size()[0]
