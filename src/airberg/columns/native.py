@@ -100,7 +100,7 @@ class NativeBuilder:
         self._taken_bytes = 0
         self._reader: Reader | None = None
         self._index = 0
-        self._key = StateKey(stream.namespace or None, stream.name)
+        self._key = stream.state_key
 
     @property
     def shapes(self) -> tuple[Shape, ...]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from airberg.columns.types import ColumnType
+from airberg.protocol.state import StateKey
 
 Mode: TypeAlias = Literal["append", "overwrite", "merge"]
 SyncMode: TypeAlias = Literal["full_refresh", "incremental"]
@@ -165,6 +166,11 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
     protect_state: bool = False
     partition_by: tuple[PartitionTerm, ...] = ()
     sort_by: tuple[SortTerm, ...] = ()
+
+    @property
+    def state_key(self) -> StateKey:
+        """The stream as messages of the protocol name it; an empty namespace is none."""
+        return StateKey(self.namespace or None, self.name)
 
 
 class GovernancePlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -64,7 +64,7 @@ def states(streams: Sequence[StreamPlan], begins: Mapping[str, Begin]) -> bytes:
         if stream.sync_mode != "incremental":
             continue
         if note is None or note.state is None:
-            fresh.add(StateKey(stream.namespace, stream.name))
+            fresh.add(stream.state_key)
             continue
         state = state_from_json(str(note.state).encode())
         if state.kind == "stream":

@@ -199,7 +199,7 @@ class _Session:
         if not active:
             log.info("every stream was completed by an earlier attempt")
             return
-        self._ledger = Ledger([_key(s) for s in active], redact=lambda text: self.redactor.text(text))
+        self._ledger = Ledger([s.state_key for s in active], redact=lambda text: self.redactor.text(text))
         sync_id = int(self._run.created_at.timestamp())
         catalog = configured_catalog(plan.streams, begins, sync_id)
         process = ReadProcess(
@@ -293,8 +293,8 @@ class _Session:
                 continue
             builder = self._builder(plan, stream, start.generation_id)
             if isinstance(builder, NativeBuilder):
-                builders[_key(stream)] = builder
-            self._sinks[_key(stream)] = StreamSink(
+                builders[stream.state_key] = builder
+            self._sinks[stream.state_key] = StreamSink(
                 stream,
                 start,
                 builder,
@@ -423,7 +423,3 @@ class _Session:
         finally:
             for s, handler in before.items():
                 signal.signal(s, handler)
-
-
-def _key(stream: StreamPlan) -> StateKey:
-    return StateKey(stream.namespace or None, stream.name)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 
 from airberg.lake.note import Note
@@ -45,6 +46,14 @@ def given(**noted: tuple[str, dict[str, int]] | None) -> list[dict[str, Any]]:
         begins[name] = Begin(note, 0, False)
     found: list[dict[str, Any]] = json.loads(states([plan(name) for name in noted], begins))
     return found
+
+
+def test_an_empty_namespace_is_none() -> None:
+    """A new stream whose namespace is empty is taken out of the shared state, and so read from its start."""
+    old, new = plan("a"), msgspec.structs.replace(plan("b"), namespace="")
+    note = Note(run_id="r", attempt=1, number=1, sync_id=1, shared=1, state=common(5, "a", "b"))
+    [found] = json.loads(states([old, new], {"a": Begin(note, 0, False), "b": Begin(None, 0, False)}))
+    assert [part["stream_descriptor"]["name"] for part in found["global"]["stream_states"]] == ["a"]
 
 
 def test_own_states_are_given_back() -> None:
