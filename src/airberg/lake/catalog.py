@@ -28,7 +28,10 @@ from pyiceberg.exceptions import (
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from airberg.errors import AirbergError, ConfigurationFailed, TransientFailed
+from airberg.lake.version3 import enable
 from airberg.settings import Settings
+
+enable()
 
 REFUSED = (UnauthorizedError, ForbiddenError, OAuthError, AuthorizationExpiredError, PermissionError)
 PASSING = (

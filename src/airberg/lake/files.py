@@ -21,6 +21,7 @@ from pyiceberg.typedef import Record
 from pyiceberg.utils.properties import property_as_int
 
 from airberg.lake.arrow import Projection, arrow_schema, file_schema, table_projection
+from airberg.lake.manifests import new_data_file
 from airberg.lake.statistics import file_statistics
 
 
@@ -96,7 +97,8 @@ class ParquetFiles:
             sort_order_id: Of the table's sort order, only if the file as a whole is in it.
         """
         footer, size = opened.close()
-        data_file = DataFile.from_args(
+        return new_data_file(
+            self._table.metadata.default_spec_id,
             content=DataFileContent.DATA,
             file_path=opened.path,
             file_format=FileFormat.PARQUET,
@@ -108,8 +110,6 @@ class ParquetFiles:
             nan_value_counts={},
             **asdict(file_statistics(footer, self._schema, self._table.properties)),
         )
-        data_file.spec_id = self._table.metadata.default_spec_id  # no member of the record: manifests say it
-        return data_file
 
     def drop(self, opened: OpenFile) -> None:
         """Give an open file up and delete it."""

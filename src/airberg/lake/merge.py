@@ -18,18 +18,20 @@ from pyiceberg.conversions import from_bytes
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
 from pyiceberg.types import IcebergType, NestedField, PrimitiveType, StructType
 
 from airberg.errors import ConfigurationFailed, TransientFailed
 from airberg.lake.arranged import ArrangedStaging
 from airberg.lake.catalog import catalog_errors
 from airberg.lake.commit import Committer
+from airberg.lake.deletes import deleted_positions
 from airberg.lake.fanout import ArrangedFileWriter, open_file_writer
 from airberg.lake.files import DataFileWriter
 from airberg.lake.keyindex import KeyBounds, KeyIndex, KeyRows
+from airberg.lake.live import LiveFile, live_files
 from airberg.lake.note import Note
-from airberg.lake.scan import deleted_positions, file_batches, live_batches, live_files
+from airberg.lake.scan import file_batches, live_batches
 from airberg.lake.snapshots import FileChanges
 from airberg.lake.staging import StagedFile
 from airberg.lake.writers import CommitReport, MergeKey, StagingWriter, WriterSettings, report
@@ -137,9 +139,7 @@ class MergeWriter(StagingWriter):
             rows_deleted=replaced,
         )
 
-    def _rows(
-        self, table: Table, candidates: dict[int, FileScanTask]
-    ) -> Iterator[tuple[int, pa.Array, KeyRows]]:
+    def _rows(self, table: Table, candidates: dict[int, LiveFile]) -> Iterator[tuple[int, pa.Array, KeyRows]]:
         for index, task in candidates.items():
             for positions, batch in live_batches(table, task, self._scanned):
                 yield index, positions, _key_rows(batch, self._scanned, self._keys, self._cursor)
@@ -161,7 +161,7 @@ class MergeWriter(StagingWriter):
                     writer.write(batch.take(pc.subtract(rows, first)))
         return untouched, written
 
-    def _rewrite(self, table: Table, index: int, task: FileScanTask, writer: _Writer, removed: int) -> None:
+    def _rewrite(self, table: Table, index: int, task: LiveFile, writer: _Writer, removed: int) -> None:
         """Write the rows of a file that stay."""
         if removed == task.file.record_count:
             return

@@ -8,7 +8,8 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from airberg.columns.arrow import python_values
-from airberg.lake.scan import has_delete_files, live_batches, live_files
+from airberg.lake.live import has_delete_files, live_files
+from airberg.lake.scan import live_batches
 
 
 def first_rows(table: Table, n: int) -> list[dict[str, Any]]:

@@ -9,45 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import pyarrow_to_schema
-from pyiceberg.manifest import DataFile, FileFormat, ManifestContent
+from pyiceberg.manifest import DataFile, FileFormat
 from pyiceberg.schema import Schema
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
 
 from airberg.errors import ConfigurationFailed
 from airberg.lake.arrow import Projection, arrow_schema, by_id
+from airberg.lake.deletes import DeletedRows, deleted_positions, without
+from airberg.lake.live import LiveFile
 
 BATCH_ROWS = 65_536
 _READ_AHEAD_BYTES = 1024 * 1024
-
-
-def live_files(table: Table) -> list[FileScanTask]:
-    """The data files of the current snapshot with the delete files that apply to each.
-
-    Raises:
-        ConfigurationFailed: The table has equality deletes, which cannot be read here.
-    """
-    try:
-        return list(table.scan().plan_files())
-    except ValueError as error:
-        if "equality" not in str(error):
-            raise
-        raise ConfigurationFailed(
-            f"The table {'.'.join(table.name())} has equality deletes, written by another engine.",
-            guidance="Compact it with that engine (for example Spark's rewrite_data_files), then run again.",
-            code="equality-deletes",
-        ) from None
-
-
-def has_delete_files(table: Table) -> bool:
-    """Whether the current snapshot has any delete files."""
-    snapshot = table.current_snapshot()
-    if snapshot is None:
-        return False
-    return any(m.content == ManifestContent.DELETES for m in snapshot.manifests(table.io))
 
 
 def file_batches(
@@ -110,38 +84,12 @@ def _null_batches(schema: pa.Schema, rows: int, batch_rows: int) -> Iterator[tup
         yield start, pa.RecordBatch.from_arrays([pa.nulls(count, f.type) for f in schema], schema=schema)
 
 
-def deleted_positions(io: FileIO, task: FileScanTask) -> pa.Array | None:
-    """Positions of the rows of a data file that its position-delete files remove; None when there are none.
-
-    Raises:
-        ConfigurationFailed: The deletes are not in Parquet files.
-    """
-    found: list[pa.Array] = []
-    for delete_file in task.delete_files:
-        if delete_file.file_format != FileFormat.PARQUET:
-            raise ConfigurationFailed(
-                f"The table has deletes in a {delete_file.file_format.value} file; only Parquet is read.",
-                guidance="Compact the table with the engine that wrote them, then run again.",
-                code="unsupported-delete-file",
-            )
-        with io.new_input(delete_file.file_path).open() as source, pq.ParquetFile(source) as parquet:
-            for batch in parquet.iter_batches(columns=["file_path", "pos"]):
-                ours = pc.equal(batch.column("file_path").cast(pa.string()), task.file.file_path)
-                found.append(batch.column("pos").filter(ours))
-    if not found:
-        return None
-    return pa.concat_arrays(found)
-
-
 def live_batches(
-    table: Table, task: FileScanTask, schema: Schema, batch_rows: int = BATCH_ROWS
+    table: Table, live: LiveFile, schema: Schema, batch_rows: int = BATCH_ROWS
 ) -> Iterator[tuple[pa.Array, pa.RecordBatch]]:
     """The rows of a data file that are not deleted, with their positions."""
-    deleted = deleted_positions(table.io, task)
-    for start, batch in file_batches(table, task.file, schema, batch_rows):
-        positions = pa.arange(start, start + batch.num_rows)
-        if deleted is not None:
-            alive = pc.invert(pc.is_in(positions, value_set=deleted))
-            positions, batch = positions.filter(alive), batch.filter(alive)
+    deleted = DeletedRows(deleted_positions(table.io, live))
+    for start, batch in file_batches(table, live.file, schema, batch_rows):
+        positions, rows = without(batch, start, [deleted.between(start, start + batch.num_rows)])
         if len(positions):
-            yield positions, batch
+            yield positions, rows

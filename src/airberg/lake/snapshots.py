@@ -1,45 +1,52 @@
-"""Making a snapshot: which files a commit adds and removes, on pyiceberg's snapshot producers.
+"""Making a snapshot: which data and delete files a commit adds and removes.
 
-What is relied on beyond pyiceberg's public classes (0.12), all of it here:
+Snapshots are staged in a pyiceberg transaction, whose snapshot producers would try again by themselves on
+whatever snapshot they find: that would let a run that lost its lease commit after all, and a merge miss rows
+that came in between (decision 0004). What is relied on beyond pyiceberg's public classes (0.12):
 
-- `_SnapshotProducer`: a subclass gives `_existing_manifests` and `_deleted_entries`; the rest of it writes
-  manifests, the manifest list and the summary. `_deleted_data_files` feeds the summary.
-- `Transaction._snapshot_producers`: emptied, so that `commit_transaction` tries once only. pyiceberg would
-  otherwise rebase our snapshot on whatever it finds and try again, which would let a run that lost its
-  lease commit after all, and would let a merge miss rows that came in between.
-- `Transaction._stage`: to ask for an unchanged snapshot where only properties are set.
-- `_SnapshotProducer._clean_all_uncommitted`: deletes the manifests of an attempt that did not land.
-- `_SnapshotProducer._manifests` writes all added files by the table's default partition spec, and
-  `_summary` makes a path of each partition, which fails for days that Python's calendar does not have.
+- `Transaction._stage` takes updates and requirements as a producer hands them over.
+- `Transaction.commit_transaction` tries once when no producer is registered.
 """
 
 from __future__ import annotations
 
+import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
+from pyiceberg.avro.codecs import AvroCompressionCodec
 from pyiceberg.exceptions import ValidationException
-from pyiceberg.io import FileIO
-from pyiceberg.manifest import (
-    DataFile,
-    ManifestContent,
-    ManifestEntry,
-    ManifestEntryStatus,
-    ManifestFile,
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestEntryStatus, ManifestFile
+from pyiceberg.table import Table, TableProperties, Transaction
+from pyiceberg.table.metadata import TableMetadata, TableMetadataV3
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary, UpdateMetrics, update_snapshot_summaries
+from pyiceberg.table.update import (
+    AddSnapshotUpdate,
+    AssertRefSnapshotId,
+    SetPropertiesUpdate,
+    SetSnapshotRefUpdate,
+    TableRequirement,
+    TableUpdate,
 )
-from pyiceberg.table import Table, Transaction
-from pyiceberg.table.refs import MAIN_BRANCH
-from pyiceberg.table.snapshots import (
-    Operation,
-    SnapshotSummaryCollector,
-    Summary,
-    update_snapshot_summaries,
-)
-from pyiceberg.table.update import AssertRefSnapshotId, SetPropertiesUpdate
-from pyiceberg.table.update.snapshot import _FastAppendFiles, _SnapshotProducer
 
 from airberg.errors import TransientFailed
+from airberg.lake.files import delete_quietly
+from airberg.lake.live import current_entries, is_vector
+from airberg.lake.manifests import (
+    NEWEST,
+    content_bytes,
+    entry_of,
+    identity,
+    is_live,
+    manifest_writer,
+    read_entries,
+    read_manifest_list,
+    write_list,
+    written,
+)
 from airberg.lake.steps import Step, reached
 
 
@@ -50,7 +57,11 @@ class FileChanges:
     Attributes:
         added: Data files that come in.
         removed: Data files of the current snapshot that go.
-        drop_deletes: Drop all delete files too; only right when all data files go.
+        deletes_added: Delete files that come in.
+        deletes_removed: Delete files of the current snapshot that go.
+        drop_deletes: Drop all delete files; only right when all data files go.
+        manifests: Manifests of the current snapshot that are written anew as fewer ones.
+        same_rows: The table has the same rows afterwards: files were only written anew.
         always: Make a snapshot even without files, so that a commit on the same snapshot cannot land too.
         rows_written: Rows of the source in `added`; rows that were only moved do not count.
         rows_deleted: Rows of the table that were replaced or deleted.
@@ -58,7 +69,11 @@ class FileChanges:
 
     added: tuple[DataFile, ...] = ()
     removed: tuple[DataFile, ...] = ()
+    deletes_added: tuple[DataFile, ...] = ()
+    deletes_removed: tuple[DataFile, ...] = ()
     drop_deletes: bool = False
+    manifests: tuple[ManifestFile, ...] = ()
+    same_rows: bool = False
     always: bool = False
     rows_written: int = 0
     rows_deleted: int = 0
@@ -66,7 +81,22 @@ class FileChanges:
     @property
     def empty(self) -> bool:
         """Nothing to make a snapshot of."""
-        return not (self.added or self.removed or self.drop_deletes or self.always)
+        return not (self.added or self.always or self._replaces)
+
+    @property
+    def operation(self) -> Operation:
+        """What the snapshot says it did."""
+        if self.same_rows:
+            return Operation.REPLACE
+        if not self._replaces:
+            return Operation.APPEND
+        return Operation.OVERWRITE if self.added else Operation.DELETE
+
+    @property
+    def _replaces(self) -> bool:
+        return bool(
+            self.removed or self.deletes_added or self.deletes_removed or self.drop_deletes or self.manifests
+        )
 
 
 @dataclass(slots=True)
@@ -75,12 +105,13 @@ class Attempt:
 
     Attributes:
         snapshot_id: Id of the snapshot, None when only properties are set.
+        paths: The manifests and the manifest list that were written for it.
     """
 
     changes: FileChanges
     transaction: Transaction
     snapshot_id: int | None = None
-    producers: list[_SnapshotProducer[Any]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
     def send(self) -> Table:
         """Commit. The catalog accepts it only on the snapshot that it was made on."""
@@ -88,8 +119,8 @@ class Attempt:
 
     def clean(self) -> None:
         """Delete the manifests of this attempt; only when it is certain that it did not land."""
-        for producer in self.producers:
-            producer._clean_all_uncommitted()
+        for path in self.paths:
+            delete_quietly(self.transaction._table.io, path)
 
 
 def prepare(
@@ -114,140 +145,202 @@ def prepare(
             code="partitioning-changed",
         )
     transaction = table.transaction()
+    current = table.metadata.current_snapshot_id
+    # Also where no snapshot is made: a run that lost its lease must not set its state over rows of the run
+    # that took over.
+    here: tuple[TableRequirement, ...] = (AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=current),)
+    if properties or changes.empty:
+        transaction._stage((SetPropertiesUpdate(updates=dict(properties)),), here)
     if changes.empty:
-        current = table.metadata.current_snapshot_id
-        # Also where no snapshot is made: a run that lost its lease must not set its state over rows of
-        # the run that took over.
-        transaction._stage(
-            (SetPropertiesUpdate(updates=dict(properties)),),
-            (AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=current),),
-        )
         return Attempt(changes, transaction)
-    transaction.set_properties(dict(properties))
-    producer = _producer(transaction, table.io, changes, summary)
-    for data_file in changes.added:
-        producer.append_data_file(data_file)
-    producer.commit()
-    transaction._snapshot_producers.clear()
+    draft = _Draft(table, changes)
+    try:
+        snapshot = draft.write(dict(summary))
+    except BaseException:
+        draft.clean()
+        raise
+    transaction._stage(_updates(table.metadata, snapshot), here)
     reached(Step.MANIFESTS_WRITTEN, table.name())
-    return Attempt(changes, transaction, producer.snapshot_id, [producer])
+    return Attempt(changes, transaction, snapshot.snapshot_id, draft.paths)
 
 
-def _producer(
-    transaction: Transaction, io: FileIO, changes: FileChanges, summary: Mapping[str, str]
-) -> _SnapshotProducer[Any]:
-    if changes.removed or changes.drop_deletes:
-        return _Replace(transaction, io, changes, dict(summary))
-    return _Append(
-        operation=Operation.APPEND, transaction=transaction, io=io, snapshot_properties=dict(summary)
+def _updates(metadata: TableMetadata, snapshot: Snapshot) -> tuple[TableUpdate, ...]:
+    before = metadata.refs.get(MAIN_BRANCH)
+    return (
+        AddSnapshotUpdate(snapshot=snapshot),
+        SetSnapshotRefUpdate(
+            snapshot_id=snapshot.snapshot_id,
+            parent_snapshot_id=snapshot.parent_snapshot_id,
+            ref_name=MAIN_BRANCH,
+            type=SnapshotRefType.BRANCH,
+            # How long the branch keeps its snapshots is not ours to change.
+            max_ref_age_ms=before.max_ref_age_ms if before else None,
+            max_snapshot_age_ms=before.max_snapshot_age_ms if before else None,
+            min_snapshots_to_keep=before.min_snapshots_to_keep if before else None,
+        ),
     )
 
 
-class _Counted(_SnapshotProducer["_Counted"]):
-    """Counts the partitions that change, and names none: their values come from records."""
+class _Draft:
+    """Writes the manifests and the manifest list of one snapshot."""
 
-    def _summary(self, snapshot_properties: dict[str, str] | None = None) -> Summary:
-        metadata = self._transaction.table_metadata
-        collector = SnapshotSummaryCollector()
-        for file in self._added_data_files:
-            collector.metrics.add_file(file)
-        for file in self._deleted_data_files:
-            collector.metrics.remove_file(file)
-        facts = {**collector.build(), **(snapshot_properties or {})}
-        changed = (*self._added_data_files, *self._deleted_data_files)
-        partitions = {(file.spec_id, repr(file.partition)) for file in changed if len(file.partition)}
+    def __init__(self, table: Table, changes: FileChanges) -> None:
+        self.paths: list[str] = []
+        self._table = table
+        self._metadata = table.metadata
+        self._changes = changes
+        self._parent = table.current_snapshot()
+        self._id = table.metadata.new_snapshot_id()
+        self._commit = uuid.uuid4()
+        self._gone: list[DataFile] = []
+
+    def write(self, properties: dict[str, str]) -> Snapshot:
+        """Write everything; returns the snapshot, which is in no table yet."""
+        changes, metadata, table = self._changes, self._metadata, self._table
+        added = self._added(ManifestContent.DATA, changes.added)
+        added += self._added(ManifestContent.DELETES, changes.deletes_added)
+        kept = self._kept()
+        path = self._new_path(f"snap-{self._id}-0-{self._commit}.avro")
+        version = metadata.format_version
+        next_row_id = (metadata.next_row_id or 0) if isinstance(metadata, TableMetadataV3) else 0
+        sequence_number = metadata.next_sequence_number() if metadata.format_version > 1 else 0
+        parent_id = self._parent.snapshot_id if self._parent else None
+        given = write_list(
+            version,
+            table.io.new_output(path),
+            [*added, *kept],
+            snapshot_id=self._id,
+            parent_id=parent_id,
+            sequence_number=sequence_number,
+            next_row_id=next_row_id,
+            codec=self._codec,
+        )
+        return Snapshot(
+            snapshot_id=self._id,
+            parent_snapshot_id=parent_id,
+            manifest_list=path,
+            sequence_number=sequence_number,
+            summary=self._summary(properties),
+            schema_id=metadata.current_schema_id,
+            first_row_id=next_row_id if version >= NEWEST else None,
+            added_rows=given if version >= NEWEST else None,
+        )
+
+    def clean(self) -> None:
+        """Delete what was written."""
+        for path in self.paths:
+            delete_quietly(self._table.io, path)
+
+    def _added(self, content: ManifestContent, files: Iterable[DataFile]) -> list[ManifestFile]:
+        by_spec: dict[int, list[ManifestEntry]] = defaultdict(list)
+        for file in files:
+            by_spec[file.spec_id].append(entry_of(file, ManifestEntryStatus.ADDED, self._id))
+        return [self._manifest(content, spec_id, entries) for spec_id, entries in by_spec.items()]
+
+    def _kept(self) -> list[ManifestFile]:
+        """The manifests of the parent, written anew where something goes."""
+        changes = self._changes
+        rewritten = {manifest.manifest_path for manifest in changes.manifests}
+        gone = {
+            ManifestContent.DATA: {identity(file) for file in changes.removed},
+            ManifestContent.DELETES: {identity(file) for file in changes.deletes_removed},
+        }
+        together: dict[tuple[ManifestContent, int], list[ManifestEntry]] = defaultdict(list)
+        kept: list[ManifestFile] = []
+        for manifest in read_manifest_list(self._table.io, self._parent):
+            content = manifest.content
+            drops = content == ManifestContent.DELETES and changes.drop_deletes
+            if not is_live(manifest):
+                continue
+            if not (gone[content] or drops or manifest.manifest_path in rewritten):
+                kept.append(manifest)
+                continue
+            entries = read_entries(self._table.io, manifest)
+            left: list[ManifestEntry] = []
+            lost: list[ManifestEntry] = []
+            for entry in entries:
+                goes = drops or identity(entry.data_file) in gone[content]
+                (lost if goes else left).append(entry)
+            if not lost and manifest.manifest_path not in rewritten:
+                kept.append(manifest)
+                continue
+            gone[content] -= {identity(entry.data_file) for entry in lost}
+            self._gone += [entry.data_file for entry in lost]
+            anew = [self._again(entry, ManifestEntryStatus.DELETED) for entry in lost]
+            anew += [self._again(entry, ManifestEntryStatus.EXISTING) for entry in left]
+            if manifest.manifest_path in rewritten:
+                together[content, manifest.partition_spec_id] += anew
+            else:
+                kept.append(self._manifest(content, manifest.partition_spec_id, anew))
+        if missing := sum(map(len, gone.values())):
+            raise ValidationException(f"{missing} files to remove are not in the current snapshot")
+        return kept + [self._manifest(*of, entries) for of, entries in together.items()]
+
+    def _again(self, entry: ManifestEntry, status: ManifestEntryStatus) -> ManifestEntry:
+        return entry_of(entry.data_file, status, self._id, known=entry)
+
+    def _manifest(
+        self, content: ManifestContent, spec_id: int, entries: Iterable[ManifestEntry]
+    ) -> ManifestFile:
+        path = self._new_path(f"{self._commit}-m{len(self.paths)}.avro")
+        with manifest_writer(
+            self._metadata.format_version,
+            content,
+            self._metadata.specs()[spec_id],
+            self._metadata.schema(),
+            self._table.io.new_output(path),
+            self._id,
+            self._codec,
+        ) as writer:
+            for entry in entries:
+                writer.add_entry(entry)
+        return written(writer)
+
+    def _new_path(self, name: str) -> str:
+        path = self._table.location_provider().new_metadata_location(name)
+        self.paths.append(path)
+        return path
+
+    @property
+    def _codec(self) -> AvroCompressionCodec:
+        names = TableProperties
+        found = self._table.properties.get(names.WRITE_AVRO_COMPRESSION, names.WRITE_AVRO_COMPRESSION_DEFAULT)
+        return cast(AvroCompressionCodec, found)
+
+    def _summary(self, properties: dict[str, str]) -> Summary:
+        """Counts; partitions are counted only, and not named: their values come from records."""
+        changes, metrics = self._changes, UpdateMetrics()
+        came = (*changes.added, *changes.deletes_added)
+        for file in came:
+            metrics.add_file(file)
+            metrics.added_file_size += content_bytes(file) - file.file_size_in_bytes
+        for file in self._gone:
+            metrics.remove_file(file)
+            metrics.removed_file_size += content_bytes(file) - file.file_size_in_bytes
+        facts = {**metrics.to_dict(), **properties}
+        for name, files in (("added-dvs", came), ("removed-dvs", self._gone)):
+            if vectors := sum(is_vector(file) for file in files):
+                facts[name] = str(vectors)
+        partitions = {
+            (file.spec_id, repr(file.partition)) for file in (*came, *self._gone) if len(file.partition)
+        }
         if partitions:
             facts["changed-partition-count"] = str(len(partitions))
-        parent = metadata.snapshot_by_id(self._parent_snapshot_id) if self._parent_snapshot_id else None
-        return update_snapshot_summaries(
-            Summary(operation=self._operation, **facts), parent.summary if parent else None
+        before = self._parent.summary if self._parent else None
+        # Totals are the same sums for every operation; pyiceberg has them for those that change rows.
+        operation = changes.operation
+        counted = Operation.OVERWRITE if operation == Operation.REPLACE else operation
+        totals = update_snapshot_summaries(
+            Summary(operation=counted, **facts), cast("Mapping[str, str] | None", before)
         )
-
-
-class _Append(_Counted, _FastAppendFiles):
-    """A snapshot that adds data files."""
-
-
-class _Replace(_Counted):
-    """A snapshot that removes named data files, and all delete files if asked, and adds others.
-
-    pyiceberg's own overwrite keeps delete files whatever happens to the data files under them.
-    """
-
-    def __init__(
-        self, transaction: Transaction, io: FileIO, changes: FileChanges, summary: dict[str, str]
-    ) -> None:
-        super().__init__(
-            operation=Operation.OVERWRITE, transaction=transaction, io=io, snapshot_properties=summary
-        )
-        self._drop_deletes = changes.drop_deletes
-        self._removed = {file.file_path: file for file in changes.removed}
-        self._deleted_data_files = set(changes.removed)
-        self._kept: list[ManifestFile] = []
-
-    def _deleted_entries(self) -> list[ManifestEntry]:
-        """Entries that go; called before `_existing_manifests`, which takes what is left."""
-        self._kept = []
-        gone: list[ManifestEntry] = []
-        for manifest in self._parent_manifests():
-            if manifest.content == ManifestContent.DELETES:
-                self._take_delete_manifest(manifest)
-            else:
-                gone += self._take_data_manifest(manifest)
-        if missing := self._removed.keys() - {entry.data_file.file_path for entry in gone}:
-            raise ValidationException(f"{len(missing)} files to remove are not in the current snapshot")
-        return gone
-
-    def _existing_manifests(self) -> list[ManifestFile]:
-        return self._kept
-
-    def _parent_manifests(self) -> list[ManifestFile]:
-        metadata = self._transaction.table_metadata
-        snapshot = metadata.snapshot_by_id(self._parent_snapshot_id) if self._parent_snapshot_id else None
-        return snapshot.manifests(self._io) if snapshot else []
-
-    def _take_delete_manifest(self, manifest: ManifestFile) -> None:
-        if not self._drop_deletes:
-            self._kept.append(manifest)
-            return
-        for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
-            self._deleted_data_files.add(entry.data_file)
-
-    def _take_data_manifest(self, manifest: ManifestFile) -> list[ManifestEntry]:
-        live = manifest.fetch_manifest_entry(self._io, discard_deleted=True)
-        gone = [entry for entry in live if entry.data_file.file_path in self._removed]
-        if not gone:
-            if live:
-                self._kept.append(manifest)
-            return []
-        if rest := [entry for entry in live if entry.data_file.file_path not in self._removed]:
-            with self.new_manifest_writer(self.spec(manifest.partition_spec_id)) as writer:
-                for entry in rest:
-                    writer.add_entry(self._with_status(entry, ManifestEntryStatus.EXISTING))
-            self._kept.append(writer.to_manifest_file())
-        return [self._with_status(entry, ManifestEntryStatus.DELETED) for entry in gone]
-
-    def _with_status(self, entry: ManifestEntry, status: ManifestEntryStatus) -> ManifestEntry:
-        # A removed file carries the snapshot that removed it, a kept one the snapshot that added it
-        # (specification, Manifests).
-        deleted = status == ManifestEntryStatus.DELETED
-        return ManifestEntry.from_args(
-            status=status,
-            snapshot_id=self.snapshot_id if deleted else entry.snapshot_id,
-            sequence_number=entry.sequence_number,
-            file_sequence_number=entry.file_sequence_number,
-            data_file=entry.data_file,
-        )
+        return Summary(operation=operation, **totals.additional_properties)
 
 
 def current_files(table: Table) -> tuple[list[DataFile], bool]:
     """All data files of the current snapshot, empty ones too, and whether it has delete files."""
-    snapshot = table.current_snapshot()
-    manifests: Iterable[ManifestFile] = snapshot.manifests(table.io) if snapshot else []
     files: list[DataFile] = []
     deletes = False
-    for manifest in manifests:
-        entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+    for manifest, entries in current_entries(table):
         if manifest.content == ManifestContent.DELETES:
             deletes = deletes or bool(entries)
         else:

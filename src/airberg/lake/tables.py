@@ -23,6 +23,7 @@ from airberg.errors import ConfigurationFailed, TransientFailed
 from airberg.lake.arrange import Arrangement
 from airberg.lake.catalog import catalog_errors
 from airberg.lake.layout import partition_spec, partition_texts, sort_order, sort_texts
+from airberg.lake.manifests import NEWEST
 from airberg.lake.read import row_count
 from airberg.lake.schema import (
     AddedColumn,
@@ -149,11 +150,18 @@ def _ensure_namespace(catalog: Catalog, namespace: tuple[str, ...]) -> None:
 
 def _check_writable(table: Table) -> None:
     name = ".".join(table.name())
-    if table.metadata.format_version > 2:
+    if table.metadata.format_version > NEWEST:
         raise ConfigurationFailed(
             f"The table {name} has Iceberg format version {table.metadata.format_version}.",
-            guidance="Airberg writes versions 1 and 2: write to another schema or table name.",
+            guidance=f"Airberg writes versions 1 to {NEWEST}: write to another schema or table name.",
             code="table-format-version",
+        )
+    # Version 3: rows of files without the column have that value; here they would be read as null.
+    if defaults := [field.name for field in table.schema().fields if field.initial_default is not None]:
+        raise ConfigurationFailed(
+            f"Columns of the table {name} have initial default values: {', '.join(defaults[:5])}.",
+            guidance="Airberg does not read those: write to another schema or table name.",
+            code="table-default-values",
         )
     Arrangement(table)  # refuses partitions that it cannot make
 

@@ -158,7 +158,7 @@ def test_an_overwrite_is_one_snapshot_and_empties_a_table(catalog: FaultyCatalog
     assert done.rows_deleted == 2
     assert both(catalog) == []
     assert writer(catalog, "overwrite", tmp_path).finish(note(3)).snapshot_id is None
-    assert [s.operation for s in describe(users(catalog)).snapshots] == ["append", "overwrite"]
+    assert [s.operation for s in describe(users(catalog)).snapshots] == ["append", "delete"]
 
 
 def test_an_overwrite_removes_delete_files_too(catalog: FaultyCatalog, tmp_path: Path) -> None:

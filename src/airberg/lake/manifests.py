@@ -1,0 +1,310 @@
+"""Manifests of all format versions: read with every field, written for data and for delete files.
+
+pyiceberg 0.12 reads manifests as version 2 and writes data manifests of versions 1 and 2. What is built here
+on its Avro reader and its manifest classes adds delete manifests, and version 3 with the fields it needs:
+where a deletion vector lies in its file, which data file it is for, the first row id of data files.
+
+What is relied on beyond pyiceberg's public classes, all of it here: a `Record` keeps its values in the order
+of its struct, and the structs of versions 2 and 3 begin alike, so that a record of version 3 serves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+from pyiceberg.avro.codecs import AvroCompressionCodec
+from pyiceberg.avro.file import AvroFile, AvroOutputFile
+from pyiceberg.io import FileIO, OutputFile
+from pyiceberg.manifest import (
+    MANIFEST_ENTRY_SCHEMAS,
+    MANIFEST_LIST_FILE_SCHEMAS,
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    ManifestListWriter,
+    ManifestListWriterV2,
+    ManifestWriter,
+    ManifestWriterV2,
+    PartitionFieldSummary,
+    write_manifest,
+    write_manifest_list,
+)
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.typedef import TableVersion
+
+NEWEST: TableVersion = 3
+"""Records are held with the fields of this version, whatever the version of their table."""
+
+_FIRST_ROW_ID, _REFERENCED, _OFFSET, _LENGTH = 16, 17, 18, 19
+_MANIFEST_FIRST_ROW_ID = 15
+
+
+# ---- fields of version 3 that pyiceberg's classes have no names for ----------------------------------------
+
+
+def new_data_file(spec_id: int, **values: object) -> DataFile:
+    """A member of a manifest, data or deletes, with the fields of version 3; absent ones are null."""
+    file = DataFile.from_args(_table_format_version=NEWEST, **values)
+    file.spec_id = spec_id  # no member of the record: its manifest says it
+    return file
+
+
+def first_row_id(file: DataFile) -> int | None:
+    """Row id of a data file's first row; None before version 3."""
+    return cast("int | None", file[_FIRST_ROW_ID])
+
+
+def referenced_data_file(file: DataFile) -> str | None:
+    """The data file that all deletes of a delete file are for, if it says so (field 143)."""
+    return cast("str | None", file[_REFERENCED])
+
+
+def blob_range(file: DataFile) -> tuple[int, int] | None:
+    """Offset and length of a deletion vector in its Puffin file; None for other files."""
+    offset, length = file[_OFFSET], file[_LENGTH]
+    return None if offset is None or length is None else (offset, length)
+
+
+def identity(file: DataFile) -> tuple[str, int | None]:
+    """What tells two members of a table apart: many deletion vectors may lie in one file."""
+    return file.file_path, file[_OFFSET]
+
+
+def content_bytes(file: DataFile) -> int:
+    """Size of a file, or of a deletion vector's part of its file."""
+    found = blob_range(file)
+    return file.file_size_in_bytes if found is None else found[1]
+
+
+# ---- reading -----------------------------------------------------------------------------------------------
+
+
+def read_manifest_list(io: FileIO, snapshot: Snapshot | None) -> list[ManifestFile]:
+    """The manifests of a snapshot; none of no snapshot."""
+    if snapshot is None:
+        return []
+    with AvroFile[ManifestFile](
+        io.new_input(snapshot.manifest_list),
+        MANIFEST_LIST_FILE_SCHEMAS[NEWEST],
+        read_types={-1: ManifestFile, 508: PartitionFieldSummary},
+        read_enums={517: ManifestContent},
+    ) as reader:
+        return list(reader)
+
+
+def is_live(manifest: ManifestFile) -> bool:
+    """Whether a manifest may have entries that are not deleted."""
+    return manifest.has_added_files() or manifest.has_existing_files()
+
+
+def read_entries(io: FileIO, manifest: ManifestFile, *, deleted: bool = False) -> list[ManifestEntry]:
+    """The entries of a manifest with what they inherit from it.
+
+    Args:
+        io: Storage of the table.
+        manifest: From `read_manifest_list`.
+        deleted: Also those that the manifest's snapshot removed.
+    """
+    with AvroFile[ManifestEntry](
+        io.new_input(manifest.manifest_path),
+        MANIFEST_ENTRY_SCHEMAS[NEWEST],
+        read_types={-1: ManifestEntry, 2: DataFile},
+        read_enums={0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent},
+    ) as reader:
+        entries = [_inherit(entry, manifest) for entry in reader]
+    if manifest.content == ManifestContent.DATA:
+        _inherit_row_ids(entries, manifest[_MANIFEST_FIRST_ROW_ID])
+    return [entry for entry in entries if deleted or entry.status != ManifestEntryStatus.DELETED]
+
+
+def _inherit(entry: ManifestEntry, manifest: ManifestFile) -> ManifestEntry:
+    """Sequence numbers and snapshot that an added file has from its manifest (specification, Manifests)."""
+    if entry.snapshot_id is None and manifest.added_snapshot_id is not None:
+        entry.snapshot_id = manifest.added_snapshot_id
+    inherits = entry.status == ManifestEntryStatus.ADDED or manifest.sequence_number == 0
+    if entry.sequence_number is None and inherits:
+        entry.sequence_number = manifest.sequence_number
+    if entry.file_sequence_number is None and inherits:
+        entry.file_sequence_number = manifest.sequence_number
+    entry.data_file.spec_id = manifest.partition_spec_id
+    return entry
+
+
+def _inherit_row_ids(entries: Iterable[ManifestEntry], first: int | None) -> None:
+    """Number the rows of files that have no row id yet (specification, First Row ID Inheritance)."""
+    if first is None:
+        return
+    for entry in entries:
+        if entry.status != ManifestEntryStatus.DELETED and entry.data_file[_FIRST_ROW_ID] is None:
+            entry.data_file[_FIRST_ROW_ID] = first
+            first += entry.data_file.record_count
+
+
+# ---- writing -----------------------------------------------------------------------------------------------
+
+
+def entry_of(
+    file: DataFile, status: ManifestEntryStatus, snapshot_id: int, known: ManifestEntry | None = None
+) -> ManifestEntry:
+    """An entry of a manifest that is going to be written.
+
+    Args:
+        file: The data or delete file.
+        status: What the manifest says of it.
+        snapshot_id: The snapshot that is being made.
+        known: The entry as it was, of a file that is not added: it keeps its sequence numbers, and a file
+            that stays keeps the snapshot that added it.
+    """
+    kept = known is not None and status == ManifestEntryStatus.EXISTING
+    return ManifestEntry.from_args(
+        _table_format_version=NEWEST,
+        status=status,
+        snapshot_id=known.snapshot_id if known is not None and kept else snapshot_id,
+        sequence_number=None if known is None else known.sequence_number,
+        file_sequence_number=None if known is None else known.file_sequence_number,
+        data_file=file,
+    )
+
+
+def manifest_writer(
+    version: TableVersion,
+    content: ManifestContent,
+    spec: PartitionSpec,
+    schema: Schema,
+    output: OutputFile,
+    snapshot_id: int,
+    codec: AvroCompressionCodec,
+) -> ManifestWriter:
+    """A writer of one manifest; a context manager with `add_entry`.
+
+    Raises:
+        ValueError: Delete files in a table of version 1.
+    """
+    if version == 1:
+        if content == ManifestContent.DELETES:
+            raise ValueError("a table of version 1 has no delete files")
+        return write_manifest(version, spec, schema, output, snapshot_id, codec)
+    return _ManifestWriter(version, content, spec, schema, output, snapshot_id, codec)
+
+
+def written(writer: ManifestWriter) -> ManifestFile:
+    """The manifest that was written, with the fields of version 3."""
+    made = writer.to_manifest_file()
+    fields = MANIFEST_LIST_FILE_SCHEMAS[NEWEST].fields
+    return ManifestFile(*(made[i] if i < len(made) else None for i in range(len(fields))))
+
+
+class _ManifestWriter(ManifestWriterV2):
+    """Manifests of versions 2 and 3, of data or of deletes."""
+
+    def __init__(
+        self,
+        version: TableVersion,
+        content: ManifestContent,
+        spec: PartitionSpec,
+        schema: Schema,
+        output: OutputFile,
+        snapshot_id: int,
+        codec: AvroCompressionCodec,
+    ) -> None:
+        super().__init__(spec, schema, output, snapshot_id, codec)
+        self._version = version
+        self._content = content
+
+    def content(self) -> ManifestContent:
+        return self._content
+
+    @property
+    def version(self) -> TableVersion:
+        return self._version
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        kind = "deletes" if self._content == ManifestContent.DELETES else "data"
+        return {**super()._meta, "content": kind}
+
+    def new_writer(self) -> AvroOutputFile[ManifestEntry]:
+        return AvroOutputFile[ManifestEntry](
+            output_file=self._output_file,
+            file_schema=self._with_partition(self.version),
+            record_schema=self._with_partition(NEWEST),
+            schema_name="manifest_entry",
+            metadata=self._meta,
+        )
+
+
+def write_list(
+    version: TableVersion,
+    output: OutputFile,
+    manifests: list[ManifestFile],
+    *,
+    snapshot_id: int,
+    parent_id: int | None,
+    sequence_number: int,
+    next_row_id: int,
+    codec: AvroCompressionCodec,
+) -> int:
+    """Write a snapshot's manifest list; returns how many row ids it gives away (0 before version 3).
+
+    Args:
+        version: Of the table.
+        output: Where to.
+        manifests: New ones and those that stay.
+        snapshot_id: The snapshot that is being made.
+        parent_id: The one before it.
+        sequence_number: Of the snapshot.
+        next_row_id: The first row id that is free.
+        codec: Compression.
+    """
+    given = 0
+    if version >= NEWEST:
+        given = _assign_row_ids(manifests, next_row_id)
+        writer: ManifestListWriter = _ListWriter(output, snapshot_id, parent_id, sequence_number, codec)
+    else:
+        writer = write_manifest_list(version, output, snapshot_id, parent_id, sequence_number, codec)
+    with writer:
+        writer.add_manifests(manifests)
+    return given
+
+
+def _assign_row_ids(manifests: Iterable[ManifestFile], first: int) -> int:
+    """Give row ids to the data manifests without (specification, First Row ID Assignment); how many."""
+    next_id = first
+    for manifest in manifests:
+        if manifest.content == ManifestContent.DATA and manifest[_MANIFEST_FIRST_ROW_ID] is None:
+            manifest[_MANIFEST_FIRST_ROW_ID] = next_id
+            next_id += (manifest.added_rows_count or 0) + (manifest.existing_rows_count or 0)
+    return next_id - first
+
+
+class _ListWriter(ManifestListWriterV2):
+    """Manifest lists of version 3."""
+
+    def __init__(
+        self,
+        output: OutputFile,
+        snapshot_id: int,
+        parent_id: int | None,
+        sequence_number: int,
+        codec: AvroCompressionCodec,
+    ) -> None:
+        super().__init__(output, snapshot_id, parent_id, sequence_number, codec)
+        self._meta["format-version"] = str(NEWEST)
+
+    def __enter__(self) -> ManifestListWriter:
+        self._writer = AvroOutputFile[ManifestFile](
+            output_file=self._output_file,
+            record_schema=MANIFEST_LIST_FILE_SCHEMAS[NEWEST],
+            file_schema=MANIFEST_LIST_FILE_SCHEMAS[NEWEST],
+            schema_name="manifest_file",
+            metadata=self._meta,
+        )
+        self._writer.__enter__()
+        return self
