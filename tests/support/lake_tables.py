@@ -12,23 +12,15 @@ import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io.pyarrow import PyArrowFileIO
-from pyiceberg.manifest import (
-    DataFile,
-    DataFileContent,
-    FileFormat,
-    ManifestContent,
-    ManifestEntry,
-    ManifestEntryStatus,
-    ManifestFile,
-    ManifestWriterV2,
-)
+from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Operation
-from pyiceberg.table.update.snapshot import _FastAppendFiles
 from pyiceberg.typedef import Record
 
 from airberg.columns.types import LONG, STRING, TIMESTAMPTZ, Field
+from airberg.lake.live import PATH_FIELD_ID
+from airberg.lake.manifests import new_data_file
 from airberg.lake.note import Note, read_note
+from airberg.lake.snapshots import FileChanges, prepare
 from airberg.lake.tables import ensure_table
 from airberg.lake.writers import MergeKey, TableWriter, WriterSettings, open_writer
 
@@ -58,9 +50,11 @@ def sql_catalog(folder: Path, kind: type[SqlCatalog] = SqlCatalog, **properties:
     return kind("lake", uri=uri, warehouse=warehouse, **properties)
 
 
-def users(catalog: Catalog, fields: Sequence[Field] = FIELDS, name: str = "users") -> Table:
+def users(
+    catalog: Catalog, fields: Sequence[Field] = FIELDS, name: str = "users", *, version: int = 2
+) -> Table:
     """The table `users`, made if it is not there."""
-    return ensure_table(catalog, NAMESPACE, name, fields)
+    return ensure_table(catalog, NAMESPACE, name, fields, {"format-version": str(version)})
 
 
 def rows(*rows: tuple[Any, ...]) -> pa.RecordBatch:
@@ -205,47 +199,20 @@ class FailingFileIO(PyArrowFileIO):
 # ---- what another engine does ------------------------------------------------------------------------------
 
 
-class _DeleteManifestWriter(ManifestWriterV2):
-    def content(self) -> ManifestContent:
-        return ManifestContent.DELETES
-
-    @property
-    def _meta(self) -> dict[str, str]:
-        return {**super()._meta, "content": "deletes"}
-
-
-class _AddDeletes(_FastAppendFiles):
-    """A row delta: adds position-delete files."""
-
-    def _manifests(self) -> list[ManifestFile]:
-        metadata = self._transaction.table_metadata
-        output = self.new_manifest_output()
-        with _DeleteManifestWriter(
-            metadata.spec(), metadata.schema(), output, self._snapshot_id, "gzip"
-        ) as writer:
-            for delete_file in self._added_data_files:
-                writer.add_entry(
-                    ManifestEntry.from_args(
-                        status=ManifestEntryStatus.ADDED,
-                        snapshot_id=self._snapshot_id,
-                        sequence_number=None,
-                        file_sequence_number=None,
-                        data_file=delete_file,
-                    )
-                )
-        return [writer.to_manifest_file(), *self._existing_manifests()]
-
-
 def delete_positions(
     table: Table,
     path: str,
     positions: Sequence[int],
     content: DataFileContent = DataFileContent.POSITION_DELETES,
+    *,
+    wide: bool = False,
 ) -> Table:
     """Delete rows of a data file as an engine with merge-on-read does: by a position-delete file.
 
-    With another `content` the file only claims to be of that kind.
+    With another `content` the file only claims to be of that kind. A `wide` one does not say that it is for
+    one data file.
     """
+    bounds = {PATH_FIELD_ID: path.encode()}
     schema = pa.schema(
         [
             pa.field("file_path", pa.string(), False, {"PARQUET:field_id": "2147483546"}),
@@ -257,31 +224,35 @@ def delete_positions(
     output = table.io.new_output(where)
     with output.create() as sink:
         pq.write_table(data, sink)
-    delete_file = DataFile.from_args(
+    delete_file = new_data_file(
+        0,
         content=content,
         file_path=where,
         file_format=FileFormat.PARQUET,
         partition=Record(),
         record_count=len(positions),
         file_size_in_bytes=len(output),
-        column_sizes={},
-        value_counts={},
-        null_value_counts={},
-        nan_value_counts={},
-        lower_bounds={2147483546: path.encode()},
-        upper_bounds={2147483546: path.encode()},
-        split_offsets=[4],
-        equality_ids=None,
-        sort_order_id=None,
-        spec_id=0,
-        key_metadata=None,
+        equality_ids=[1] if content == DataFileContent.EQUALITY_DELETES else None,
+        **({} if wide else {"lower_bounds": bounds, "upper_bounds": bounds}),
     )
-    transaction = table.transaction()
-    producer = _AddDeletes(operation=Operation.OVERWRITE, transaction=transaction, io=table.io)
-    producer.append_data_file(delete_file)
-    producer.commit()
-    transaction.commit_transaction()
-    return table.refresh()
+    return prepare(table, FileChanges(deletes_added=(delete_file,)), {}, {}).send().refresh()
+
+
+def files_on_disk(warehouse: Path) -> int:
+    """Data and delete files that lie in a warehouse."""
+    return sum(path.suffix in {".parquet", ".puffin"} for path in warehouse.rglob("*"))
+
+
+def files_referenced(table: Table) -> int:
+    """Data and delete files that any snapshot of a table has."""
+    return len(
+        {
+            entry.data_file.file_path
+            for snapshot in table.snapshots()
+            for manifest in snapshot.manifests(table.io)
+            for entry in manifest.fetch_manifest_entry(table.io)
+        }
+    )
 
 
 def data_paths(table: Table) -> list[str]:

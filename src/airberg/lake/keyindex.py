@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ import pyarrow.compute as pc
 from airberg.errors import TransientFailed
 
 _BUFFERED_ROWS = 100_000
+_CHANGES = "NOT newer AND NOT dropped"
+_GOES = "NOT newer AND NOT same"
+"""Of a row in `hits`: its winner takes its place, or deletes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class KeyIndex:
         for name in ("staged", "winners"):
             with _Registered(self._db, "rows", empty):
                 self._execute(f"CREATE TABLE {name} AS SELECT * FROM rows")
+        self._begin_hits()
 
     # ---- staging -----------------------------------------------------------------------------------------
 
@@ -134,8 +138,9 @@ class KeyIndex:
         self._execute("DROP TABLE staged")
         self._execute("ALTER TABLE rest RENAME TO staged")
         self._execute("TRUNCATE winners")
-        for name in ("hits", "removed", "kept"):
+        for name in ("removed", "kept"):
             self._execute(f"DROP TABLE IF EXISTS {name}")
+        self._begin_hits()
 
     def close(self) -> None:
         """Free the memory and remove the temporary files."""
@@ -152,6 +157,7 @@ class KeyIndex:
         """
         self._flush()
         self._execute("TRUNCATE winners")
+        self._begin_hits()
         order = "c DESC NULLS LAST, seq DESC" if self._has_cursor else "seq DESC"
         keys = ", ".join(f"k{i}" for i in range(len(self._key_types)))
         covered = f"seq < {int(until)}"
@@ -220,10 +226,25 @@ class KeyIndex:
                 possible.add(index)
         return possible
 
-    def match(self, rows: Iterable[tuple[int, pa.Array, KeyRows]]) -> int:
-        """Find the rows of the table that winners replace; how many they are.
+    def distinct(self, column: int, transform: Callable[[pa.Array], pa.Array], most: int) -> set[Any] | None:
+        """What a transform makes of the winners' keys in one key column; None when there is too much of it.
 
-        A row with a newer cursor than its winner's stays, and the winner is dropped.
+        Args:
+            column: Index of the key column.
+            transform: Of an array; its results go into a set.
+            most: More than so many results are too much.
+        """
+        found: set[Any] = set()
+        reader = self._execute(f"SELECT DISTINCT k{column} FROM winners").to_arrow_reader(_BUFFERED_ROWS)
+        type_ = self._key_types[column]
+        for batch in reader:
+            found.update(pc.unique(transform(batch.column(0).cast(type_))).to_pylist())
+            if len(found) > most:
+                return None
+        return found
+
+    def match(self, rows: Iterable[tuple[int, pa.Array, KeyRows]]) -> None:
+        """Find the rows of the table that have a winner's key, beside those that were found before.
 
         Args:
             rows: File number, positions and keys of rows of the table, in any order.
@@ -236,25 +257,115 @@ class KeyIndex:
         with _Registered(self._db, "present", reader):
             try:
                 self._execute(
-                    f"CREATE OR REPLACE TABLE hits AS SELECT f.file, f.pos, w.seq, {newer} AS newer "
+                    f"INSERT INTO hits SELECT f.file, f.pos, w.seq, w.d, {newer}, false "
                     f"FROM present f JOIN winners w ON {same}"
                 )
             except (duckdb.Error, TransientFailed):
                 if source.error is not None:
                     raise source.error from None
                 raise
-        return self._number("SELECT count(*) FROM hits WHERE NOT newer")
+
+    def forget_files(self, files: Collection[int]) -> None:
+        """Forget what was found in some files, which have changed or are gone."""
+        if files:
+            numbers = ", ".join(str(int(file)) for file in files)
+            self._execute(f"DELETE FROM hits WHERE file IN ({numbers})")
+
+    def _begin_hits(self) -> None:
+        """`dropped`: the winner deletes its key; `newer`: the row is newer; `same`: it has its values."""
+        self._execute(
+            "CREATE OR REPLACE TABLE hits"
+            "(file BIGINT, pos BIGINT, seq BIGINT, dropped BOOLEAN, newer BOOLEAN, same BOOLEAN)"
+        )
+
+    # ---- rows that are the same --------------------------------------------------------------------------
+
+    def updated(self) -> Iterator[tuple[int, pa.Array]]:
+        """The files, and positions in them, ascending, of rows that a winner has another version of."""
+        files = self._execute(f"SELECT DISTINCT file FROM hits WHERE {_CHANGES} ORDER BY file").fetchall()
+        for (file,) in files:
+            yield (
+                int(file),
+                self._positions(f"SELECT pos FROM hits WHERE file = {int(file)} AND {_CHANGES} ORDER BY pos"),
+            )
+
+    def compare(
+        self,
+        present: Iterable[tuple[int, pa.Array, pa.RecordBatch]],
+        staged: Iterable[tuple[int, pa.RecordBatch]],
+    ) -> int:
+        """Find the winners that say what the table already has: they are not kept, nor is anything removed.
+
+        Args:
+            present: File number, positions and values of the rows of `updated`.
+            staged: Number of the first row, and values, of staged rows, in the same columns.
+
+        Returns:
+            Number of rows of the table that stay because of it.
+        """
+        self._execute("UPDATE hits SET same = false WHERE same")
+        self._execute("DROP TABLE IF EXISTS present_rows")
+        for file, positions, batch in present:
+            arrays = [pa.repeat(pa.scalar(file, pa.int64()), len(positions)), positions, *batch.columns]
+            names = ["file", "pos", *(f"v{i}" for i in range(batch.num_columns))]
+            self._insert("present_rows", pa.Table.from_arrays(arrays, names=names))
+        if not self._exists("present_rows"):
+            return 0
+        self._execute(
+            "CREATE OR REPLACE TABLE compared AS "
+            "SELECT h.seq, p.* FROM present_rows p JOIN hits h ON p.file = h.file AND p.pos = h.pos"
+        )
+        self._execute("DROP TABLE present_rows")
+        self._execute("CREATE OR REPLACE TABLE alike(file BIGINT, pos BIGINT, seq BIGINT)")
+        for first, batch in staged:
+            self._find_alike(first, batch)
+        self._execute("DROP TABLE compared")
+        # Of several equal rows one stays: the others were doubled in the table and go.
+        self._execute(
+            "UPDATE hits SET same = true "
+            "FROM (SELECT seq, min((file, pos)) AS stays FROM alike GROUP BY seq) a "
+            "WHERE hits.seq = a.seq AND (hits.file, hits.pos) = a.stays"
+        )
+        self._execute("DROP TABLE alike")
+        return self._number("SELECT count(*) FROM hits WHERE same")
+
+    def _find_alike(self, first: int, batch: pa.RecordBatch) -> None:
+        names = [f"v{i}" for i in range(batch.num_columns)]
+        sequence = pa.arange(first, first + batch.num_rows)
+        rows = pa.Table.from_arrays([sequence, *batch.columns], names=["seq", *names])
+        equal = " AND ".join(f"c.{name} IS NOT DISTINCT FROM s.{name}" for name in names) or "true"
+        with _Registered(self._db, "arrived", rows):
+            self._execute(
+                "INSERT INTO alike SELECT c.file, c.pos, c.seq FROM arrived s "
+                f"JOIN compared c ON s.seq = c.seq WHERE {equal}"
+            )
+
+    def _insert(self, table: str, rows: pa.Table) -> None:
+        with _Registered(self._db, "arrived", rows):
+            verb = "INSERT INTO" if self._exists(table) else "CREATE TABLE"
+            self._execute(f"{verb} {table} {'' if verb.startswith('INSERT') else 'AS '}SELECT * FROM arrived")
+
+    def _exists(self, table: str) -> bool:
+        return bool(self._number(f"SELECT count(*) FROM duckdb_tables() WHERE table_name = '{table}'"))
+
+    # ---- what becomes of files ---------------------------------------------------------------------------
 
     def removed_counts(self) -> dict[int, int]:
         """How many rows go, for each file that loses any."""
-        rows = self._execute("SELECT file, count(*) FROM hits WHERE NOT newer GROUP BY file").fetchall()
+        rows = self._execute(f"SELECT file, count(*) FROM hits WHERE {_GOES} GROUP BY file").fetchall()
         return {int(file): int(count) for file, count in rows}
+
+    def removed_from(self, file: int) -> pa.Array:
+        """Positions, ascending, that go from a file."""
+        return self._positions(
+            f"SELECT DISTINCT pos FROM hits WHERE file = {int(file)} AND {_GOES} ORDER BY pos"
+        )
 
     def open_removed(self, file: int) -> None:
         """Prepare `removed` for one file."""
         self._execute(
             "CREATE OR REPLACE TABLE removed AS "
-            f"SELECT pos FROM hits WHERE file = {int(file)} AND NOT newer ORDER BY pos"
+            f"SELECT pos FROM hits WHERE file = {int(file)} AND {_GOES} ORDER BY pos"
         )
 
     def removed(self, first: int, end: int) -> pa.Array:
@@ -269,7 +380,7 @@ class KeyIndex:
         self._execute(
             "CREATE OR REPLACE TABLE kept AS SELECT w.seq FROM "
             f"(SELECT seq FROM winners WHERE NOT d AND seq >= {int(first)} AND seq < {int(end)}) w "
-            "ANTI JOIN (SELECT seq FROM hits WHERE newer) h ON w.seq = h.seq ORDER BY w.seq"
+            "ANTI JOIN (SELECT seq FROM hits WHERE newer OR same) h ON w.seq = h.seq ORDER BY w.seq"
         )
         return self._number("SELECT count(*) FROM kept")
 
@@ -277,6 +388,13 @@ class KeyIndex:
         """Numbers of the staged rows that go into the table, of the open range, in order."""
         return self._positions(
             f"SELECT seq FROM kept WHERE seq >= {int(first)} AND seq < {int(end)} ORDER BY seq"
+        )
+
+    def lost(self, first: int, end: int) -> pa.Array:
+        """Those of the open range that do not go into the table, in order."""
+        return self._positions(
+            f"SELECT n.seq FROM (SELECT range AS seq FROM range({int(first)}, {int(end)})) n "
+            "ANTI JOIN kept k ON n.seq = k.seq ORDER BY n.seq"
         )
 
     # ---- DuckDB ------------------------------------------------------------------------------------------

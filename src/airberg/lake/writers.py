@@ -6,7 +6,7 @@ next state; `commit` commits up to the mark, with the note that holds this state
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,18 +14,17 @@ from uuid import UUID
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from airberg.lake.arranged import open_staging
 from airberg.lake.catalog import catalog_errors
 from airberg.lake.commit import Committed, Committer
-from airberg.lake.files import FileSizes, delete_quietly
+from airberg.lake.files import FileSizes
 from airberg.lake.note import Note, Sealer
 from airberg.lake.promise import Promise, PromisedFile, keep_aside
 from airberg.lake.snapshots import FileChanges, current_files
 from airberg.lake.staging import StagedFile
-from airberg.plan.model import Mode
+from airberg.plan.model import DeleteFormat, Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +71,17 @@ class MergeKey:
     Attributes:
         columns: The key.
         cursor: Orders the versions of a key; None for order of arrival.
-        deleted_at: A row in which it is not null deletes its key.
+        deleted_at: A row in which it is not null deletes its key; None where such rows stay.
+        delete_format: How rows of the table go. A table's version decides between position-delete files
+            (version 2) and deletion vectors (version 3).
+        skip_unchanged: A version of a row with no new value, metadata columns aside, is not written.
     """
 
     columns: tuple[tuple[str, ...], ...]
     cursor: tuple[str, ...] | None = None
     deleted_at: tuple[str, ...] | None = None
+    delete_format: DeleteFormat = "position"
+    skip_unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,14 +272,6 @@ class StagingWriter:
     def _marked_files(self) -> list[StagedFile]:
         with catalog_errors("closing staged files"):
             return self._staging.marked_files()
-
-    def _delete(self, files: Sequence[DataFile], keep: Collection[DataFile]) -> None:
-        if self._committer.in_doubt:
-            return
-        kept = {file.file_path for file in keep}
-        for file in files:
-            if file.file_path not in kept:
-                delete_quietly(self._committer.table.io, file.file_path)
 
 
 class AppendWriter(StagingWriter):

@@ -18,6 +18,7 @@ Mode: TypeAlias = Literal["append", "overwrite", "merge"]
 SyncMode: TypeAlias = Literal["full_refresh", "incremental"]
 TransformationType: TypeAlias = Literal["cast", "rename", "encrypt", "drop"]
 EncryptionMode: TypeAlias = Literal["random", "deterministic"]
+DeleteFormat: TypeAlias = Literal["position", "vector", "copy-on-write"]
 TransformName: TypeAlias = Literal["identity", "bucket", "truncate", "year", "month", "day", "hour", "void"]
 Path: TypeAlias = tuple[str, ...]
 
@@ -173,6 +174,20 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
         return StateKey(self.namespace or None, self.name)
 
 
+class MergeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How merges of a job work.
+
+    Attributes:
+        delete_format: How rows go: by position-delete files, by deletion vectors, or by writing files anew.
+        soft_deletes: A row that the source deleted stays, with its deletion mark.
+        skip_unchanged: A version that brings no new value is not written.
+    """
+
+    delete_format: DeleteFormat = "position"
+    soft_deletes: bool = False
+    skip_unchanged: bool = False
+
+
 class GovernancePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Domain (urn), tags (names) and owner (user id) of the tables."""
 
@@ -191,6 +206,7 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode
     streams: tuple[StreamPlan, ...]
     governance: GovernancePlan
+    merging: MergeOptions = MergeOptions()
     add_ingestion_metadata: bool = True
     archive_staging: bool = False
     discovered_at: float = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal as Number
 from pathlib import Path
@@ -36,14 +36,22 @@ from airberg.columns.types import (
 )
 from airberg.errors import ConfigurationFailed
 from airberg.lake.arrow import arrow_schema
+from airberg.lake.files import DataFileWriter
+from airberg.lake.live import live_files, only_target
+from airberg.lake.scan import live_batches
 from airberg.lake.schema import schema_changes
+from airberg.lake.snapshots import FileChanges, prepare
 from airberg.lake.tables import describe, evolve
 from airberg.lake.writers import MergeKey
+from airberg.plan.model import DeleteFormat
 from support.duckdb_reader import duckdb_table
 from support.lake_tables import (
+    KEY,
     FaultyCatalog,
     data_paths,
     delete_positions,
+    files_on_disk,
+    files_referenced,
     meanwhile,
     names,
     note,
@@ -114,6 +122,7 @@ class Model:
         return sorted(payload for _, payload in self.table.values())
 
 
+FORMATS: list[DeleteFormat] = ["position", "vector", "copy-on-write"]
 CURSOR = st.one_of(st.none(), st.integers(0, 3))
 
 
@@ -138,16 +147,18 @@ def run_merge(
     cursor: bool,
     nested: bool,
     group: int,
+    delete_format: DeleteFormat,
 ) -> None:
     """Merge the checkpoints into a table and compare it with the model after each."""
     catalog = sql_catalog(folder)
     key_field = Field("k.1", type_)
     wrapped = Field("box", Struct((key_field, Field("other", STRING)))) if nested else key_field
     fields = (wrapped, Field("part", STRING), Field("at", LONG), Field("gone", LONG), Field("payload", LONG))
-    table = users(catalog, fields)
+    table = users(catalog, fields, version=3 if delete_format == "vector" else 2)
     schema = arrow_schema(table.schema())
     path = ("box", "k.1") if nested else ("k.1",)
-    key = MergeKey((path, ("part",)) if composite else (path,), ("at",) if cursor else None, ("gone",))
+    columns = (path, ("part",)) if composite else (path,)
+    key = MergeKey(columns, ("at",) if cursor else None, ("gone",), delete_format)
     merge = writer(catalog, "merge", folder, key=key, row_group_rows=group, target_file_bytes=1)
     model = Model(cursor)
     waiting: list[tuple[Any, Any, bool, int]] = []
@@ -182,14 +193,7 @@ def run_merge(
     merge.discard()
     assert sorted(duckdb_table(users(catalog))["payload"].to_pylist()) == model.payloads()
     assert len(describe(users(catalog)).snapshots) <= number
-    on_disk = sum(1 for _ in (folder / "warehouse").rglob("*.parquet"))
-    referenced = {
-        entry.data_file.file_path
-        for snapshot in users(catalog).snapshots()
-        for manifest in snapshot.manifests(users(catalog).io)
-        for entry in manifest.fetch_manifest_entry(users(catalog).io)
-    }
-    assert on_disk == len(referenced)
+    assert files_on_disk(folder / "warehouse") == files_referenced(users(catalog))
     catalog.close()
 
 
@@ -206,12 +210,15 @@ def test_a_merge_equals_a_dictionary(tmp_path_factory: pytest.TempPathFactory, d
         cursor=data.draw(st.booleans(), label="cursor"),
         nested=data.draw(st.booleans(), label="nested"),
         group=data.draw(st.integers(1, 8), label="rows per group"),
+        delete_format=data.draw(st.sampled_from(FORMATS), label="delete format"),
     )
 
 
-@pytest.mark.parametrize("group", [1, 100])
+@pytest.mark.parametrize(
+    ("delete_format", "group"), [("position", 1), ("vector", 100), ("copy-on-write", 100)]
+)
 @pytest.mark.parametrize("kind", sorted(KEYS))
-def test_every_key_type_merges(tmp_path: Path, kind: str, group: int) -> None:
+def test_every_key_type_merges(tmp_path: Path, kind: str, delete_format: DeleteFormat, group: int) -> None:
     """Each value of each key type is found again in its file and replaced, null and NaN too."""
     type_, values = KEYS[kind]
     inserted = [(value, "p", 1, False) for value in values]
@@ -219,50 +226,69 @@ def test_every_key_type_merges(tmp_path: Path, kind: str, group: int) -> None:
     deleted = [(value, "p", 3, True) for value in values[::2]]
     alone = [([(value, "p", 4, False)], 0) for value in values]
     plan = [(inserted, 0), (replaced, 0), (deleted, 0), *alone]
-    run_merge(tmp_path, type_, plan, composite=False, cursor=True, nested=False, group=group)
+    run_merge(
+        tmp_path,
+        type_,
+        plan,
+        composite=False,
+        cursor=True,
+        nested=False,
+        group=group,
+        delete_format=delete_format,
+    )
 
 
 # ---- single cases ------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=FORMATS)
+def key(request: pytest.FixtureRequest) -> MergeKey:
+    """The key of the table, for each way in which rows go."""
+    return replace(KEY, delete_format=request.param)
+
+
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[FaultyCatalog]:
-    """A SQLite catalog that can be told to fail."""
+def catalog(tmp_path: Path, key: MergeKey) -> Iterator[FaultyCatalog]:
+    """A SQLite catalog that can be told to fail, with an empty table."""
     opened = sql_catalog(tmp_path, FaultyCatalog)
-    users(opened)
+    users(opened, version=3 if key.delete_format == "vector" else 2)
     yield opened
     opened.close()
 
 
-def merge(catalog: FaultyCatalog, folder: Path, number: int, *batch: tuple[Any, ...]) -> Any:
+def merge(catalog: FaultyCatalog, folder: Path, key: MergeKey, number: int, *batch: tuple[Any, ...]) -> Any:
     """One merge of one checkpoint."""
-    table_writer = writer(catalog, "merge", folder)
+    table_writer = writer(catalog, "merge", folder, key=key)
     table_writer.write(rows(*batch))
     done = table_writer.finish(note(number))
     table_writer.discard()
     return done
 
 
-def test_a_merge_reports_what_it_did(catalog: FaultyCatalog, tmp_path: Path) -> None:
+def test_a_merge_reports_what_it_did(catalog: FaultyCatalog, tmp_path: Path, key: MergeKey) -> None:
     """New versions are written, replaced and deleted rows counted, one snapshot each."""
-    merge(catalog, tmp_path, 1, (1, "a", 1), (2, "b", 1), (3, "c", 5))
+    merge(catalog, tmp_path, key, 1, (1, "a", 1), (2, "b", 1), (3, "c", 5))
     done = merge(
-        catalog, tmp_path, 2, (1, "A", 2), (2, "gone", 2, 7), (3, "old", 4), (4, "d", 1), (9, "x", 1, 7)
+        catalog, tmp_path, key, 2, (1, "A", 2), (2, "gone", 2, 7), (3, "old", 4), (4, "d", 1), (9, "x", 1, 7)
     )
     assert (done.rows_written, done.rows_deleted) == (2, 2)
     assert names(users(catalog)) == [(1, "A"), (3, "c"), (4, "d")]
     assert len(describe(users(catalog)).snapshots) == 2
 
 
-def test_a_merge_that_changes_nothing_makes_no_snapshot(catalog: FaultyCatalog, tmp_path: Path) -> None:
+def test_a_merge_that_changes_nothing_makes_no_snapshot(
+    catalog: FaultyCatalog, tmp_path: Path, key: MergeKey
+) -> None:
     """Only older versions, and deletes of keys that are not there."""
-    merge(catalog, tmp_path, 1, (1, "a", 5))
-    done = merge(catalog, tmp_path, 2, (1, "old", 4), (8, "x", 9, 7))
+    merge(catalog, tmp_path, key, 1, (1, "a", 5))
+    done = merge(catalog, tmp_path, key, 2, (1, "old", 4), (8, "x", 9, 7))
     assert done.snapshot_id is None
     assert names(users(catalog)) == [(1, "a")]
 
 
-def test_only_files_that_hold_a_key_are_rewritten(catalog: FaultyCatalog, tmp_path: Path) -> None:
+def test_only_files_that_hold_a_key_are_touched(
+    catalog: FaultyCatalog, tmp_path: Path, key: MergeKey
+) -> None:
     """Files whose bounds rule the keys out are not touched, and neither are files without a hit."""
     first = writer(catalog, "append", tmp_path, row_group_rows=10, target_file_bytes=1)
     for i in range(5):
@@ -270,19 +296,21 @@ def test_only_files_that_hold_a_key_are_rewritten(catalog: FaultyCatalog, tmp_pa
     first.finish(note(1))
     before = set(data_paths(users(catalog)))
     assert len(before) == 5
-    merge(catalog, tmp_path, 2, (12, "y", 1), (100, "new", 1))
+    merge(catalog, tmp_path, key, 2, (12, "y", 1), (100, "new", 1))
     after = set(data_paths(users(catalog)))
-    assert len(before & after) == 4
+    assert len(before & after) == (4 if key.delete_format == "copy-on-write" else 5)
+    touched = [live for live in live_files(users(catalog)) if live.deletes]
+    assert len(touched) == (0 if key.delete_format == "copy-on-write" else 1)
     assert (12, "y") in names(users(catalog))
     assert len(names(users(catalog))) == 51
 
 
-def test_keys_over_4_kib_are_found(catalog: FaultyCatalog, tmp_path: Path) -> None:
+def test_keys_over_4_kib_are_found(catalog: FaultyCatalog, tmp_path: Path, key: MergeKey) -> None:
     """Parquet keeps no bounds for them; a file must not be ruled out by the bounds of its other rows."""
-    key = MergeKey((("name",),))
+    by_name = MergeKey((("name",),), delete_format=key.delete_format)
     long_key = "z" * 10_000
     for number, id_ in ((1, 1), (2, 2)):
-        table_writer = writer(catalog, "merge", tmp_path, key=key, row_group_rows=1)
+        table_writer = writer(catalog, "merge", tmp_path, key=by_name, row_group_rows=1)
         table_writer.write(rows((0, "a")))
         table_writer.write(rows((id_, long_key)))
         table_writer.finish(note(number))
@@ -290,52 +318,135 @@ def test_keys_over_4_kib_are_found(catalog: FaultyCatalog, tmp_path: Path) -> No
     assert [id_ for id_, _ in names(users(catalog))] == [0, 2]
 
 
-def test_a_merge_is_recomputed_when_somebody_commits(catalog: FaultyCatalog, tmp_path: Path) -> None:
+def test_a_merge_is_recomputed_when_somebody_commits(
+    catalog: FaultyCatalog, tmp_path: Path, key: MergeKey
+) -> None:
     """A row that another writer adds meanwhile under one of our keys is replaced, not doubled."""
-    merge(catalog, tmp_path, 1, (1, "a", 1), (2, "b", 1))
-    table_writer = writer(catalog, "merge", tmp_path)
+    merge(catalog, tmp_path, key, 1, (1, "a", 1), (2, "b", 1))
+    table_writer = writer(catalog, "merge", tmp_path, key=key)
     table_writer.write(rows((1, "A", 2), (5, "mine", 2)))
 
     def other() -> None:
-        users(catalog).append(pa.table({"id": [5, 6], "name": ["theirs", "f"], "version": [1, 1]}))
+        theirs = writer(catalog, "append", tmp_path, job="theirs")
+        theirs.write(rows((5, "theirs", 1), (6, "f", 1)))
+        theirs.finish(note(1))
 
     catalog.faults = [meanwhile(other)]
     done = table_writer.finish(note(2))
     table_writer.discard()
     assert names(users(catalog)) == [(1, "A"), (2, "b"), (5, "mine"), (6, "f")]
     assert done.rows_deleted == 2
-    referenced = {
-        entry.data_file.file_path
-        for snapshot in users(catalog).snapshots()
-        for manifest in snapshot.manifests(users(catalog).io)
-        for entry in manifest.fetch_manifest_entry(users(catalog).io)
-    }
-    assert sum(1 for _ in (tmp_path / "warehouse").rglob("*.parquet")) == len(referenced)
+    assert files_on_disk(tmp_path / "warehouse") == files_referenced(users(catalog))
 
 
-def test_rows_deleted_by_another_engine_stay_deleted(catalog: FaultyCatalog, tmp_path: Path) -> None:
+def test_rows_deleted_by_another_engine_stay_deleted(
+    catalog: FaultyCatalog, tmp_path: Path, key: MergeKey
+) -> None:
     """Position deletes are applied: deleted rows neither match nor come back when their file is rewritten."""
-    merge(catalog, tmp_path, 1, (1, "a", 9), (2, "b", 9), (3, "c", 1), (4, "d", 1))
+    merge(catalog, tmp_path, key, 1, (1, "a", 9), (2, "b", 9), (3, "c", 1), (4, "d", 1))
     path = data_paths(users(catalog))[0]
     order = users(catalog).scan().to_arrow()["id"].to_pylist()
     delete_positions(users(catalog), path, [order.index(1), order.index(2)])
     assert names(users(catalog)) == [(3, "c"), (4, "d")]
-    merge(catalog, tmp_path, 2, (1, "again", 5), (3, "C", 2))
+    merge(catalog, tmp_path, key, 2, (1, "again", 5), (3, "C", 2))
     assert names(users(catalog)) == [(1, "again"), (3, "C"), (4, "d")]
     found = duckdb_table(users(catalog)).to_pylist()
     assert sorted((r["id"], r["name"]) for r in found) == [(1, "again"), (3, "C"), (4, "d")]
 
 
+def test_a_data_file_has_one_delete_file_however_often_it_changes(
+    catalog: FaultyCatalog, tmp_path: Path, key: MergeKey
+) -> None:
+    """Later deletes take over what earlier ones said; a file without rows left goes with its deletes."""
+    merge(catalog, tmp_path, key, 1, *((i, "old", 1) for i in range(6)))
+    for number, id_ in ((2, 0), (3, 1), (4, 2), (5, 3), (6, 4)):
+        merge(catalog, tmp_path, key, number, (id_, "new", number))
+        deletes = [live.deletes for live in live_files(users(catalog))]
+        if key.delete_format != "copy-on-write":
+            assert sorted(map(len, deletes)) == [0] * (number - 1) + [1]
+    merge(catalog, tmp_path, key, 7, (5, "new", 7))
+    assert names(users(catalog)) == [(i, "new") for i in range(6)]
+    files = live_files(users(catalog))
+    assert sum(live.file.record_count for live in files) == 6
+    assert not any(live.deletes for live in files)
+    assert sorted(r["id"] for r in duckdb_table(users(catalog)).to_pylist()) == [*range(6)]
+    assert len(describe(users(catalog)).snapshots) == 7
+
+
+def test_deletes_for_several_files_stay_as_they_are(tmp_path: Path, key: MergeKey) -> None:
+    """A delete file of another engine that does not say which data file it is for goes on to apply."""
+    catalog = sql_catalog(tmp_path, FaultyCatalog)
+    users(catalog, version=2 if key.delete_format != "vector" else 3)
+    merge(catalog, tmp_path, key, 1, *((i, "a", 1) for i in range(5)))
+    order = users(catalog).scan().to_arrow()["id"].to_pylist()
+    path = data_paths(users(catalog))[0]
+    delete_positions(users(catalog), path, [order.index(1)], wide=True)
+    merge(catalog, tmp_path, key, 2, (2, "b", 2), (1, "again", 2))
+    merge(catalog, tmp_path, key, 3, (3, "c", 3))
+    expected = [(0, "a"), (1, "again"), (2, "b"), (3, "c"), (4, "a")]
+    assert names(users(catalog)) == expected
+    found = duckdb_table(users(catalog)).to_pylist()
+    assert sorted((r["id"], r["name"]) for r in found) == expected
+    catalog.close()
+
+
+def test_a_file_that_is_written_anew_meanwhile_is_looked_at_again(
+    catalog: FaultyCatalog, tmp_path: Path, key: MergeKey
+) -> None:
+    """Deletes never point into a file that a compaction replaced: the positions are found anew."""
+    merge(catalog, tmp_path, key, 1, (1, "a", 1), (2, "b", 1), (3, "c", 1))
+    merge(catalog, tmp_path, key, 2, (7, "g", 1))
+    merging = writer(catalog, "merge", tmp_path, key=key)
+    merging.write(rows((2, "B", 2), (7, "G", 2)))
+
+    def compaction() -> None:
+        table = users(catalog)
+        old = next(live for live in live_files(table) if live.file.record_count == 3)
+        anew = DataFileWriter(table)
+        batches = [batch for _, batch in live_batches(table, old, table.schema())]
+        for row in reversed(range(3)):
+            anew.write(pa.concat_batches(batches).slice(row, 1))
+        prepare(table, FileChanges(added=anew.close(), removed=(old.file,), same_rows=True), {}, {}).send()
+
+    catalog.faults = [meanwhile(compaction)]
+    merging.finish(note(3))
+    merging.discard()
+    assert names(users(catalog)) == [(1, "a"), (2, "B"), (3, "c"), (7, "G")]
+    paths = {live.file.file_path for live in live_files(users(catalog))}
+    targets = {only_target(file) for live in live_files(users(catalog)) for file in live.delete_files}
+    assert targets <= paths
+
+
+def test_what_says_nothing_new_is_not_written(catalog: FaultyCatalog, tmp_path: Path, key: MergeKey) -> None:
+    """With `skip_unchanged` a row that was sent again makes no snapshot, and of two equal rows one stays."""
+    skipping = replace(key, skip_unchanged=True)
+    merge(catalog, tmp_path, skipping, 1, (1, "a", 1), (2, None, 1), (3, "c", 1))
+    again = merge(catalog, tmp_path, skipping, 2, (1, "a", 1), (2, None, 1), (3, "c", 1))
+    assert (again.rows_written, again.rows_deleted, again.snapshot_id) == (0, 0, None)
+    some = merge(catalog, tmp_path, skipping, 3, (1, "a", 1), (2, "b", 1), (3, "c", 1), (4, "d", 1))
+    assert (some.rows_written, some.rows_deleted) == (2, 1)
+    plain = merge(catalog, tmp_path, key, 4, (1, "a", 1))
+    assert (plain.rows_written, plain.rows_deleted) == (1, 1)
+    doubled = writer(catalog, "append", tmp_path)
+    doubled.write(rows((1, "a", 1), (1, "a", 1)))
+    doubled.finish(note(5))
+    one = merge(catalog, tmp_path, skipping, 6, (1, "a", 1))
+    assert (one.rows_written, one.rows_deleted) == (0, 2)
+    gone = merge(catalog, tmp_path, skipping, 7, (4, "d", 2, 7), (3, "c", 1))
+    assert (gone.rows_written, gone.rows_deleted) == (0, 1)
+    assert names(users(catalog)) == [(1, "a"), (2, "b"), (3, "c")]
+
+
 def test_equality_deletes_are_refused_by_a_merge_and_gone_after_an_overwrite(
-    catalog: FaultyCatalog, tmp_path: Path
+    catalog: FaultyCatalog, tmp_path: Path, key: MergeKey
 ) -> None:
     """What cannot be applied is told before anything is committed; a swap does not need to apply it."""
-    merge(catalog, tmp_path, 1, (1, "a", 1))
+    merge(catalog, tmp_path, key, 1, (1, "a", 1))
     path = data_paths(users(catalog))[0]
     delete_positions(users(catalog), path, [0], DataFileContent.EQUALITY_DELETES)
     before = users(catalog).metadata_location
     with pytest.raises(ConfigurationFailed) as caught:
-        merge(catalog, tmp_path, 2, (1, "b", 2))
+        merge(catalog, tmp_path, key, 2, (1, "b", 2))
     assert caught.value.code == "equality-deletes"
     assert users(catalog).metadata_location == before
     overwrite = writer(catalog, "overwrite", tmp_path)
@@ -344,12 +455,14 @@ def test_equality_deletes_are_refused_by_a_merge_and_gone_after_an_overwrite(
     assert names(users(catalog)) == [(7, "z")]
 
 
-def test_duplicates_that_an_append_left_are_replaced_together(catalog: FaultyCatalog, tmp_path: Path) -> None:
+def test_duplicates_that_an_append_left_are_replaced_together(
+    catalog: FaultyCatalog, tmp_path: Path, key: MergeKey
+) -> None:
     """All rows of a key that are not newer than the winner go."""
     append = writer(catalog, "append", tmp_path)
     append.write(rows((1, "a", 1), (1, "b", 2), (2, "c", 1)))
     append.finish(note(1))
-    merge(catalog, tmp_path, 2, (1, "new", 3))
+    merge(catalog, tmp_path, key, 2, (1, "new", 3))
     assert names(users(catalog)) == [(1, "new"), (2, "c")]
 
 
