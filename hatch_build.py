@@ -1,7 +1,9 @@
-"""Builds the compiled reader of RECORD messages (`native/`) when the package is built or installed.
+"""Builds the compiled modules (`native/`) when the package is built or installed.
+
+They read RECORD messages and look for changed keys in tables.
 
 Needs a C++17 compiler: the one that `CXX` names, else `c++`. Without one the package is built all the same
-and reads in Python, several times slower, with the same results. `AIRBERG_NATIVE=require` makes that an
+and does this in Python, several times slower, with the same results. `AIRBERG_NATIVE=require` makes that an
 error, `AIRBERG_NATIVE=skip` does not even try.
 """
 
@@ -16,13 +18,13 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULE = "airberg/columns/_records.abi3.so"
+MODULES = {"module.cpp": "airberg/columns/_records.abi3.so", "keys.cpp": "airberg/lake/_keys.abi3.so"}
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra")
 STABLE_ABI = "cp311-abi3"
 
 
 class NativeBuildHook(BuildHookInterface):
-    """Compiles the module and puts it into the wheel; for an editable install, beside its Python module."""
+    """Compiles the modules and puts them into the wheel; for an editable install, beside Python modules."""
 
     PLUGIN_NAME = "custom"
 
@@ -32,16 +34,18 @@ class NativeBuildHook(BuildHookInterface):
         if self.target_name != "wheel" or wanted == "skip":
             return
         root = Path(self.root)
-        module = root / "src" / MODULE
-        problem = compiled(root / "native" / "module.cpp", module)
-        if problem:
-            module.unlink(missing_ok=True)  # one of an older source would be worse than none
+        modules = {root / "native" / source: root / "src" / module for source, module in MODULES.items()}
+        problems = [problem for source, module in modules.items() if (problem := compiled(source, module))]
+        if problems:
+            for module in modules.values():
+                module.unlink(missing_ok=True)  # one of an older source would be worse than none
             if wanted == "require":
-                raise RuntimeError(problem)
-            self.app.display_warning(f"The compiled reader is left out: {problem}")
+                raise RuntimeError(problems[0])
+            self.app.display_warning(f"The compiled modules are left out: {problems[0]}")
             return
         if version != "editable":
-            build_data["force_include"][str(module)] = MODULE
+            for module in MODULES.values():
+                build_data["force_include"][str(root / "src" / module)] = module
         build_data["pure_python"] = False
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"{STABLE_ABI}-{platform}"

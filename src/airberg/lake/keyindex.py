@@ -39,6 +39,11 @@ class KeyRows:
         named = {f"k{i}": key for i, key in enumerate(self.keys)}
         return named if self.cursor is None else {**named, "c": self.cursor}
 
+    def take(self, indexes: pa.Array) -> KeyRows:
+        """Some of the rows."""
+        cursor = None if self.cursor is None else self.cursor.take(indexes)
+        return KeyRows(tuple(key.take(indexes) for key in self.keys), cursor)
+
 
 @dataclass(frozen=True, slots=True)
 class KeyBounds:
@@ -242,6 +247,15 @@ class KeyIndex:
             if len(found) > most:
                 return None
         return found
+
+    def winner_keys(self) -> Iterator[pa.RecordBatch]:
+        """The keys of the winners, in the types that the index was made for."""
+        columns = ", ".join(f"k{i}" for i in range(len(self._key_types)))
+        for batch in self._execute(f"SELECT {columns} FROM winners").to_arrow_reader(_BUFFERED_ROWS):
+            arrays = [
+                column.cast(type_) for column, type_ in zip(batch.columns, self._key_types, strict=True)
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
     def match(self, rows: Iterable[tuple[int, pa.Array, KeyRows]]) -> None:
         """Find the rows of the table that have a winner's key, beside those that were found before.

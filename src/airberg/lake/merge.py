@@ -25,6 +25,7 @@ from airberg.lake.arranged import ArrangedStaging
 from airberg.lake.catalog import catalog_errors
 from airberg.lake.commit import Committer
 from airberg.lake.files import delete_quietly
+from airberg.lake.keyfilter import MOST_KEYS, KeyFilter, can_filter
 from airberg.lake.keyindex import KeyIndex
 from airberg.lake.keyscan import Found, scan_keys
 from airberg.lake.live import LiveFile, live_files
@@ -73,6 +74,7 @@ class MergeWriter(StagingWriter):
             memory_mb=settings.merge_memory_mb,
             threads=settings.threads,
         )
+        self._filter: KeyFilter | None = None
         self._looked_at: dict[Hashable, int] = {}
         self._written: list[str] = []
 
@@ -93,7 +95,8 @@ class MergeWriter(StagingWriter):
         staged = self._marked_files()
         if not staged:
             return report(self._committer.commit(note, lambda _: FileChanges()))
-        self._index.settle(self._staging.marked)
+        winners = self._index.settle(self._staging.marked)
+        self._filter = self._new_filter(winners)
         if isinstance(self._staging, ArrangedStaging):
             self._index.place(self._staging.placement())
         self._looked_at = {}
@@ -157,8 +160,17 @@ class MergeWriter(StagingWriter):
         self._looked_at = known
         return {number: now[version] for version, number in known.items()}
 
+    def _new_filter(self, winners: int) -> KeyFilter | None:
+        if winners > MOST_KEYS or not can_filter([key.arrow_type for key in self._keys]):
+            return None
+        return KeyFilter(self._index.winner_keys())
+
     def _pick(self, number: int, positions: pa.Array, batch: pa.RecordBatch) -> Found | None:
-        return number, positions, key_rows(batch, self._scanned, self._keys, self._cursor)
+        rows = key_rows(batch, self._scanned, self._keys, self._cursor)
+        if self._filter is None:
+            return number, positions, rows
+        chosen = self._filter.pick(rows.keys)
+        return (number, positions.take(chosen), rows.take(chosen)) if len(chosen) else None
 
     def _compare(self, table: Table, files: dict[int, LiveFile], staged: list[StagedFile]) -> None:
         """Find the versions that bring nothing new; what Airberg itself says of a row does not count."""
