@@ -134,6 +134,22 @@ class SyncSettings(_Group):
     lease_seconds: float = Field(30.0, description="How long a silent run keeps others from its job.")
 
 
+class MergeSettings(_Group):
+    """How jobs merge that do not say it themselves."""
+
+    delete_format: Literal["position", "vector", "copy-on-write"] = Field(
+        "position",
+        description="How rows go: `position` delete files, deletion `vector`, or files written anew.",
+    )
+    readers: tuple[str, ...] = Field(
+        (), description="Engines that read the tables, such as `spark`, `trino`; they choose the format."
+    )
+    deletes: Literal["hard", "soft"] = Field(
+        "hard", description="`soft`: rows that the source deleted stay, with `_ab_cdc_deleted_at` set."
+    )
+    skip_unchanged: bool = Field(False, description="Rows that came again without a change are not written.")
+
+
 class KeySettings(_Group):
     """Column encryption. The master key wraps all data keys; 32 bytes, base64; the first one wraps."""
 
@@ -165,6 +181,7 @@ class Settings(BaseSettings):
     datahub: DataHubSettings = DataHubSettings()
     sources: SourceSettings = SourceSettings()
     sync: SyncSettings = SyncSettings()
+    merge: MergeSettings = MergeSettings()
     keys: KeySettings = KeySettings()
 
     @model_validator(mode="after")

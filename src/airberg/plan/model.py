@@ -43,7 +43,10 @@ class TableRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the caller asked for. `source_config` is not part of it: secrets travel alone."""
+    """What the caller asked for. `source_config` is not part of it: secrets travel alone.
+
+    Of the last four, which say how to merge, None leaves it to the deployment.
+    """
 
     name: str
     source_name: str
@@ -61,6 +64,10 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
     archive_staging: bool = False
     add_ingestion_metadata: bool = True
     tables: tuple[TableRequest, ...] = ()
+    delete_format: DeleteFormat | None = None
+    readers: tuple[str, ...] | None = None
+    deletes: DeletedRows | None = None
+    skip_unchanged: bool | None = None
 
 
 class EncryptRule(msgspec.Struct, frozen=True, kw_only=True):
