@@ -47,7 +47,7 @@ def new_format_version(plan: JobPlan) -> int:
     return 3 if plan.mode == "merge" and plan.merging.delete_format == "vector" else 2
 
 
-# ---- what is allowed but worth knowing ----------------------------------------------------------------------
+# ---- what is allowed but worth knowing ---------------------------------------------------------------------
 
 
 def merge_notes(request: IngestRequest, options: MergeOptions, streams: Sequence[StreamPlan]) -> list[str]:

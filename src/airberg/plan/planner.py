@@ -41,6 +41,9 @@ from airberg.plan.transformations import (
     type_at,
 )
 
+AS_EVER = MergeOptions()
+"""How merges work of which nobody says anything."""
+
 _LISTED_NAMES = 20
 
 
@@ -73,7 +76,7 @@ def build_plan(
     *,
     domain: str | None,
     present: Callable[[str], AbstractSet[Path]] = _no_table,
-    merging: MergeOptions = MergeOptions(),
+    merging: MergeOptions = AS_EVER,
 ) -> JobPlan:
     """Plan a job.
 
@@ -221,7 +224,6 @@ def _plan_stream(
             )
         )
     removed = tuple(".".join(path) for path, rule in rules.items() if rule.drop)
-    sort_by = fit_sort_order(stream.label, layout, columns, problems)
     return StreamPlan(
         name=stream.name,
         namespace=stream.namespace,
@@ -237,7 +239,7 @@ def _plan_stream(
         # A state is opaque: whatever the stream hides, its state may hold.
         protect_state=bool(removed) or any(c.encrypt for _, c in all_columns(columns)),
         partition_by=fit_partitions(stream.label, layout, columns, problems),
-        sort_by=sort_by,
+        sort_by=fit_sort_order(stream.label, layout, columns, problems),
         key_order=() if layout.sort_by else key_order(key.paths, columns),
         identifier=_identifier(key.paths, stream.primary_key, columns),
     )
