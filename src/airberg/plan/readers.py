@@ -35,8 +35,30 @@ class Reads:
 
 
 READS: tuple[Reads, ...] = (
-    Reads("spark", "1.0.0", True, None),
-    Reads("trino", "382", True, None),
+    Reads("athena", "", True, None),
+    Reads("bigquery", "", True, True),
+    Reads("clickhouse", "25.8", True, False),
+    Reads("daft", "", None, None),
+    Reads("databricks", "18.0", None, True),
+    Reads("doris", "4.1", True, True),
+    Reads("dremio", "", True, True),
+    Reads("duckdb", "1.4.0", True, None),
+    Reads("duckdb", "1.5.3", True, True),
+    Reads("fabric", "", None, None),
+    Reads("flink", "", True, True),
+    Reads("hive", "4.0.0", True, None),
+    Reads("hive", "4.2.0", True, True),
+    Reads("impala", "4.3.0", True, None),
+    Reads("impala", "5.0.0", True, True),
+    Reads("polars", "", True, True),
+    Reads("presto", "0.286", True, None),
+    Reads("pyiceberg", "0.12.0", True, True),
+    Reads("redshift", "", True, True),
+    Reads("snowflake", "", True, True),
+    Reads("spark", "1.4.0", True, None),
+    Reads("spark", "1.8.0", True, True),
+    Reads("starrocks", "3.1", True, False),
+    Reads("trino", "376", True, None),
     Reads("trino", "480", True, True),
 )
 """By engine, each from its oldest version on."""
@@ -54,7 +76,7 @@ def reader_problem(reader: str) -> str | None:
     if found[1].lower() not in ENGINES:
         return f"There is no such engine. {did_you_mean(found[1], ENGINES)}"
     if found[2] and not _rows(found[1])[0].since:
-        return f"{found[1].lower()} is a service without versions: leave the version out."
+        return f"Versions of {found[1].lower()} are not told apart: leave the version out."
     return None
 
 
