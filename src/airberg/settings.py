@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from airberg.plan.readers import cannot_read, reader_problem
+
 Positive = Annotated[int, Field(gt=0)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 
@@ -134,6 +136,34 @@ class SyncSettings(_Group):
     lease_seconds: float = Field(30.0, description="How long a silent run keeps others from its job.")
 
 
+class MergeSettings(_Group):
+    """How jobs merge that do not say it themselves."""
+
+    delete_format: Literal["position", "vector", "copy-on-write"] | None = Field(
+        None,
+        description="How rows go: `position`-delete files, deletion `vector`s, or files written anew "
+        "(`copy-on-write`). Default: what `readers` read, else `position`.",
+    )
+    readers: tuple[str, ...] = Field(
+        (),
+        description='[Engines](../how-to/merge.md#what-reads-what) that read the tables: `["spark", '
+        '"trino:455"]`.',
+    )
+    deletes: Literal["hard", "soft"] = Field(
+        "hard", description="`soft`: rows that the source deleted stay, with `_ab_cdc_deleted_at` set."
+    )
+    skip_unchanged: bool = Field(False, description="Rows that came again without a change are not written.")
+
+    @model_validator(mode="after")
+    def _readers_read(self) -> MergeSettings:
+        for reader in self.readers:
+            if problem := reader_problem(reader):
+                raise ValueError(problem)
+        if self.delete_format and (unread := cannot_read(self.delete_format, self.readers)):
+            raise ValueError(f"{unread[0]} is not known to read the delete format {self.delete_format}")
+        return self
+
+
 class KeySettings(_Group):
     """Column encryption. The master key wraps all data keys; 32 bytes, base64; the first one wraps."""
 
@@ -165,6 +195,7 @@ class Settings(BaseSettings):
     datahub: DataHubSettings = DataHubSettings()
     sources: SourceSettings = SourceSettings()
     sync: SyncSettings = SyncSettings()
+    merge: MergeSettings = MergeSettings()
     keys: KeySettings = KeySettings()
 
     @model_validator(mode="after")

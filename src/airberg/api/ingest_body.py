@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from airberg.flows.schedule import check_schedule, check_timezone
 from airberg.governance.resolve import clean_tags
 from airberg.plan.model import IngestRequest, TableRequest, Transformation
 from airberg.plan.names import namespace_parts
+from airberg.plan.readers import cannot_read, reader_problem
 
 SOURCE_NAME = re.compile(r"source-[a-z0-9][a-z0-9-]*")
 
@@ -25,6 +26,15 @@ Expressions = Annotated[list[Annotated[str, Field(min_length=1, max_length=1_100
 def _reject(code: str, message: str, guidance: str = "") -> PydanticCustomError:
     """An error that keeps its guidance on the way through pydantic."""
     return PydanticCustomError(code, "{message}", {"message": message, "guidance": guidance})
+
+
+def _reader(value: str) -> str:
+    if problem := reader_problem(value):
+        raise _reject("unknown-reader", problem)
+    return value
+
+
+Reader = Annotated[str, Field(max_length=100), AfterValidator(_reader)]
 
 
 class ColumnTransformation(BaseModel):
@@ -99,6 +109,20 @@ class IngestBody(BaseModel):
     tags: list[Text] | None = Field(None, description="DataHub tags; made when missing.")
     owner_id: Text | None = Field(None, description="Owner user id; default the caller.")
     column_transformations: list[ColumnTransformation] | None = None
+    delete_format: Literal["position", "vector", "copy-on-write"] | None = Field(
+        None, description="In merge mode, how rows go; default: what `readers` read, else the deployment's."
+    )
+    readers: Annotated[list[Reader], Field(max_length=30)] | None = Field(
+        None,
+        description="In merge mode, the engines that read the tables, with or without a version.",
+        examples=[["spark", "trino:455"]],
+    )
+    deletes: Literal["hard", "soft"] | None = Field(
+        None, description="In merge mode, what becomes of rows that the source deleted: soft keeps them."
+    )
+    skip_unchanged: StrictBool | None = Field(
+        None, description="In merge mode: rows that came again without a change are not written."
+    )
     tables: dict[Text, TableBody] | None = Field(
         None, description="By stream: partitions and sort order of a table that is made for it."
     )
@@ -158,6 +182,29 @@ class IngestBody(BaseModel):
             raise _reject("bad-merge", "`merge` names a column twice.", "Name each key column once.")
         return ",".join(columns)
 
+    @field_validator("delete_format", "readers", "deletes", "skip_unchanged")
+    @classmethod
+    def _merge_option(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - of several types
+        if value is not None and info.data.get("mode", "merge") != "merge":
+            raise _reject(
+                "merge-without-merge-mode",
+                f"`{info.field_name}` says how to merge, but the mode is {info.data['mode']}.",
+                f"Set mode to merge, or leave `{info.field_name}` out.",
+            )
+        return value
+
+    @field_validator("readers")
+    @classmethod
+    def _readers(cls, value: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        wanted = info.data.get("delete_format")
+        if value and wanted and (unread := cannot_read(wanted, value)):
+            raise _reject(
+                "reader-cannot-read",
+                f"{', '.join(unread)} is not known to read the delete format {wanted}.",
+                "Leave `delete_format` out to get one that all readers read, or give a newer version.",
+            )
+        return value
+
     @field_validator("timezone")
     @classmethod
     def _timezone(cls, value: str | None) -> str | None:
@@ -211,6 +258,10 @@ class IngestBody(BaseModel):
             column_transformations=tuple(
                 Transformation(**t.model_dump()) for t in self.column_transformations or ()
             ),
+            delete_format=self.delete_format,
+            readers=tuple(dict.fromkeys(self.readers)) if self.readers else None,
+            deletes=self.deletes,
+            skip_unchanged=self.skip_unchanged,
             tables=tuple(
                 TableRequest(
                     stream=stream,

@@ -210,6 +210,7 @@ def plan_view(prepared: Prepared, request: IngestRequest, now: datetime) -> dict
         "source": {"name": plan.source_name, "version": plan.connector_version},
         "source_config": prepared.public_config,
         "mode": plan.mode,
+        "merging": msgspec.to_builtins(plan.merging) if plan.mode == "merge" else None,
         "streams": [_stream_view(s, ".".join((*plan.namespace, s.table)), differences) for s in plan.streams],
         "governance": msgspec.to_builtins(plan.governance),
         "flow": {
@@ -244,6 +245,8 @@ def _stream_view(stream: StreamPlan, table: str, differences: dict[str, Any]) ->
             "changes": list(difference.changes) if difference else [],
             "partition_by": list(difference.partition_by) if difference else [],
             "sort_by": list(difference.sort_by) if difference else [],
+            "identifier": list(difference.identifier) if difference else [],
+            "format_version": difference.format_version if difference else None,
         },
     }
 

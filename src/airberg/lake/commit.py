@@ -101,6 +101,11 @@ class Committer:
             raise self._fenced_out()
 
     @property
+    def catalog(self) -> Catalog:
+        """The table's catalog."""
+        return self._catalog
+
+    @property
     def table(self) -> Table:
         """The table as of the last look at it."""
         return self._table

@@ -22,7 +22,6 @@ from pyiceberg.table import Table
 
 from airberg.errors import TransientFailed
 from airberg.lake.arranged import ArrangedStaging
-from airberg.lake.catalog import catalog_errors
 from airberg.lake.commit import Committer
 from airberg.lake.files import delete_quietly
 from airberg.lake.keyfilter import MOST_KEYS, KeyFilter, can_filter
@@ -81,8 +80,7 @@ class MergeWriter(StagingWriter):
     def write(self, batch: pa.RecordBatch) -> None:
         """See `TableWriter.write`."""
         first = self._staging.end
-        with catalog_errors("staging rows"):
-            stored = self._staging.write(batch)
+        stored = self._stage(batch)
         rows = key_rows(stored, self._staging.schema, self._keys, self._cursor)
         if self._deleted is None:
             deleted = pa.repeat(pa.scalar(False), stored.num_rows)

@@ -122,8 +122,12 @@ def _nested_field(field: Field, ids: Iterator[int]) -> NestedField:
     return NestedField(next(ids), field.name, iceberg_type(field.type, ids), required=False, doc=field.doc)
 
 
-def iceberg_schema(fields: Sequence[Field]) -> Schema:
-    """The schema of a new table with these columns, in this order, all optional.
+def iceberg_schema(fields: Sequence[Field], identifier: Sequence[Path] = ()) -> Schema:
+    """The schema of a new table with these columns, in this order, all optional but the identifier's.
+
+    Args:
+        fields: The columns.
+        identifier: Paths of the identifier fields: columns of the top level, which become required.
 
     Raises:
         ConfigurationFailed: Two columns cannot live in one table.
@@ -131,8 +135,12 @@ def iceberg_schema(fields: Sequence[Field]) -> Schema:
     _check_names(fields, ())
     ids = itertools.count(1)
     nested = [_nested_field(field, ids) for field in fields]
+    named = {path[0] for path in identifier}
+    for place, field in enumerate(nested):
+        if field.name in named:
+            nested[place] = field.model_copy(update={"required": True})
     try:
-        return Schema(*nested)
+        return Schema(*nested, identifier_field_ids=[f.field_id for f in nested if f.name in named])
     # Iceberg names fields with dots, and there a column `a.b` meets a field `b` of a struct `a`.
     except ValueError as error:
         raise ConfigurationFailed(
@@ -189,23 +197,30 @@ def schema_changes(existing: Schema, wanted: Sequence[Field]) -> tuple[SchemaCha
     """What has to change in a table so that it takes rows with the columns `wanted`.
 
     A column that `wanted` lacks stays and is null from then on; a type that is wider already is accepted.
+    Identifier fields are required: `wanted` must have them, and rows without a value in one are refused when
+    they are written.
 
     Raises:
         ConfigurationFailed: A column cannot become what is wanted. Nothing has been written.
     """
-    return tuple(_struct_changes(existing.as_struct(), wanted, ()))
+    return tuple(_struct_changes(existing.as_struct(), wanted, (), frozenset(existing.identifier_field_ids)))
 
 
 def _struct_changes(
-    existing: StructType, wanted: Sequence[Field], path: Path, in_list: Path = ()
+    existing: StructType,
+    wanted: Sequence[Field],
+    path: Path,
+    identifier: frozenset[int] = frozenset(),
+    in_list: Path = (),
 ) -> Iterator[SchemaChange]:
     _check_names(wanted, path)
     present = {field.name: field for field in existing.fields}
     folded = {field.name.casefold(): field.name for field in existing.fields}
     names = {field.name for field in wanted}
     for member in existing.fields:
-        if member.required:
-            missing = "" if member.name in names else ", and the source does not have it"
+        here_too = member.name in names
+        if member.required and not (here_too and member.field_id in identifier):
+            missing = "" if here_too else ", and the source does not have it"
             raise _refused(
                 (*path, member.name),
                 f"is required in the table{missing}",
@@ -232,7 +247,7 @@ def _type_changes(
 ) -> Iterator[SchemaChange]:
     """What has to change in one column; `in_list` is the path of the outermost list that it is in."""
     if isinstance(old, StructType) and isinstance(wanted, Struct):
-        yield from _struct_changes(old, wanted.fields, path, in_list)
+        yield from _struct_changes(old, wanted.fields, path, in_list=in_list)
     elif isinstance(old, ListType) and isinstance(wanted, List):
         if old.element_required:
             raise _refused(

@@ -22,11 +22,13 @@ from airberg.columns.types import Field
 from airberg.errors import ConfigurationFailed, TransientFailed
 from airberg.lake.arrange import Arrangement
 from airberg.lake.catalog import catalog_errors
+from airberg.lake.identifier import IDENTIFIER_PROPERTY, PRIMARY_KEY
 from airberg.lake.layout import partition_spec, partition_texts, sort_order, sort_texts
 from airberg.lake.manifests import NEWEST
 from airberg.lake.read import row_count
 from airberg.lake.schema import (
     AddedColumn,
+    Path,
     PromotedColumn,
     SchemaChange,
     iceberg_schema,
@@ -85,11 +87,14 @@ def ensure_table(
     properties: Mapping[str, str] | None = None,
     partition_by: Sequence[PartitionTerm] = (),
     sort_by: Sequence[SortTerm] = (),
+    key_order: Sequence[SortTerm] = (),
+    identifier: Sequence[Path] = (),
 ) -> Table:
     """The table, made with these columns if there is none; with its namespace.
 
     An existing table is returned as it is: compare `table.schema()` by `schema_changes` and `evolve` it; its
-    partitions and sort order stay its own. New ones are format version 2, zstd-compressed Parquet.
+    partitions, sort order and identifier stay its own. New ones are zstd-compressed Parquet, of format
+    version 2 where the properties do not say another (`format-version`).
 
     Args:
         catalog: The catalog.
@@ -99,23 +104,27 @@ def ensure_table(
         properties: Further properties of a new table.
         partition_by: How a new table is partitioned.
         sort_by: How the rows in each file of a new table are sorted.
+        key_order: The same where `sort_by` says nothing; a table with another order is as good.
+        identifier: Paths of the identifier fields of a new table; their columns are required.
 
     Raises:
         ConfigurationFailed: There is a table that Airberg cannot write correctly, or the columns collide.
         TransientFailed: The catalog did not answer.
     """
     if (table := find_table(catalog, namespace, name)) is None:
-        schema = iceberg_schema(fields)
+        schema = iceberg_schema(fields, identifier)
         with catalog_errors(f"creating the table {'.'.join((*namespace, name))}"):
             _ensure_namespace(catalog, namespace)
             try:
                 # A copy: pyiceberg takes the format version out of what it is given.
                 wanted = {**_NEW_TABLE, **(properties or {})}
+                if identifier:
+                    wanted[IDENTIFIER_PROPERTY] = PRIMARY_KEY
                 table = catalog.create_table(
                     (*namespace, name),
                     schema,
                     partition_spec=partition_spec(schema, partition_by),
-                    sort_order=sort_order(schema, sort_by),
+                    sort_order=sort_order(schema, sort_by or key_order),
                     properties=wanted,
                 )
             except TableAlreadyExistsError:  # somebody else was quicker

@@ -20,6 +20,7 @@ from airberg.lake.arranged import open_staging
 from airberg.lake.catalog import catalog_errors
 from airberg.lake.commit import Committed, Committer
 from airberg.lake.files import FileSizes
+from airberg.lake.identifier import RequiredColumns, refuse_nulls
 from airberg.lake.note import Note, Sealer
 from airberg.lake.promise import Promise, PromisedFile, keep_aside
 from airberg.lake.snapshots import FileChanges, current_files
@@ -149,7 +150,8 @@ class TableWriter(Protocol):
 
         Raises:
             TypeError: A column does not fit the table.
-            TransientFailed, ConfigurationFailed: The storage failed or refused.
+            TransientFailed, ConfigurationFailed: The storage failed or refused, or a row has no value in a
+                required column; none of the batch is staged then.
         """
         ...
 
@@ -192,6 +194,7 @@ class StagingWriter:
         self._committer = committer
         self._settings = settings or WriterSettings()
         self._staging = open_staging(committer.table, self._settings.sizes, self._settings.spill_dir)
+        self._required = RequiredColumns(committer.table)
         self._promised = False
 
     @property
@@ -231,8 +234,14 @@ class StagingWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """See `TableWriter.write`."""
+        self._stage(batch)
+
+    def _stage(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Stage rows, none of which lacks a value that the table requires; returns them as stored."""
+        if missing := self._required.without_value(batch):
+            refuse_nulls(self._committer.catalog, self._committer.table, missing)
         with catalog_errors("staging rows"):
-            self._staging.write(batch)
+            return self._staging.write(batch)
 
     def mark(self, until: int | None = None) -> None:
         """See `TableWriter.mark`."""

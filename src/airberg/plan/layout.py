@@ -170,6 +170,20 @@ def fit_sort_order(
     return tuple(terms)
 
 
+def key_order(key: Sequence[Path], columns: Sequence[ColumnPlan]) -> tuple[SortTerm, ...]:
+    """The order of a merge table for which none was asked: by its key, so that bounds of files prune.
+
+    A key that is encrypted sorts by its ciphertext, which is as good for that.
+    """
+    terms = []
+    for source in key:
+        path, column = table_path(columns, source), column_at(columns, source)
+        if path is None or column is None or not fitting_transforms(column.type, partition=False):
+            return ()
+        terms.append(SortTerm(transform="identity", source=source, column=path))
+    return tuple(terms)
+
+
 # ---- reading expressions ---------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ SyncMode: TypeAlias = Literal["full_refresh", "incremental"]
 TransformationType: TypeAlias = Literal["cast", "rename", "encrypt", "drop"]
 EncryptionMode: TypeAlias = Literal["random", "deterministic"]
 DeleteFormat: TypeAlias = Literal["position", "vector", "copy-on-write"]
+DeletedRows: TypeAlias = Literal["hard", "soft"]
 TransformName: TypeAlias = Literal["identity", "bucket", "truncate", "year", "month", "day", "hour", "void"]
 Path: TypeAlias = tuple[str, ...]
 
@@ -43,7 +44,10 @@ class TableRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the caller asked for. `source_config` is not part of it: secrets travel alone."""
+    """What the caller asked for. `source_config` is not part of it: secrets travel alone.
+
+    Of the last four, which say how to merge, None leaves it to the deployment.
+    """
 
     name: str
     source_name: str
@@ -61,6 +65,10 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
     archive_staging: bool = False
     add_ingestion_metadata: bool = True
     tables: tuple[TableRequest, ...] = ()
+    delete_format: DeleteFormat | None = None
+    readers: tuple[str, ...] | None = None
+    deletes: DeletedRows | None = None
+    skip_unchanged: bool | None = None
 
 
 class EncryptRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +159,8 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
         protect_state: The state holds values of an encrypted column and must be encrypted at rest.
         partition_by: How its table is partitioned, if it is made.
         sort_by: How the rows in the files of its table are sorted, if it is made.
+        key_order: The sort order of a new table for which none was asked: by its merge key.
+        identifier: Paths in the table of the columns that identify its rows, if it is made.
     """
 
     name: str
@@ -167,6 +177,8 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
     protect_state: bool = False
     partition_by: tuple[PartitionTerm, ...] = ()
     sort_by: tuple[SortTerm, ...] = ()
+    key_order: tuple[SortTerm, ...] = ()
+    identifier: tuple[Path, ...] = ()
 
     @property
     def state_key(self) -> StateKey:

@@ -17,6 +17,9 @@ METADATA_COLUMNS = (
 )
 """Columns that Airberg adds, named as Airbyte's own destinations name them."""
 
+DELETED_AT = "_ab_cdc_deleted_at"
+"""Set by CDC sources on rows that were deleted (Airbyte protocol, CDC)."""
+
 
 def namespace_parts(schema_name: str) -> tuple[str, ...] | None:
     """The parts of a dotted `schema_name`, or None when one of them is not allowed."""

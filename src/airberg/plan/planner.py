@@ -13,19 +13,21 @@ from typing import Any
 import msgspec
 
 from airberg.columns.json_schema import stream_fields
-from airberg.columns.types import Decimal, Field, Primitive
+from airberg.columns.types import BINARY, STRING, Decimal, Field, Primitive
 from airberg.errors import InvalidRequest, Problem
 from airberg.plan.apart import apart_names, fit_name, keep_apart
-from airberg.plan.layout import AskedLayout, fit_partitions, fit_sort_order, match_layouts
+from airberg.plan.layout import AskedLayout, fit_partitions, fit_sort_order, key_order, match_layouts
+from airberg.plan.merging import merge_notes
 from airberg.plan.model import (
     ColumnPlan,
     GovernancePlan,
     IngestRequest,
     JobPlan,
+    MergeOptions,
     Path,
     StreamPlan,
 )
-from airberg.plan.names import METADATA_COLUMNS
+from airberg.plan.names import DELETED_AT, METADATA_COLUMNS
 from airberg.plan.streams import SelectedStream, select_streams
 from airberg.plan.transformations import (
     EncryptionContext,
@@ -39,8 +41,8 @@ from airberg.plan.transformations import (
     type_at,
 )
 
-DELETED_AT = "_ab_cdc_deleted_at"
-"""Set by CDC sources on rows that were deleted (Airbyte protocol, CDC)."""
+AS_EVER = MergeOptions()
+"""How merges work of which nobody says anything."""
 
 _LISTED_NAMES = 20
 
@@ -74,6 +76,7 @@ def build_plan(
     *,
     domain: str | None,
     present: Callable[[str], AbstractSet[Path]] = _no_table,
+    merging: MergeOptions = AS_EVER,
 ) -> JobPlan:
     """Plan a job.
 
@@ -84,6 +87,7 @@ def build_plan(
         domain: The urn of `request.domain`, resolved.
         present: The columns that the table of that name has already, if there is one: names that were given
             once are given again.
+        merging: How its merges work.
 
     Raises:
         InvalidRequest: With everything that is wrong.
@@ -119,10 +123,11 @@ def build_plan(
         mode=request.mode,
         streams=tuple(streams),
         governance=GovernancePlan(domain=domain, tags=request.tags, owner=request.owner_id),
+        merging=merging,
         add_ingestion_metadata=request.add_ingestion_metadata,
         archive_staging=request.archive_staging,
         discovered_at=connector.discovered_at,
-        warnings=tuple(_warnings(request, streams)),
+        warnings=(*_warnings(request, streams), *merge_notes(request, merging, streams)),
     )
 
 
@@ -235,7 +240,30 @@ def _plan_stream(
         protect_state=bool(removed) or any(c.encrypt for _, c in all_columns(columns)),
         partition_by=fit_partitions(stream.label, layout, columns, problems),
         sort_by=fit_sort_order(stream.label, layout, columns, problems),
+        key_order=() if layout.sort_by else key_order(key.paths, columns),
+        identifier=_identifier(key.paths, stream.primary_key, columns),
     )
+
+
+def _identifier(
+    key: Sequence[Path], primary_key: Sequence[Path], columns: Sequence[ColumnPlan]
+) -> tuple[Path, ...]:
+    """The columns that identify the rows of a table, as Iceberg means it: all of the key or none.
+
+    Identifier fields are required: only what the source itself calls its key has a value in every row.
+    Iceberg leaves floating-point numbers and members of optional structs out.
+    """
+    if not key or set(key) != set(primary_key):
+        return ()
+    found = []
+    for path in key:
+        column = column_at(columns, path)
+        if column is None or len(path) > 1 or not isinstance(column.type, Primitive | Decimal):
+            return ()
+        if isinstance(column.type, Primitive) and column.type.name in ("float", "double"):
+            return ()
+        found.append((column.name,))
+    return tuple(found)
 
 
 def _check_key_survives(stream: str, rules: Rules, key: _MergeKey, problems: list[Problem]) -> None:
@@ -375,8 +403,13 @@ class MergeColumns(msgspec.Struct, frozen=True):
     deleted_at: Path | None
 
 
-def merge_columns(stream: StreamPlan) -> MergeColumns:
-    """Where keys, cursor and CDC deletion mark of a merge stream are in its table."""
+def merge_columns(stream: StreamPlan, *, soft_deletes: bool = False) -> MergeColumns:
+    """Where keys, cursor and CDC deletion mark of a merge stream are in its table.
+
+    Args:
+        stream: A stream of a merge job.
+        soft_deletes: Rows that the source deleted stay: there is no column that deletes.
+    """
     key = tuple(p for path in stream.merge_key if (p := table_path(stream.columns, path)))
     if len(key) != len(stream.merge_key):
         raise ValueError(f"a merge key of {stream.name!r} is not in the table")
@@ -385,5 +418,20 @@ def merge_columns(stream: StreamPlan) -> MergeColumns:
         column = column_at(stream.columns, stream.cursor)
         if column is not None and column.encrypt is None and isinstance(column.type, Primitive | Decimal):
             cursor = table_path(stream.columns, stream.cursor)
-    deleted = table_path(stream.columns, (DELETED_AT,))
+    else:
+        cursor = _cdc_cursor(stream.columns)
+    deleted = None if soft_deletes else table_path(stream.columns, (DELETED_AT,))
     return MergeColumns(key, cursor, deleted)
+
+
+def _cdc_cursor(columns: Sequence[ColumnPlan]) -> Path | None:
+    """What orders the versions of a row of a CDC stream that declares no cursor: its place in the log."""
+    for name in ("_ab_cdc_lsn", "_ab_cdc_cursor", "_ab_cdc_updated_at"):
+        column = column_at(columns, (name,))
+        if column is None or column.encrypt is not None or not isinstance(column.type, Primitive | Decimal):
+            continue
+        # As text, times are only ordered if all are written alike: 12:00:00.5Z is before 12:00:00Z.
+        if name == "_ab_cdc_updated_at" and column.type in (STRING, BINARY):
+            continue
+        return (column.name,)
+    return None

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
@@ -23,6 +24,7 @@ from airberg.lake.layout import partition_texts, sort_texts
 from airberg.lake.schema import column_paths, schema_changes
 from airberg.lake.tables import find_table
 from airberg.plan.layout import pointer_part
+from airberg.plan.merging import merge_options, new_format_version, table_notes
 from airberg.plan.model import IngestRequest, JobPlan, Path, StreamPlan
 from airberg.plan.planner import Connector, KeyDirectory, build_plan
 from airberg.plan.prepared import Prepared, TableDifference
@@ -58,15 +60,15 @@ def prepare(
     found = preflight(entry, source_config, settings, deadline, on_config=renewed.append)
     connector = Connector(request.source_name, found.launch.version, found.streams, time.time())
     tables = TargetTables(settings, request.schema_name)
-    plan = build_plan(
-        request, connector, _directory(settings, keys), domain=domain, present=tables.column_paths
-    )
+    plan = _build(request, connector, settings, keys, domain, tables)
+    differences = compare_tables(plan, tables)
+    notes = table_notes(request, plan, tables.format_versions())
     config = renewed[-1] if renewed else source_config
     return Prepared(
-        plan=plan,
+        plan=msgspec.structs.replace(plan, warnings=(*plan.warnings, *notes)),
         public_config=mask_config(found.launch.spec, config),
         renewed_config=config if renewed else None,
-        tables=tuple(compare_tables(plan, tables)),
+        tables=tuple(differences),
     )
 
 
@@ -92,13 +94,25 @@ def replan(
     if domain is None and job.request.domain:
         domain = open_directory(settings).resolve(job.request.domain)
     tables = TargetTables(settings, job.request.schema_name)
+    return _build(job.request, connector, settings, keys, domain, tables)
+
+
+def _build(
+    request: IngestRequest,
+    connector: Connector,
+    settings: Settings,
+    keys: KeyStore,
+    domain: str | None,
+    tables: TargetTables,
+) -> JobPlan:
     return build_plan(
-        job.request, connector, _directory(settings, keys), domain=domain, present=tables.column_paths
+        request,
+        connector,
+        KeyDirectory(settings.keys.default_key, keys.exists),
+        domain=domain,
+        present=tables.column_paths,
+        merging=merge_options(request, settings.merge),
     )
-
-
-def _directory(settings: Settings, keys: KeyStore) -> KeyDirectory:
-    return KeyDirectory(settings.keys.default_key, keys.exists)
 
 
 class TargetTables:
@@ -120,6 +134,10 @@ class TargetTables:
             self._catalog = self._catalog or open_catalog(self._settings)
             self._found[name] = find_table(self._catalog, self._namespace, name)
         return self._found[name]
+
+    def format_versions(self) -> dict[str, int]:
+        """The format version of each table that was looked for and is there."""
+        return {name: table.metadata.format_version for name, table in self._found.items() if table}
 
     def column_paths(self, name: str) -> frozenset[Path]:
         """The columns that the table has; none when there is none."""
@@ -148,7 +166,9 @@ def compare_tables(plan: JobPlan, tables: TargetTables) -> list[TableDifference]
                     exists=False,
                     columns=schema,
                     partition_by=tuple(map(str, stream.partition_by)),
-                    sort_by=tuple(map(str, stream.sort_by)),
+                    sort_by=tuple(map(str, stream.sort_by or stream.key_order)),
+                    identifier=tuple(".".join(path) for path in stream.identifier),
+                    format_version=new_format_version(plan),
                 )
             )
             continue
@@ -166,6 +186,8 @@ def compare_tables(plan: JobPlan, tables: TargetTables) -> list[TableDifference]
                 changes=tuple(map(str, changes)),
                 partition_by=tuple(partition_texts(table)),
                 sort_by=tuple(sort_texts(table)),
+                identifier=tuple(sorted(table.schema().identifier_field_names())),
+                format_version=table.metadata.format_version,
             )
         )
     if problems:

@@ -18,6 +18,8 @@ class TableDifference(msgspec.Struct, frozen=True, kw_only=True):
         changes: What would change in an existing table, one sentence each.
         partition_by: How the table is partitioned, or will be.
         sort_by: Its sort order, in the same way.
+        identifier: Its identifier fields, in the same way.
+        format_version: Its Iceberg format version, in the same way.
     """
 
     table: str
@@ -26,6 +28,8 @@ class TableDifference(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[str, ...] = ()
     partition_by: tuple[str, ...] = ()
     sort_by: tuple[str, ...] = ()
+    identifier: tuple[str, ...] = ()
+    format_version: int = 2
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):

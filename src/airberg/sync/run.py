@@ -44,7 +44,8 @@ from airberg.lake.note import Note, read_note
 from airberg.lake.schema import schema_changes
 from airberg.lake.tables import ensure_table, evolve
 from airberg.lake.writers import MergeKey, TableWriter, WriterSettings, open_writer
-from airberg.plan.model import JobPlan, StreamPlan
+from airberg.plan.merging import new_format_version
+from airberg.plan.model import JobPlan, MergeOptions, StreamPlan
 from airberg.plan.planner import merge_columns
 from airberg.plan.preparation import replan
 from airberg.protocol.ledger import Ledger
@@ -249,9 +250,11 @@ class _Session:
                 plan.namespace,
                 stream.table,
                 fields,
-                facts,
+                facts | {"format-version": str(new_format_version(plan))},
                 partition_by=stream.partition_by,
                 sort_by=stream.sort_by,
+                key_order=stream.key_order,
+                identifier=stream.identifier,
             )
             opened[stream.table] = self._with_facts(table, facts)
             changes[stream.table] = schema_changes(table.schema(), fields)
@@ -324,13 +327,21 @@ class _Session:
     def _writer_of(self, plan: JobPlan) -> Callable[[StreamPlan, Table, Note | None], TableWriter]:
         """Opens writers. A state that streams share is in all their tables: sealed when one must seal it."""
         seal = any(stream.protect_state for stream in plan.streams)
-        return lambda stream, table, note: self._writer(stream, table, note, seal=seal)
+        return lambda stream, table, note: self._writer(plan.merging, stream, table, note, seal=seal)
 
-    def _writer(self, stream: StreamPlan, table: Table, note: Note | None, *, seal: bool) -> TableWriter:
+    def _writer(
+        self, merging: MergeOptions, stream: StreamPlan, table: Table, note: Note | None, *, seal: bool
+    ) -> TableWriter:
         key = None
         if stream.mode == "merge":
-            columns = merge_columns(stream)
-            key = MergeKey(columns=columns.key, cursor=columns.cursor, deleted_at=columns.deleted_at)
+            columns = merge_columns(stream, soft_deletes=merging.soft_deletes)
+            key = MergeKey(
+                columns=columns.key,
+                cursor=columns.cursor,
+                deleted_at=columns.deleted_at,
+                delete_format=merging.delete_format,
+                skip_unchanged=merging.skip_unchanged,
+            )
         settings = self._parts.settings
         return open_writer(
             stream.mode,
