@@ -20,7 +20,7 @@ from benchmarks.merging.table import SeededTable
 
 def merge(seeded: SeededTable, table: Table, arriving: list[pa.RecordBatch], task: dict[str, Any]) -> None:
     """One checkpoint."""
-    key = MergeKey(tuple((name,) for name in task["key"]))
+    key = MergeKey(tuple((name,) for name in task["key"]), delete_format=task["delete_format"])
     writer = open_writer(
         "merge",
         seeded.catalog,
