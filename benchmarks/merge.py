@@ -60,11 +60,14 @@ class CaseBench:
     Args:
         case: The case.
         seeds: Tables with its rows.
+        before: What they hold.
         reader: Reads the tables.
         folder: For everything that is made, except the seeds.
     """
 
-    def __init__(self, case: Case, seeds: dict[FormatVersion, Seed], reader: Reader, folder: Path) -> None:
+    def __init__(
+        self, case: Case, seeds: dict[FormatVersion, Seed], before: Sums, reader: Reader, folder: Path
+    ) -> None:
         self.case = case
         self.contenders: dict[str, dict[str, Any]] = {}
         self.versions: dict[str, str] = {}
@@ -80,7 +83,7 @@ class CaseBench:
         catalog = sqlite_catalog(folder / "alone", folder / "alone" / "warehouse")
         append(catalog, "alone", arriving, "2")
         self.changed_bytes = written(files_in(folder / "alone" / "warehouse"))["data_bytes"]
-        self._expected = Sums(**case.expected())
+        self._expected = case.expected(before)
 
     def measure(self, name: str, rounds: int) -> None:
         """Let one contender merge, look at what it left, and clean up."""
@@ -217,11 +220,12 @@ def measure(
         home = WORK / f"table-{rows}"
         seeds = make_seeds(home, rows)
         scan = reader.scan(seeds["2"].metadata)
+        assert scan.sums.rows == rows
         tables[str(rows)] = {"seconds_to_write": round(time.monotonic() - begun, 1), "scan_s": scan.seconds}
         say(f"a table of {rows:,} rows: written in {time.monotonic() - begun:.0f} s, scan {scan.seconds} s")
         for case in cases:
             folder = WORK / case.name
-            bench = benches[case.name] = CaseBench(case, seeds, reader, folder)
+            bench = benches[case.name] = CaseBench(case, seeds, scan.sums, reader, folder)
             for name in case.contenders:
                 if name in names:
                     bench.measure(name, 1 if options.quick else ROUNDS)

@@ -8,6 +8,7 @@ together and neither alone; the columns behind them change with the version.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import duckdb
@@ -95,6 +96,16 @@ def batches(ids: str, version: int) -> Iterator[pa.RecordBatch]:
     """Rows as they come from a source, some thousands at a time."""
     with connection() as db:
         yield from db.execute(rows_of(ids, version)).to_arrow_reader(BATCH_ROWS)
+
+
+def batches_ahead(ids: str, version: int) -> Iterator[pa.RecordBatch]:
+    """The same, each made while the one before is being used."""
+    made = batches(ids, version)
+    with ThreadPoolExecutor(1, "rows") as pool:
+        next_one = pool.submit(next, made, None)
+        while (batch := next_one.result()) is not None:
+            next_one = pool.submit(next, made, None)
+            yield batch
 
 
 def sums(ids: str, version: int) -> Sums:

@@ -28,7 +28,7 @@ from airberg.lake.tables import ensure_table
 from airberg.lake.version3 import enable
 from airberg.lake.writers import open_writer
 from benchmarks.merging.repeat import files_in, written
-from benchmarks.merging.rows import FIELDS, batches, table_ids
+from benchmarks.merging.rows import FIELDS, batches_ahead, table_ids
 
 NAMESPACE = "bench"
 FormatVersion = Literal["2", "3"]
@@ -81,7 +81,7 @@ def make_seeds(folder: Path, rows: int) -> dict[FormatVersion, Seed]:
     """Tables of both format versions with so many rows, in the order of their ids."""
     shutil.rmtree(folder, ignore_errors=True)
     catalog = sqlite_catalog(folder, folder / "warehouse")
-    second = append(catalog, "v2", batches(table_ids(rows), 0), "2")
+    second = append(catalog, "v2", batches_ahead(table_ids(rows), 0), "2")
     files = data_files(second)
     third = ensure_table(catalog, (NAMESPACE,), "v3", FIELDS, {"format-version": "3"})
     committer = Committer(catalog, third, "seed")
