@@ -155,8 +155,9 @@ def ratios_of(benches: dict[str, CaseBench]) -> dict[str, float | None]:
     for name, bench in benches.items():
         for other, called in ((PYICEBERG, "pyiceberg"), (DLT, "dlt"), (DLT_OWN, "dlt_own_table")):
             if other in bench.contenders:
-                seconds = bench.median(other, "seconds")
-                found[f"{called}_over_airberg_{name}"] = ratio(seconds, bench.median(POSITION, "seconds"))
+                for figure, ending in (("seconds", ""), ("cpu_s", "_cpu")):
+                    over, under = bench.median(other, figure), bench.median(POSITION, figure)
+                    found[f"{called}_over_airberg_{name}{ending}"] = ratio(over, under)
     counts = [
         run["snapshots"]
         for bench in benches.values()
