@@ -20,7 +20,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
 .PHONY: help run up test chaos check lint types sanitize reference lock clean \
-  bench bench-append bench-live bench-memory bench-conversion bench-tables
+  bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -47,7 +47,7 @@ lint: $(ENV)/.dev
 types: $(ENV)/.dev
 	@$(ENV)/bin/mypy
 
-bench: bench-append bench-live bench-memory bench-conversion bench-tables  ## All benchmarks, to benchmarks/results (QUICK=1: tiny)
+bench: bench-append bench-live bench-memory bench-conversion bench-tables bench-merge  ## All benchmarks, to benchmarks/results (QUICK=1: tiny)
 
 bench-append: $(ENV)/.dev $(BENCH_ENV)/.made  ## Rows per second beside DuckDB, pyarrow, PyAirbyte and dlt
 	@$(PY) -m benchmarks.append $(BENCH_OPTIONS)
@@ -63,6 +63,9 @@ bench-conversion: $(ENV)/.dev  ## Rows per second of decoding and conversion alo
 
 bench-tables: $(ENV)/.dev  ## Rows per second of writing alone, append and merge
 	@$(PY) -m benchmarks.tables $(BENCH_OPTIONS)
+
+bench-merge: $(ENV)/.dev $(BENCH_ENV)/.made  ## What a merge costs beside pyiceberg's upsert and dlt, and scans afterwards
+	@$(PY) -m benchmarks.merge $(BENCH_OPTIONS)
 
 sanitize: $(ENV)/.dev  ## Test the compiled reader under the address and undefined-behaviour sanitizers
 	@scripts/sanitize.sh $(PY)
