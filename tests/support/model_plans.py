@@ -139,7 +139,7 @@ class Plan:
 VERSIONS: dict[DeleteFormat, tuple[int, ...]] = {
     "position": (2,),
     "vector": (3,),
-    "copy-on-write": (1, 2),
+    "copy-on-write": (1, 2, 3),
 }
 
 

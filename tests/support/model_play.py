@@ -181,7 +181,7 @@ class Play:
     def _append(self, action: Append) -> None:
         rows = self._rows(action.rows)
         table = self.table
-        if action.foreign and rows and not partitions(self._shape):
+        if action.foreign and rows and self._foreign(table):
             table.append(pa.Table.from_batches([self._batch(rows)]))
         else:
             other = open_writer(
@@ -225,8 +225,8 @@ class Play:
 
     def _compact(self, action: Compact) -> None:
         table = self.table
-        if action.foreign and not partitions(self._shape):
-            table.overwrite(table.scan().to_arrow())
+        if self._foreign(table) and action.foreign and (rows := table.scan().to_arrow()).num_rows:
+            table.overwrite(rows)
 
     def _expire(self, action: Expire) -> None:
         table = self.table
@@ -240,6 +240,10 @@ class Play:
 
     def _remove_orphans(self) -> None:
         pass
+
+    def _foreign(self, table: Table) -> bool:
+        """Whether pyiceberg itself can write to the table."""
+        return table.metadata.format_version < 3 and table.spec().is_unpartitioned()
 
     # ---- the run -----------------------------------------------------------------------------------------
 
