@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal as Number
 from pathlib import Path
 from typing import Any
@@ -93,21 +93,35 @@ def sorting(shape: Shape) -> tuple[SortTerm, ...]:
 class Play:
     """One table, its model, and the run that writes to it.
 
+    Attributes:
+        model: What the table should be.
+        shown: What each snapshot showed when it was the newest.
+
     Args:
         catalog: With a warehouse in `folder`.
         folder: For the table's files and temporary ones.
         shape: Of the table.
+        name: Of the table.
+        engines: What reads it beside pyiceberg and DuckDB.
     """
 
-    def __init__(self, catalog: Any, folder: Path, shape: Shape, name: str = "played") -> None:
+    def __init__(
+        self,
+        catalog: Any,
+        folder: Path,
+        shape: Shape,
+        name: str = "played",
+        engines: Mapping[str, Callable[[Table], list[Row]]] | None = None,
+    ) -> None:
         self._catalog, self._folder, self._shape, self._name = catalog, folder, shape, name
+        self._engines = {"pyiceberg": _rows_by_pyiceberg, "DuckDB": duckdb_rows, **(engines or {})}
         self._fields = first_fields(shape)
         self._numbers = itertools.count(1)
         self._payloads = itertools.count(1)
         self._writer: TableWriter | None = None
         self._waiting: list[Row] = []
         self._arrived = 0
-        self._shown: dict[int, list[str]] = {}
+        self.shown: dict[int, list[str]] = {}
         self._extra: list[str] = []
         self._expired = False
         self.model = TableModel(
@@ -159,7 +173,7 @@ class Play:
                 self._expire(action)
             case Orphans():
                 self._remove_orphans()
-        self._compare()
+        self.compare()
 
     # ---- what is done ------------------------------------------------------------------------------------
 
@@ -326,22 +340,23 @@ class Play:
 
     # ---- what must hold ----------------------------------------------------------------------------------
 
-    def _compare(self) -> None:
+    def compare(self) -> None:
+        """Every engine shows the rows of the model."""
         table = self.table
         expected = as_shown(self.model.rows())
-        assert as_shown(table.scan().to_arrow().to_pylist()) == expected, "pyiceberg"
-        assert as_shown(duckdb_rows(table)) == expected, "DuckDB"
+        for engine, read in self._engines.items():
+            assert as_shown(read(table)) == expected, engine
         assert row_count(table) == len(expected)
         if (snapshot := table.current_snapshot()) is not None:
-            self._shown.setdefault(snapshot.snapshot_id, expected)
+            self.shown.setdefault(snapshot.snapshot_id, expected)
 
     def _check_history(self) -> None:
         """Every snapshot that is left still shows what it showed when it was the newest."""
         table = self.table
         for snapshot in table.snapshots():
             rows = table.scan(snapshot_id=snapshot.snapshot_id).to_arrow().to_pylist()
-            if snapshot.snapshot_id in self._shown:
-                assert as_shown(rows) == self._shown[snapshot.snapshot_id]
+            if snapshot.snapshot_id in self.shown:
+                assert as_shown(rows) == self.shown[snapshot.snapshot_id]
 
     def _check_files(self) -> None:
         """No file is left that no snapshot has or had; none that a snapshot has is missing."""
@@ -350,6 +365,11 @@ class Play:
         there = {str(path) for path in Path(_local(table.location()), "data").rglob("*") if path.is_file()}
         assert has <= there
         assert self._expired or there == has
+
+
+def _rows_by_pyiceberg(table: Table) -> list[Row]:
+    rows: list[Row] = table.scan().to_arrow().to_pylist()
+    return rows
 
 
 def referenced(table: Table) -> set[str]:
