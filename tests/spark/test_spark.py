@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from pyiceberg.table import Table
 
+from airberg.plan.model import DeleteFormat
 from support.lake_tables import NAMESPACE
 from support.model_plans import (
     AddColumn,
     Append,
     Compact,
-    DeleteFormat,
     Expire,
     Merge,
     NewRun,
@@ -91,7 +91,15 @@ def test_spark_reads_what_we_write(spark: Spark, begin: Begin, shape: Shape) -> 
     assert live == len(played.model.rows())
     positions = spark.sql(f"SELECT file_path, pos FROM {name}.position_deletes")
     assert len({(row["file_path"], row["pos"]) for row in positions}) == len(positions) == gone
-    for metadata in ("entries", "all_entries", "manifests", "all_manifests", "all_files", "partitions", "refs"):
+    for metadata in (
+        "entries",
+        "all_entries",
+        "manifests",
+        "all_manifests",
+        "all_files",
+        "partitions",
+        "refs",
+    ):
         spark.sql(f"SELECT * FROM {name}.{metadata}")
     assert len(spark.sql(f"SELECT * FROM {name}.delete_files")) == len(deletes)
     assert len(spark.sql(f"SELECT * FROM {name}.all_delete_files")) >= len(deletes)
@@ -102,7 +110,9 @@ def test_spark_reads_what_we_write(spark: Spark, begin: Begin, shape: Shape) -> 
         assert as_shown(found) == rows
 
 
-@pytest.mark.parametrize("shape", [SHAPES["vector"], SHAPES["vector, partitions"]], ids=["plain", "partitions"])
+@pytest.mark.parametrize(
+    "shape", [SHAPES["vector"], SHAPES["vector, partitions"]], ids=["plain", "partitions"]
+)
 def test_row_ids(spark: Spark, begin: Begin, shape: Shape) -> None:
     """Each row of a table of version 3 has a row id of its own, and the sequence number of its commit."""
     played = begin(shape)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from hypothesis import strategies as st
 
+from airberg.plan.model import DeleteFormat
 from support.key_values import KINDS
-
-DeleteFormat = Literal['position','vector','copy-on-write']
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from pyiceberg.table import Table
 
 from airberg.lake.note import read_note
 from airberg.lake.writers import MergeKey, WriterSettings, open_writer
+from airberg.plan.model import DeleteFormat
 from support.duckdb_reader import duckdb_table
 from support.lake_tables import ARROW, JOB, NAMESPACE, note, rows, sql_catalog
-from support.model_plans import DeleteFormat
 
 OTHER_JOB = "0198f0a0-0000-7000-8000-00000000000b"
 GROUPS = 12
@@ -195,8 +195,10 @@ def _merge(race: Race, catalog: Catalog, round_: int) -> int:
         table,
         job_id=JOB,
         started_from=read_note(table, JOB),
-        settings=WriterSettings(spill_dir=race.folder / "spill", threads=1, row_group_rows=20, target_file_bytes=1),
-        key=MergeKey((("id",),), ("version",), ("_ab_cdc_deleted_at",)),
+        settings=WriterSettings(
+            spill_dir=race.folder / "spill", threads=1, row_group_rows=20, target_file_bytes=1
+        ),
+        key=MergeKey((("id",),), ("version",), ("_ab_cdc_deleted_at",), race.delete_format),
     )
     for number in range(round_ * MERGES + 1, (round_ + 1) * MERGES + 1):
         merge = merged(race, number)

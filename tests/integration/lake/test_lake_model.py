@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from support.lake_tables import sql_catalog
-from support.model_plans import DeleteFormat, Plan, plans
+from support.model_plans import Plan, plans
 from support.model_play import Play
 
 SHORT_EXAMPLES = 12

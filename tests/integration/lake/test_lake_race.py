@@ -1,7 +1,7 @@
-"""A merge, an append by another writer and a compaction at once: nothing is lost, no reader sees half a state.
+"""A merge, an append by another writer and a compaction at once: nothing is lost, no half state is seen.
 
-Each writer and each reader is a process with a catalog of its own. `make test` plays a few rounds; `make race`
-a hundred for each delete format. `RACE_ROUNDS` says how many, `RACE_SEED` what is merged.
+Each writer and each reader is a process with a catalog of its own. `make test` plays a few rounds; `make
+race` a hundred for each delete format. `RACE_ROUNDS` says how many, `RACE_SEED` what is merged.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from threading import BrokenBarrierError
 import pytest
 
 from airberg.lake.tables import ensure_table
+from airberg.plan.model import DeleteFormat
 from support.duckdb_reader import duckdb_table
 from support.lake_tables import FIELDS, NAMESPACE, sql_catalog
-from support.model_plans import VERSIONS, DeleteFormat
+from support.model_plans import VERSIONS
 from support.partitions import by
 from support.table_race import (
     BATCHES,
@@ -111,7 +112,7 @@ def test_writers_at_once(
     if "RACE_ROUNDS" in os.environ:
         with capsys.disabled():
             print(
-                f"\n  {delete_format}, {rounds} rounds, SEED={seed}: {commits[0]} merges, {commits[1]} batches, "
-                f"{commits[2]} compactions, readers saw {seen[0]} and {seen[1]} states"
+                f"\n  {delete_format}, {rounds} rounds, SEED={seed}: {commits[0]} merges, {commits[1]} "
+                f"batches, {commits[2]} compactions, readers saw {seen[0]} and {seen[1]} states"
             )
     catalog.close()
