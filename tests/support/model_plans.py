@@ -53,7 +53,7 @@ class Append:
 
 @dataclass(frozen=True)
 class Delete:
-    """Another engine deletes every n-th row of a file by a position-delete file, where the format has them."""
+    """Another engine deletes every n-th row of a file by a position-delete file, in version 2."""
 
     file: int
     every: int

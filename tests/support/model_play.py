@@ -191,9 +191,7 @@ class Play:
         changed = self.model.merge(self._waiting[:cut])
         self._waiting = self._waiting[cut:]
         made = {snapshot.snapshot_id for snapshot in self.table.snapshots()} - before
-        assert made == ({done.snapshot_id} if changed else set()), (
-            "one snapshot, or none where nothing changes"
-        )
+        assert made == ({done.snapshot_id} if changed else set()), "one, or none if nothing changes"
 
     def _append(self, action: Append) -> None:
         rows = self._rows(action.rows)
@@ -317,7 +315,7 @@ class Play:
         row: Row = {}
         for field in self._fields:
             if field.name == "box":
-                row["box"] = self._box(field, sent, keys[0], payload)
+                row["box"] = self._box(field, keys[0], payload)
             elif field.name.startswith("k"):
                 row[field.name] = keys[int(field.name[1:])]
             else:
@@ -328,7 +326,7 @@ class Play:
             return {**present[0], "box": box if box is None else dict(box)}
         return row
 
-    def _box(self, field: Field, sent: Sent, key: Any, payload: int) -> Row | None:
+    def _box(self, field: Field, key: Any, payload: int) -> Row | None:
         assert isinstance(field.type, Struct)
         if key is None and self._shape.nested and payload % 2:
             return None

@@ -1,4 +1,4 @@
-"""The reference implementation as a third engine: Spark with the Iceberg runtime, on the catalog of a test."""
+"""The reference implementation as a third engine: Spark with the Iceberg runtime, on a test's catalog."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Runs SQL in Spark for the tests; started with Spark's own Python, so it imports nothing of ours.
 
-Arguments: the jars, the SQLite file of the catalog, its warehouse. Pickles go in (a statement) and out (rows as
-dictionaries, or the text of an error) over standard input and output.
+Arguments: the jars, the SQLite file of the catalog, its warehouse. Pickles go in (a statement) and out (rows
+as dictionaries, or the text of an error) over standard input and output.
 """
 
 from __future__ import annotations

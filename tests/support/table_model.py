@@ -90,7 +90,7 @@ def value_at(row: Row, path: Sequence[str]) -> Any:
 
 
 def as_shown(rows: Iterable[Row]) -> list[str]:
-    """Rows in a form that can be compared: NaN is NaN, the zeros are two, an instant has no zone of its own."""
+    """Rows in a form that compares: NaN is NaN, the zeros are two, an instant has no zone of its own."""
     return sorted(repr(_shown(row)) for row in rows)
 
 
