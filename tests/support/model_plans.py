@@ -53,10 +53,15 @@ class Append:
 
 @dataclass(frozen=True)
 class Delete:
-    """Another engine deletes every n-th row of a file by a position-delete file, in version 2."""
+    """Another engine deletes every n-th row of a file by a position-delete file, in version 2.
+
+    Attributes:
+        wide: The delete file does not say that it is for one data file.
+    """
 
     file: int
     every: int
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ def _action(shape: Shape) -> st.SearchStrategy[Action]:
     merge = st.builds(Merge, rows, st.sampled_from([0, 0, 0, 2]), st.booleans())
     other: st.SearchStrategy[Action] = st.one_of(
         st.builds(Append, rows, st.booleans()),
-        st.builds(Delete, st.integers(0, 3), st.integers(1, 3)),
+        st.builds(Delete, st.integers(0, 3), st.integers(1, 3), st.booleans()),
         st.just(NewRun()),
         st.builds(AddColumn, st.booleans()),
         st.just(Promote()),

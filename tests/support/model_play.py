@@ -220,7 +220,8 @@ class Play:
         for position, payload in enumerate(payloads["payload"].to_pylist()):
             if position in positions and position not in dead:
                 self.model.remove(rows[payload])
-        delete_positions(table, task.file.file_path, positions, partition=task.file.partition)
+        partition = task.file.partition
+        delete_positions(table, task.file.file_path, positions, wide=action.wide, partition=partition)
 
     def _add_column(self, action: AddColumn) -> None:
         self._end_run()
