@@ -19,7 +19,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
-.PHONY: help run up test chaos check lint types sanitize reference lock clean \
+.PHONY: help run up test chaos model race test-spark check lint types sanitize reference lock clean \
   bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge
 
 help:  ## Show this list
@@ -36,6 +36,17 @@ test: $(ENV)/.dev  ## Run the tests (real Airflow and a real connector among the
 
 chaos: $(ENV)/.dev  ## Kill runs 200 times and look at the tables (KILLS=…; SEED=… and EPISODE=… replay)
 	@$(CHAOS_LONG) $(PY) -m pytest -q -m chaos $(ARGS) tests/chaos
+
+model: $(ENV)/.dev  ## Play random plans on tables, against a dictionary (EXAMPLES=… per delete format; SEED=… replays)
+	@seed=$(or $(SEED),$$RANDOM); echo "model: SEED=$$seed"; \
+	  MODEL_EXAMPLES=$(or $(EXAMPLES),500) MODEL_SEED=$$seed $(PY) -m pytest -q $(ARGS) tests/integration/lake/test_lake_model.py
+
+race: $(ENV)/.dev  ## A merge, an append and a compaction at once, a hundred times (ROUNDS=…; SEED=…)
+	@seed=$(or $(SEED),$$RANDOM); echo "race: SEED=$$seed"; \
+	  RACE_ROUNDS=$(or $(ROUNDS),100) RACE_SEED=$$seed $(PY) -m pytest -q $(ARGS) tests/integration/lake/test_lake_race.py
+
+test-spark: $(ENV)/.dev  ## Let Spark read our tables and write to them (needs Java 17 and Maven, else it says so)
+	@SPARK_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/spark
 
 check: lint types  ## Everything that reads the code without running it
 
@@ -80,6 +91,7 @@ lock: $(UV)  ## Lock the dependencies again
 	$(COMPILE) --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) --upgrade requirements/bench.in -o requirements/bench.txt
+	$(COMPILE) --upgrade requirements/spark.in -o requirements/spark.txt
 
 clean:  ## Remove environments and the embedded stack's data
 	rm -rf .build $(ENV) .airberg

@@ -206,11 +206,12 @@ def delete_positions(
     content: DataFileContent = DataFileContent.POSITION_DELETES,
     *,
     wide: bool = False,
+    partition: Record | None = None,
 ) -> Table:
     """Delete rows of a data file as an engine with merge-on-read does: by a position-delete file.
 
     With another `content` the file only claims to be of that kind. A `wide` one does not say that it is for
-    one data file.
+    one data file. `partition` is that of the data file.
     """
     bounds = {PATH_FIELD_ID: path.encode()}
     schema = pa.schema(
@@ -229,7 +230,7 @@ def delete_positions(
         content=content,
         file_path=where,
         file_format=FileFormat.PARQUET,
-        partition=Record(),
+        partition=partition or Record(),
         record_count=len(positions),
         file_size_in_bytes=len(output),
         equality_ids=[1] if content == DataFileContent.EQUALITY_DELETES else None,
