@@ -44,7 +44,7 @@ TARGETS = {
 METHOD = (
     "seconds and cpu_s: of the merge alone, given a table that is loaded and rows in Arrow; for Airberg from "
     "opening the writer to having it cleaned up, for pyiceberg Table.upsert, for dlt pipeline.run. Medians "
-    "behind a warm-up; a merge of more than 5 s counts at once and is repeated once, of more than 15 s not "
+    "behind a warm-up; a merge of more than 2 s counts at once and is repeated once, of more than 15 s not "
     "at all. peak_mb: high-water mark of the process while it merges; idle_mb: what was resident before "
     "(imports, the rows to merge); peak_tree_mb: of the whole process tree from its start. bytes_written: "
     "all new files of the table. changed.bytes: data files of the same rows written alone, by Airberg's "

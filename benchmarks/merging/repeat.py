@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 Table = TypeVar("Table")
 
-SLOW_S = 5.0
+SLOW_S = 2.0
 """A merge that takes longer is no warm-up: it counts, and once more is enough."""
 ONCE_S = 15.0
 """A merge that takes longer is not repeated at all."""
