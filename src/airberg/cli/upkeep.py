@@ -30,6 +30,13 @@ from airberg.lake.upkeep.run import Keeper, Outcome, TableUpkeep, Task, failure_
 from airberg.settings import Settings
 
 _OLD_SPILL_S = 2 * 86_400
+_REPORT = """\
+{table}: version {format_version}, {rows:,} rows, {snapshots:,} snapshots, {manifests:,} manifests
+  data files {data_files:,} ({data_size}), small {small_files:,}, many deletes {files_with_many_deletes:,}
+  delete files {delete_files:,} ({delete_size}), deleted rows {deleted_rows:,}
+  compact: {compact_files:,} files ({compact_size}), {compact_delete_files:,} delete files for no rows
+  manifests: {rewrite_manifests:,} to write together
+  expire: {expire_snapshots:,} snapshots"""
 
 
 def look_after_tables(
@@ -173,18 +180,7 @@ def _text(outcome: Outcome) -> str:
 
 
 def _report_text(table: str, found: TableReport) -> str:
-    lines = (
-        "{table}: format version {format_version}, {rows:,} rows, {snapshots:,} snapshots, "
-        "{manifests:,} manifests",
-        "  data files {data_files:,} ({data_size}), small {small_files:,}, "
-        "with many deletes {files_with_many_deletes:,}",
-        "  delete files {delete_files:,} ({delete_size}), deleted rows {deleted_rows:,}",
-        "  compact: {compact_files:,} files ({compact_size}) in {compact_groups:,} groups, "
-        "{compact_delete_files:,} delete files without rows",
-        "  manifests: {rewrite_manifests:,} to write together",
-        "  expire: {expire_snapshots:,} snapshots",
-    )
-    return "\n".join(lines).format(
+    return _REPORT.format(
         table=table,
         data_size=_size(found.data_bytes),
         delete_size=_size(found.delete_bytes),
