@@ -21,6 +21,7 @@ from airberg.lake.upkeep.paths import PathSet, chunks, file_key, is_within
     ],
 )
 def test_local_paths_in_any_way_of_writing_are_one_file(other: str) -> None:
+    """Local paths in any way of writing are one file."""
     assert file_key(other) == file_key("file:///w/t/data/a.parquet")
 
 
@@ -34,6 +35,7 @@ def test_local_paths_in_any_way_of_writing_are_one_file(other: str) -> None:
     ],
 )
 def test_schemes_of_one_storage_are_one_file(one: str, other: str) -> None:
+    """Schemes of one storage are one file."""
     assert file_key(one) == file_key(other)
 
 
@@ -41,16 +43,19 @@ def test_schemes_of_one_storage_are_one_file(one: str, other: str) -> None:
     ("one", "other"), [("s3://b/k", "s3://c/k"), ("/w/a", "/w/b"), ("s3://b/K", "s3://b/k")]
 )
 def test_different_files_stay_different(one: str, other: str) -> None:
+    """Different files stay different."""
     assert file_key(one) != file_key(other)
 
 
 def test_a_link_to_a_folder_is_the_folder(tmp_path: Path) -> None:
+    """A link to a folder is the folder."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert file_key(f"file://{tmp_path}/link/a.parquet") == file_key(str(tmp_path / "real" / "a.parquet"))
 
 
 def test_escaped_paths_are_known_in_both_ways() -> None:
+    """Escaped paths are known in both ways."""
     known = PathSet(["s3://b/a%20b.parquet"])
     assert "s3://b/a b.parquet" in known
     assert "s3a://b/a%20b.parquet" in known
@@ -60,6 +65,7 @@ def test_escaped_paths_are_known_in_both_ways() -> None:
 
 
 def test_inside_is_by_whole_names() -> None:
+    """Inside is by whole names."""
     assert is_within("file:///w/t/data", "/w/t")
     assert is_within("/w/t", "/w/t/")
     assert not is_within("/w/table2", "/w/table")
@@ -68,6 +74,7 @@ def test_inside_is_by_whole_names() -> None:
 
 @given(st.lists(st.text(max_size=30)), st.lists(st.text(max_size=30)))
 def test_a_set_knows_all_that_was_added_whenever(first: list[str], second: list[str]) -> None:
+    """A set knows all that was added whenever."""
     known = PathSet(f"s3://b/{path}" for path in first)
     assert all(f"s3://b/{path}" in known for path in first)
     for path in second:
@@ -76,6 +83,7 @@ def test_a_set_knows_all_that_was_added_whenever(first: list[str], second: list[
 
 
 def test_a_set_of_many_paths() -> None:
+    """A set of many paths."""
     known = PathSet(f"s3://b/{n}.parquet" for n in range(20_000))
     assert len(known) == 20_000
     for n in range(20_000, 30_000):
@@ -87,5 +95,6 @@ def test_a_set_of_many_paths() -> None:
 
 
 def test_chunks_have_everything_in_order() -> None:
+    """Chunks have everything in order."""
     assert list(chunks(map(str, range(7)), 3)) == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
     assert list(chunks([], 3)) == []

@@ -26,6 +26,7 @@ POLICY = Policy(target_file_bytes=1000, max_group_bytes=8000)
 
 
 def file(n: int, size: int, rows: int = 100, **facts: Any) -> FileFacts:
+    """A data file."""
     return FileFacts(**{"path": f"f{n}", "partition": 0, "bytes": size, "rows": rows, "sequence": n} | facts)
 
 
@@ -33,16 +34,19 @@ def file(n: int, size: int, rows: int = 100, **facts: Any) -> FileFacts:
 
 
 def test_few_small_files_wait_for_more() -> None:
+    """Few small files wait for more."""
     assert plan_compaction([file(n, 100) for n in range(4)], POLICY).empty
     assert plan_compaction([file(n, 100) for n in range(5)], POLICY).files == 5
 
 
 def test_small_files_that_make_a_whole_one_are_written_together_at_once() -> None:
+    """Small files that make a whole one are written together at once."""
     plan = plan_compaction([file(0, 500), file(1, 600)], POLICY)
     assert [[f.path for f in group.files] for group in plan.groups] == [["f0", "f1"]]
 
 
 def test_files_of_different_partitions_are_never_put_together() -> None:
+    """Files of different partitions are never put together."""
     plan = plan_compaction([file(n, 100, partition=n % 3) for n in range(15)], POLICY)
     assert sorted(len(group.files) for group in plan.groups) == [5, 5, 5]
     assert all(len({f.partition for f in group.files}) == 1 for group in plan.groups)
@@ -55,29 +59,35 @@ def test_files_of_different_partitions_are_never_put_together() -> None:
 def test_a_large_file_is_written_anew_for_its_deletes_only(
     deleted: int, delete_files: int, due: bool
 ) -> None:
+    """A large file is written anew for its deletes only."""
     plan = plan_compaction([file(0, 5000, deleted=deleted, delete_files=delete_files)], POLICY)
     assert bool(plan.groups) is due
 
 
 def test_a_file_without_rows_left_needs_no_company() -> None:
+    """A file without rows left needs no company."""
     plan = plan_compaction([file(0, 100, deleted=100, delete_files=1)], POLICY)
     assert plan.files == 1
 
 
 def test_files_that_cannot_be_read_are_left_alone() -> None:
+    """Files that cannot be read are left alone."""
     assert plan_compaction([file(n, 10, rewritable=False) for n in range(20)], POLICY).empty
 
 
 def test_files_are_packed_in_the_order_of_their_age() -> None:
+    """Files are packed in the order of their age."""
     plan = plan_compaction([file(n, 700) for n in reversed(range(12))], POLICY)
     assert [[f.sequence for f in group.files] for group in plan.groups] == [[*range(11)]]
 
 
 def test_delete_files_that_apply_to_nothing_are_a_reason_of_their_own() -> None:
+    """Delete files that apply to nothing are a reason of their own."""
     assert not plan_compaction([], POLICY, dangling=1).empty
 
 
 def test_parts_hold_all_groups_in_order_and_are_bounded() -> None:
+    """Parts hold all groups in order and are bounded."""
     groups = tuple(Group((file(n, size),), 1000) for n, size in enumerate([10, 20, 30, 100, 5]))
     parts = list(CompactionPlan(groups).parts(50))
     assert [group for part in parts for group in part] == list(groups)
@@ -124,6 +134,7 @@ def carried_out(files: list[FileFacts], plan: CompactionPlan) -> list[FileFacts]
 @given(FILES)
 @settings(max_examples=300)
 def test_plans_name_each_file_once_with_a_reason(files: list[FileFacts]) -> None:
+    """Plans name each file once with a reason."""
     plan = plan_compaction(files, POLICY)
     named = [f for group in plan.groups for f in group.files]
     assert len({f.path for f in named}) == len(named)
@@ -140,6 +151,7 @@ def test_plans_name_each_file_once_with_a_reason(files: list[FileFacts]) -> None
 @given(FILES)
 @settings(max_examples=300)
 def test_compaction_comes_to_an_end(files: list[FileFacts]) -> None:
+    """Compaction comes to an end."""
     for _ in range(6):
         plan = plan_compaction(files, POLICY)
         if plan.empty:
@@ -165,23 +177,27 @@ def line(*ages_in_days: int, first: int = 1, parent: int | None = None) -> list[
 
 
 def test_old_snapshots_go_and_young_ones_stay() -> None:
+    """Old snapshots go and young ones stay."""
     plan = plan_expiry(line(30, 20, 10, 5, 1), [RefFacts(5)], 5, KEEPING, NOW)
     assert plan.snapshots == (1, 2, 3)
     assert plan.kept == 2
 
 
 def test_so_many_stay_however_old_they_are() -> None:
+    """So many stay however old they are."""
     plan = plan_expiry(line(40, 30, 20), [RefFacts(3)], 3, KEEPING, NOW)
     assert plan.snapshots == (1,)
 
 
 def test_tags_and_branches_keep_their_snapshots() -> None:
+    """Tags and branches keep their snapshots."""
     snapshots = [*line(40, 30, 20, 10, 9, 8), SnapshotFacts(20, 2, NOW - 25 * DAY_MS)]
     refs = [RefFacts(6), RefFacts(1, branch=False), RefFacts(20, keep=1)]
     assert plan_expiry(snapshots, refs, 6, KEEPING, NOW).snapshots == (2, 3, 4)
 
 
 def test_a_branch_says_itself_how_long_and_how_many_it_keeps() -> None:
+    """A branch says itself how long and how many it keeps."""
     snapshots = line(40, 30, 20, 10)
     assert plan_expiry(snapshots, [RefFacts(4, age_ms=35 * DAY_MS, keep=1)], 4, KEEPING, NOW).snapshots == (
         1,
@@ -189,12 +205,14 @@ def test_a_branch_says_itself_how_long_and_how_many_it_keeps() -> None:
 
 
 def test_snapshots_of_no_branch_go_when_they_are_old() -> None:
+    """Snapshots of no branch go when they are old."""
     rolled_back = [SnapshotFacts(8, 2, NOW - 20 * DAY_MS), SnapshotFacts(9, 2, NOW - DAY_MS)]
     plan = plan_expiry([*line(30, 10), *rolled_back], [RefFacts(2)], 2, KEEPING, NOW)
     assert plan.snapshots == (8,)
 
 
 def test_a_table_without_snapshots_and_history_that_is_a_circle() -> None:
+    """A table without snapshots and history that is a circle."""
     assert plan_expiry([], [], None, KEEPING, NOW).snapshots == ()
     circle = [SnapshotFacts(1, 2, 0), SnapshotFacts(2, 1, 0)]
     assert plan_expiry(circle, [RefFacts(2)], 2, KEEPING, NOW).snapshots == ()
@@ -209,6 +227,7 @@ def test_a_table_without_snapshots_and_history_that_is_a_circle() -> None:
 def test_what_is_pointed_to_and_what_is_young_in_a_branch_always_stays(
     history: list[tuple[int, int]], pointers: list[tuple[int, bool]], keep: int
 ) -> None:
+    """What is pointed to and what is young in a branch always stays."""
     snapshots = [
         SnapshotFacts(n, parent if 0 <= parent < n else None, NOW - age * DAY_MS)
         for n, (age, parent) in enumerate(history)
@@ -230,10 +249,12 @@ def test_what_is_pointed_to_and_what_is_young_in_a_branch_always_stays(
 def manifest(
     n: int, size: int = 1000, entries: int = 2, kind: tuple[str, int] = ("DATA", 0)
 ) -> ManifestFacts:
+    """A manifest."""
     return ManifestFacts(f"m{n}", kind, size, entries, (bytes([n % 5]),))
 
 
 def test_manifests_are_written_together_when_there_are_many_small_ones_of_a_kind() -> None:
+    """Manifests are written together when there are many small ones of a kind."""
     policy = Policy(min_manifests=10)
     assert plan_manifests([manifest(n) for n in range(9)], policy) == ()
     mixed = [manifest(n, kind=("DATA", n % 2)) for n in range(18)]
@@ -245,6 +266,7 @@ def test_manifests_are_written_together_when_there_are_many_small_ones_of_a_kind
 
 
 def test_large_manifests_stay_and_commits_are_bounded() -> None:
+    """Large manifests stay and commits are bounded."""
     policy = Policy(min_manifests=2, manifest_target_bytes=10_000)
     assert plan_manifests([manifest(n, size=9000) for n in range(30)], policy) == ()
     parts = plan_manifests([manifest(n, size=4000, entries=9000) for n in range(20)], policy)
@@ -256,6 +278,7 @@ def test_large_manifests_stay_and_commits_are_bounded() -> None:
 
 
 def test_settings_become_a_policy() -> None:
+    """Settings become a policy."""
     policy = deployment_policy(
         Settings.model_validate({"upkeep": {"expire_age_days": 0.5, "expire_keep": 3}})
     )
@@ -264,11 +287,13 @@ def test_settings_become_a_policy() -> None:
 
 
 def test_orphans_are_never_younger_than_a_run_may_take() -> None:
+    """Orphans are never younger than a run may take."""
     settings = Settings.model_validate({"airflow": {"task_timeout_s": 10 * 86_400}})
     assert deployment_policy(settings).orphan_age_ms == 10 * DAY_MS + HOUR_MS
 
 
 def test_properties_of_the_table_go_before_the_settings() -> None:
+    """Properties of the table go before the settings."""
     policy = table_policy(
         Policy(),
         {
@@ -294,6 +319,7 @@ def test_properties_of_the_table_go_before_the_settings() -> None:
 
 @pytest.mark.parametrize("value", ["", "many", "0", "-1", "1.5"])
 def test_a_property_that_is_no_number_is_named(value: str) -> None:
+    """A property that is no number is named."""
     with pytest.raises(
         ConfigurationFailed, match=r"history\.expire\.min-snapshots-to-keep of the table shop\.users"
     ):
