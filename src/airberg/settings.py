@@ -164,6 +164,44 @@ class MergeSettings(_Group):
         return self
 
 
+class UpkeepSettings(_Group):
+    """When and how tables are looked after. Properties of a table go before the sizes and ages here."""
+
+    dry_run: bool = Field(False, description="`true`: upkeep only says what it would do.")
+    target_file_bytes: Positive | None = Field(
+        None, description="Size that compaction gives data files; default `sync.target_file_bytes`."
+    )
+    small_file_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.75, description="A data file below this part of the target is small."
+    )
+    min_input_files: Annotated[int, Field(ge=2)] = Field(
+        5, description="So many small files of a partition are written together."
+    )
+    delete_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="A data file with this part of its rows deleted is written anew."
+    )
+    max_delete_files: Positive = Field(
+        10, description="A data file that more delete files apply to is written anew."
+    )
+    max_group_bytes: Positive = Field(
+        1024 * 1024 * 1024, description="Files that are written, and sorted, together."
+    )
+    commit_bytes: Positive = Field(
+        8 * 1024 * 1024 * 1024, description="Compaction commits when it has rewritten so much."
+    )
+    expire_age_days: Annotated[float, Field(ge=0)] = Field(7, description="Younger snapshots stay.")
+    expire_keep: Positive = Field(20, description="So many of the newest snapshots stay, however old.")
+    orphan_age_days: Annotated[float, Field(ge=1)] = Field(
+        3,
+        description="Files that no snapshot names stay for so long, and for as long as a run may take "
+        "(`airflow.task_timeout_s`).",
+    )
+    manifest_target_bytes: Positive = Field(8 * 1024 * 1024, description="Size that manifests should have.")
+    min_manifests: Annotated[int, Field(ge=2)] = Field(
+        25, description="So many small manifests are written together."
+    )
+
+
 class KeySettings(_Group):
     """Column encryption. The master key wraps all data keys; 32 bytes, base64; the first one wraps."""
 
@@ -196,6 +234,7 @@ class Settings(BaseSettings):
     sources: SourceSettings = SourceSettings()
     sync: SyncSettings = SyncSettings()
     merge: MergeSettings = MergeSettings()
+    upkeep: UpkeepSettings = UpkeepSettings()
     keys: KeySettings = KeySettings()
 
     @model_validator(mode="after")
@@ -245,6 +284,11 @@ class Settings(BaseSettings):
     def metadata_dir(self) -> Path:
         """Change-proposal files, one folder per job, one file per run."""
         return self.home / "metadata"
+
+    @property
+    def upkeep_spill_dir(self) -> Path:
+        """Rows that are being sorted by compaction."""
+        return self.home / "spill" / "upkeep"
 
     @property
     def archive_dir(self) -> Path:

@@ -1,4 +1,4 @@
-"""Crashes inside this process, at the named steps of a checkpoint."""
+"""Crashes inside this process, at the named steps of a checkpoint and of upkeep."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from airberg.lake.steps import EVENT
+from airberg.lake.upkeep.steps import EVENT as UPKEEP_EVENT
 from support.lake_tables import Killed
 
 _armed: list[CrashPoint] = []
@@ -39,7 +40,7 @@ class CrashPoint:
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == EVENT and _armed:
+    if event in (EVENT, UPKEEP_EVENT) and _armed:
         _armed[-1].reached(*arguments)
 
 

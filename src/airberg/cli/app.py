@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from airberg import __version__
+from airberg.cli.maintenance import add_upkeep_commands
 from airberg.errors import AirbergError, InvalidRequest, RunError
 from airberg.settings import Settings, load_settings
 
@@ -23,8 +24,11 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="Keys of encrypted columns.", no_args_is_help=True)
 database = typer.Typer(help="The job store.", no_args_is_help=True)
+tables = typer.Typer(help="Tables of all jobs.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(database, name="db")
+app.add_typer(tables, name="tables")
+add_upkeep_commands(tables)
 
 JobId = Annotated[UUID, typer.Argument(help="Id of the job.")]
 FlowRunId = Annotated[str, typer.Option(help="The orchestrator's id of the run.")]

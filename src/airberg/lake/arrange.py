@@ -101,18 +101,28 @@ class Arrangement:
         order = self._order(rows, [])
         return order is None or bool(order.equals(pa.arange(0, rows.num_rows).cast(order.type)))
 
+    def keys(self, rows: pa.RecordBatch) -> pa.Table:
+        """What rows are sorted by, partitions first: a column each of `sort_keys`."""
+        return self._keys(rows, [ordered_bits(term.of(rows)) for term in self._partition])
+
+    @property
+    def sort_keys(self) -> list[tuple[str, str, str]]:
+        """How Arrow sorts the columns of `keys`: name, direction, place of nulls."""
+        return self._sort_keys(len(self._partition))
+
     def _order(self, rows: pa.RecordBatch, keys: list[pa.Array]) -> pa.Array | None:
-        columns = list(keys)
-        by = [("ascending", "at_start")] * len(keys)
-        for term in self._sort:
-            columns.append(ordered_bits(term.of(rows)))
-            by.append((term.order, term.nulls))
-        if not columns:
+        if not (keys or self._sort):
             return None
-        names = [f"c{i}" for i in range(len(columns))]
-        table = pa.Table.from_arrays(columns, names=names)
         # A stable sort: rows that are equal in all keys stay in the order of their arrival.
-        return pc.sort_indices(table, sort_keys=[(name, *how) for name, how in zip(names, by, strict=True)])
+        return pc.sort_indices(self._keys(rows, keys), sort_keys=self._sort_keys(len(keys)))
+
+    def _keys(self, rows: pa.RecordBatch, first: list[pa.Array]) -> pa.Table:
+        columns = [*first, *(ordered_bits(term.of(rows)) for term in self._sort)]
+        return pa.Table.from_arrays(columns, names=[f"c{i}" for i in range(len(columns))])
+
+    def _sort_keys(self, first: int) -> list[tuple[str, str, str]]:
+        by = [("ascending", "at_start")] * first + [(term.order, term.nulls) for term in self._sort]
+        return [(f"c{i}", *how) for i, how in enumerate(by)]
 
 
 def _starts(keys: list[pa.Array], rows: int) -> pa.Array:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table, TableProperties
 from pyiceberg.typedef import Record
 from pyiceberg.utils.properties import property_as_int
@@ -50,11 +51,12 @@ class ParquetFiles:
 
     Args:
         table: Whose schema, location, storage and properties apply, as they are now.
+        schema: Columns of the files, where they have more than the table.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, schema: Schema | None = None) -> None:
         self._table = table
-        self._schema = table.schema()
+        self._schema = schema or table.schema()
         self.target = arrow_schema(file_schema(self._schema))
         self._options = _parquet_options(table.properties)
         self._projection: tuple[pa.Schema, Projection] | None = None

@@ -174,6 +174,11 @@ def identity_of(text: str) -> tuple[str, int, int]:
     return stored.run_id, stored.attempt, stored.number
 
 
+def promises_of(text: str) -> tuple[Promise, ...]:
+    """The promises in the value of a property, without opening a sealed state; see `read_note`."""
+    return _unpack(text).promises
+
+
 def _unpack(text: str) -> _Stored:
     try:
         stored = msgspec.json.decode(zlib.decompress(base64.b64decode(text, validate=True)), type=_Stored)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -60,7 +60,8 @@ class FileChanges:
         deletes_added: Delete files that come in.
         deletes_removed: Delete files of the current snapshot that go.
         drop_deletes: Drop all delete files; only right when all data files go.
-        manifests: Manifests of the current snapshot that are written anew as fewer ones.
+        manifests: Manifests of the current snapshot that are written anew as fewer ones, by partition.
+        manifest_entries: How many entries each of those gets at most; None for no bound.
         same_rows: The table has the same rows afterwards: files were only written anew.
         always: Make a snapshot even without files, so that a commit on the same snapshot cannot land too.
         rows_written: Rows of the source in `added`; rows that were only moved do not count.
@@ -73,6 +74,7 @@ class FileChanges:
     deletes_removed: tuple[DataFile, ...] = ()
     drop_deletes: bool = False
     manifests: tuple[ManifestFile, ...] = ()
+    manifest_entries: int | None = None
     same_rows: bool = False
     always: bool = False
     rows_written: int = 0
@@ -274,7 +276,16 @@ class _Draft:
                 kept.append(self._manifest(content, manifest.partition_spec_id, anew))
         if missing := sum(map(len, gone.values())):
             raise ValidationException(f"{missing} files to remove are not in the current snapshot")
-        return kept + [self._manifest(*of, entries) for of, entries in together.items()]
+        return kept + [
+            self._manifest(*of, part) for of, entries in together.items() for part in self._parts(entries)
+        ]
+
+    def _parts(self, entries: list[ManifestEntry]) -> Iterator[list[ManifestEntry]]:
+        """Entries with those of one partition side by side, so that readers can skip manifests."""
+        entries.sort(key=lambda entry: repr(entry.data_file.partition))
+        most = self._changes.manifest_entries or max(1, len(entries))
+        for start in range(0, len(entries), most):
+            yield entries[start : start + most]
 
     def _again(self, entry: ManifestEntry, status: ManifestEntryStatus) -> ManifestEntry:
         return entry_of(entry.data_file, status, self._id, known=entry)

@@ -129,7 +129,7 @@ def ensure_table(
                 )
             except TableAlreadyExistsError:  # somebody else was quicker
                 table = catalog.load_table((*namespace, name))
-    _check_writable(table)
+    check_writable(table)
     for asked, there in (
         ([str(term) for term in partition_by], partition_texts(table)),
         ([str(term) for term in sort_by], sort_texts(table)),
@@ -157,7 +157,12 @@ def _ensure_namespace(catalog: Catalog, namespace: tuple[str, ...]) -> None:
                 raise
 
 
-def _check_writable(table: Table) -> None:
+def check_writable(table: Table) -> None:
+    """Refuse a table whose rows would not be the same once they went through here.
+
+    Raises:
+        ConfigurationFailed: It is such a table.
+    """
     name = ".".join(table.name())
     if table.metadata.format_version > NEWEST:
         raise ConfigurationFailed(
