@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
@@ -54,18 +54,25 @@ def refuse_nulls(catalog: Catalog, table: Table, columns: Sequence[str]) -> None
 
     Raises:
         TransientFailed: Always, unless the next error is; the next run finds optional columns.
-        ConfigurationFailed: The columns are required by somebody else's decision.
+        ConfigurationFailed: The columns are required by somebody else's decision, or the table is gone.
     """
     name, listed = ".".join(table.name()), ", ".join(repr(column) for column in columns)
     with catalog_errors(f"loading the table {name}"):
-        fresh = catalog.load_table(table.name())
-    if fresh.properties.get(IDENTIFIER_PROPERTY) != PRIMARY_KEY and _still_required(fresh.schema(), columns):
-        raise ConfigurationFailed(
-            f"A row has no value for {listed}, which {name} requires.",
-            guidance="Make the column optional, or write to a new table.",
-            code="column-required",
-        )
+        try:
+            fresh = catalog.load_table(table.name())
+        except NoSuchTableError:
+            raise ConfigurationFailed(
+                f"The table {name} was dropped during the run.",
+                guidance="Run again to load it from the beginning.",
+                code="table-replaced",
+            ) from None
     if _still_required(fresh.schema(), columns):
+        if fresh.properties.get(IDENTIFIER_PROPERTY) != PRIMARY_KEY:
+            raise ConfigurationFailed(
+                f"A row has no value for {listed}, which {name} requires.",
+                guidance="Make the column optional, or write to a new table.",
+                code="column-required",
+            )
         _give_up(fresh)
     raise TransientFailed(
         f"A row has no value for {listed}, part of its primary key. {name} has no identifier fields any "

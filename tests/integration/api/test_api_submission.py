@@ -24,10 +24,11 @@ from airberg.identity.verifier import build_verifier
 from airberg.jobs.memory import MemoryJobStore
 from airberg.jobs.model import RunStatus
 from airberg.plan.child import as_error, as_failure
+from airberg.plan.merging import merge_options
 from airberg.plan.model import IngestRequest
 from airberg.plan.planner import Connector, KeyDirectory, build_plan
 from airberg.plan.prepared import Prepared
-from airberg.settings import ApiSettings, Settings
+from airberg.settings import ApiSettings, MergeSettings, Settings
 from airberg.sources.secret_fields import mask_config
 from support.served import served
 
@@ -65,7 +66,8 @@ class TablePlanner:
             raise self.error
         keys = KeyDirectory("default", lambda name: name == "default")
         connector = Connector(request.source_name, "1.0", [STREAM], 1.0)
-        plan = build_plan(request, connector, keys, domain=domain) if preflight else None
+        merging = merge_options(request, MergeSettings())
+        plan = build_plan(request, connector, keys, domain=domain, merging=merging) if preflight else None
         return Prepared(plan=plan, public_config=mask_config({}, source_config))
 
 
@@ -302,6 +304,23 @@ def test_a_dry_run_is_refused_as_the_call_would_be(service: Service) -> None:
         json=BODY | {"name": "another", "mode": "overwrite"},
     )
     assert (answer.status_code, answer.json()["type"]) == (409, "/problems/table-taken")
+
+
+def test_a_dry_run_shows_how_a_job_merges(service: Service) -> None:
+    """In the mode merge; the job's request says what was sent, and no more."""
+    options = {"mode": "merge", "merge": "id", "readers": ["spark"], "skip_unchanged": True}
+    answer = service.api.post("/api/airbyte/ingest", params={"dry_run": "true"}, json=BODY | options)
+    assert answer.json()["plan"]["merging"] == {
+        "delete_format": "position",
+        "soft_deletes": False,
+        "skip_unchanged": True,
+    }
+    plain = service.api.post("/api/airbyte/ingest", params={"dry_run": "true"}, json=BODY)
+    assert plain.json()["plan"]["merging"] is None
+    assert service.post(**options).status_code == 201
+    [job] = service.api.get("/api/jobs").json()
+    sent = json.loads(service.api.get(f"/api/jobs/{job['id']}").json()["properties_json"])
+    assert (sent["readers"], sent["skip_unchanged"], sent["deletes"]) == (["spark"], True, None)
 
 
 def test_an_owner_sees_a_job_that_an_administrator_made(service: Service) -> None:

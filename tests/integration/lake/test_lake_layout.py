@@ -12,10 +12,11 @@ from airberg.errors import InvalidRequest
 from airberg.lake.catalog import open_catalog
 from airberg.lake.layout import partition_texts, sort_texts
 from airberg.lake.tables import ensure_table
+from airberg.plan.merging import merge_options
 from airberg.plan.model import IngestRequest, JobPlan, TableRequest
 from airberg.plan.planner import Connector, KeyDirectory, build_plan
 from airberg.plan.preparation import TargetTables, compare_tables
-from airberg.settings import Settings
+from airberg.settings import MergeSettings, Settings
 from support.lake_tables import FIELDS
 from support.partitions import by, sorted_by
 
@@ -35,6 +36,44 @@ def plan(partition_by: tuple[str, ...] = (), sort_by: tuple[str, ...] = ()) -> J
     return build_plan(
         request, Connector("source-x", "1", [USERS], 1.0), KeyDirectory("default", bool), domain=None
     )
+
+
+def merge_plan(**changes: Any) -> JobPlan:
+    """A plan that merges `shop.users` by its primary key."""
+    request = IngestRequest(name="n", source_name="source-x", schema_name="shop", mode="merge", **changes)
+    stream = USERS | {"source_defined_primary_key": [["id"]]}
+    return build_plan(
+        request,
+        Connector("source-x", "1", [stream], 1.0),
+        KeyDirectory("default", bool),
+        domain=None,
+        merging=merge_options(request, MergeSettings()),
+    )
+
+
+def test_a_new_merge_table_is_shown_as_it_will_be(tmp_path: Path) -> None:
+    """Sorted by its key, with identifier fields, of the version that the delete format needs."""
+    tables = TargetTables(Settings(home=tmp_path), "shop")
+    (found,) = compare_tables(merge_plan(), tables)
+    assert (found.sort_by, found.identifier, found.format_version) == (("id asc nulls first",), ("id",), 2)
+    assert tables.format_versions() == {}
+    (found,) = compare_tables(merge_plan(delete_format="vector"), tables)
+    assert found.format_version == 3
+
+
+def test_a_merge_into_a_table_without_an_order_is_no_contradiction(tmp_path: Path) -> None:
+    """The order by key was not asked for; the plan shows what is there."""
+    settings = Settings(home=tmp_path)
+    catalog = open_catalog(settings)
+    ensure_table(catalog, ("shop",), "users", FIELDS)
+    tables = TargetTables(settings, "shop")
+    (found,) = compare_tables(merge_plan(), tables)
+    assert (found.exists, found.sort_by, found.identifier, found.format_version) == (True, (), (), 2)
+    assert tables.format_versions() == {"users": 2}
+    asked = TableRequest(stream="users", sort_by=("id",))
+    with pytest.raises(InvalidRequest, match="sorted by nothing, not id"):
+        compare_tables(merge_plan(tables=(asked,)), tables)
+    catalog.close()
 
 
 def test_a_table_that_does_not_exist_will_be_as_asked(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 from airberg.errors import ConfigurationFailed, LeaseHeld, RunError, TransientFailed
 from airberg.jobs.model import JobStatus, RunStatus
 from airberg.keys.cipher import decrypt_value
+from airberg.lake.layout import sort_texts
 from airberg.lake.note import read_note
-from airberg.plan.model import TableRequest
+from airberg.plan.model import MergeOptions, TableRequest
 from airberg.settings import SyncSettings
 from support.deployment import Deployment, write_scenario
 from support.duckdb_reader import duckdb_rows
@@ -175,6 +176,71 @@ def test_merge_keeps_one_row_per_key(deployment: Deployment, tmp_path: Path) -> 
     run = deployment.run(job, "run-2")
     assert deployment.rows("users", "id", "name") == [(0, "v6"), (2, "v5"), (9, "new")]
     assert [(s.rows_written, s.rows_deleted) for s in run.report.streams] == [(1, 1)]
+
+
+def users(records: list[dict[str, Any]], **members: Any) -> dict[str, Any]:
+    """A stream of users with a primary key and marks of deletion; read in full."""
+    schema = {
+        "properties": {
+            "id": {"type": ["null", "integer"]},
+            "name": {"type": "string"},
+            "_ab_cdc_lsn": {"type": "number"},
+            "_ab_cdc_deleted_at": {"type": ["null", "string"], "format": "date-time"},
+        }
+    }
+    return {"name": "users", "primary_key": [["id"]], "json_schema": schema, "records": records} | members
+
+
+def test_a_key_without_value_ends_the_run_and_is_written_by_the_next(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """The table gives its identifier up before the row is staged; the retry loses nothing."""
+    records = [{"id": 1, "name": "one"}, {"id": None, "name": "none"}, {"id": 2, "name": "two"}]
+    job = deployment.job(write_scenario(tmp_path, {"streams": [users(records)]}), "merge")
+    with pytest.raises(TransientFailed) as caught:
+        deployment.run(job, "run-1")
+    assert caught.value.code == "key-without-value"
+    table = deployment.table("users")
+    assert (table.schema().identifier_field_ids, table.current_snapshot()) == ([], None)
+    assert not any(field.required for field in table.schema().fields)
+    run = deployment.run(job, "run-1", attempt=2)
+    assert run.status is RunStatus.COMPLETED
+    assert deployment.rows("users", "id", "name") == [(1, "one"), (2, "two"), (None, "none")]
+
+
+def test_a_merge_table_has_identifier_and_order(deployment: Deployment, tmp_path: Path) -> None:
+    """Of its primary key; a second engine reads it after the rows were replaced."""
+    first = [{"id": i, "name": f"n{i}"} for i in (3, 1, 2)]
+    job = deployment.job(write_scenario(tmp_path, {"streams": [users(first)]}), "merge")
+    deployment.run(job, "run-1")
+    table = deployment.table("users")
+    assert (table.metadata.format_version, sort_texts(table)) == (2, ["id asc nulls first"])
+    assert table.schema().identifier_field_names() == {"id"}
+    write_scenario(tmp_path, {"streams": [users([{"id": 2, "name": "TWO"}])]})
+    deployment.run(job, "run-2")
+    table = deployment.table("users")
+    assert sorted((r["id"], r["name"]) for r in duckdb_rows(table)) == [(1, "n1"), (2, "TWO"), (3, "n3")]
+
+
+def test_merge_options_reach_the_table(deployment: Deployment, tmp_path: Path) -> None:
+    """Vectors in a table of version 3, rows that were deleted stay marked, unchanged ones are not written."""
+    first = [{"id": i, "name": f"n{i}", "_ab_cdc_lsn": i} for i in range(1, 5)]
+    scenario = write_scenario(tmp_path, {"streams": [users(first)]})
+    job = deployment.job(scenario, "merge", delete_format="vector", deletes="soft", skip_unchanged=True)
+    assert job.plan is not None
+    assert job.plan.merging == MergeOptions(delete_format="vector", soft_deletes=True, skip_unchanged=True)
+    deployment.run(job, "run-1")
+    gone = {"id": 1, "name": "n1", "_ab_cdc_lsn": 9, "_ab_cdc_deleted_at": "2026-01-01T00:00:00Z"}
+    late = {"id": 2, "name": "late", "_ab_cdc_lsn": 1}
+    write_scenario(tmp_path, {"streams": [users([gone, late, first[2], first[3]])]})
+    run = deployment.run(job, "run-2")
+    table = deployment.table("users")
+    assert table.metadata.format_version == 3
+    deletes = table.inspect.delete_files().to_pylist()
+    assert [(d["content"], d["file_format"]) for d in deletes] == [(1, "PUFFIN")]
+    assert [(s.rows_written, s.rows_deleted) for s in run.report.streams] == [(1, 1)]
+    kept = sorted((r["id"], r["name"], r["_ab_cdc_deleted_at"] is not None) for r in duckdb_rows(table))
+    assert kept == [(1, "n1", True), (2, "n2", False), (3, "n3", False), (4, "n4", False)]
 
 
 def test_temporary_files_of_merges_go(deployment: Deployment, tmp_path: Path) -> None:
