@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from benchmarks.contenders import ContenderFailed
 from benchmarks.merging.cases import CASES, DLT, PYICEBERG, Case
-from benchmarks.merging.contenders import COMPACTION, CONTENDERS, compact, merge
+from benchmarks.merging.contenders import CONTENDERS, compact, merge
 from benchmarks.merging.repeat import files_in, written
 from benchmarks.merging.rows import SHAPE, Sums, batches
 from benchmarks.merging.scan import Reader
@@ -262,7 +262,6 @@ def run(options: argparse.Namespace) -> int:
             "parity": {"equal": not wrong, "different": wrong},
             "failed": failed,
             "left_out": missing,
-            "compaction_measured": COMPACTION,
             "method": METHOD,
             "rows": SHAPE,
             "seconds": round(time.monotonic() - begun, 1),

@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,6 @@ from benchmarks.merging.cases import DLT, PYICEBERG, Case
 from benchmarks.merging.table import FormatVersion, Seed
 
 LONGEST_S = 900.0
-COMPACTION = find_spec("airberg.lake.upkeep") is not None
-"""Whether this Airberg compacts tables; without it, they are read as the merges leave them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ def _airberg(title: str, delete_format: str, version: FormatVersion = "2") -> Co
         "merge_airberg",
         version,
         {"delete_format": delete_format},
-        compacts=COMPACTION and delete_format != "copy-on-write",
+        compacts=delete_format != "copy-on-write",
     )
 
 
