@@ -120,7 +120,7 @@ class _Sampler:
         while True:
             self._look()
             if time.monotonic() > deadline:
-                for pid in reversed(list(tree(self.pid))):
+                for pid in list(tree(self.pid)):  # the first one first: it must not see its children end
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 return

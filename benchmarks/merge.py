@@ -20,8 +20,8 @@ import duckdb
 import pyarrow as pa
 
 from benchmarks.contenders import ContenderFailed
-from benchmarks.merging.cases import CASES, DLT, DLT_OWN, PYICEBERG, Case
-from benchmarks.merging.contenders import COMPACTION, CONTENDERS, compact, merge
+from benchmarks.merging.cases import CASES, DLT, PYICEBERG, Case
+from benchmarks.merging.contenders import CONTENDERS, compact, merge
 from benchmarks.merging.repeat import files_in, written
 from benchmarks.merging.rows import SHAPE, Sums, batches
 from benchmarks.merging.scan import Reader
@@ -153,7 +153,7 @@ def ratios_of(benches: dict[str, CaseBench]) -> dict[str, float | None]:
     """The figures that targets are stated for, and their like."""
     found: dict[str, float | None] = {}
     for name, bench in benches.items():
-        for other, called in ((PYICEBERG, "pyiceberg"), (DLT, "dlt"), (DLT_OWN, "dlt_own_table")):
+        for other, called in ((PYICEBERG, "pyiceberg"), (DLT, "dlt")):
             if other in bench.contenders:
                 for figure, ending in (("seconds", ""), ("cpu_s", "_cpu")):
                     over, under = bench.median(other, figure), bench.median(POSITION, figure)
@@ -262,7 +262,6 @@ def run(options: argparse.Namespace) -> int:
             "parity": {"equal": not wrong, "different": wrong},
             "failed": failed,
             "left_out": missing,
-            "compaction_measured": COMPACTION,
             "method": METHOD,
             "rows": SHAPE,
             "seconds": round(time.monotonic() - begun, 1),

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from airberg.lake.upkeep.compact import compact
+from airberg.lake.upkeep.policy import Policy
 from benchmarks.merging.repeat import files_in, forget_peak, peak_mb, timed, written
 from benchmarks.merging.rows import THREADS
 from benchmarks.merging.table import NAMESPACE, path_of, sqlite_catalog
@@ -21,9 +23,6 @@ from benchmarks.merging.table import NAMESPACE, path_of, sqlite_catalog
 
 def main() -> None:
     """Compact once."""
-    from airberg.lake.upkeep.compact import compact
-    from airberg.lake.upkeep.policy import Policy
-
     task = json.loads(Path(sys.argv[1]).read_text())
     pa.set_cpu_count(THREADS)
     out = Path(task["out"])

@@ -4,9 +4,6 @@
 
 dlt writes the table itself before, from the same rows in Arrow; a tiny merge into another dataset imports
 everything before the clock starts. What is measured is `pipeline.run` of an Arrow table.
-
-`task["files_of"]` asks for a table as dlt's merge makes one, which upserts 1,000 rows at a time: a file and a
-snapshot for each of these. They are appended by pyiceberg here, since dlt needs some minutes for it.
 """
 
 from __future__ import annotations
@@ -21,8 +18,6 @@ import dlt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.catalog import load_catalog
-from pyiceberg.io.pyarrow import schema_to_pyarrow
-from pyiceberg.table import Table
 
 from benchmarks.merging.repeat import files_in, forget_peak, peak_mb, timed, written
 
@@ -52,13 +47,6 @@ def load(data: pa.Table, dataset: str, out: Path, key: list[str], *, merge: bool
     pipeline.run(resource).raise_on_failed_jobs()
 
 
-def append_rest(table: Table, rows: pa.Table, files_of: int) -> None:
-    """Append what dlt has not written, in files of so many rows."""
-    rest = rows.slice(files_of).cast(schema_to_pyarrow(table.schema(), include_field_ids=False))
-    for start in range(0, rest.num_rows, files_of):
-        table.append(rest.slice(start, files_of))
-
-
 def main() -> None:
     """Write the table, merge into it once."""
     task: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
@@ -81,11 +69,9 @@ def main() -> None:
     load(before.slice(0, 10), "warm_up", out, key, merge=False)
     load(changes.slice(0, 10), "warm_up", out, key, merge=True)
     catalog = load_catalog("default", **properties)
-    files_of = int(task["files_of"]) or before.num_rows
-    load(before.slice(0, files_of), "bench", out, key, merge=False)
-    table = catalog.load_table(("bench", NAME))
-    append_rest(table, before, files_of)
+    load(before, "bench", out, key, merge=False)
     del before
+    table = catalog.load_table(("bench", NAME))
     folder = Path(table.location().removeprefix("file://"))
     files, snapshots = files_in(folder), len(table.metadata.snapshots)
     idle = forget_peak()

@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,10 @@ import msgspec
 from benchmarks.contenders import PEERS_PYTHON, ContenderFailed
 from benchmarks.deployment import ROOT
 from benchmarks.measure import run_measured
-from benchmarks.merging.cases import DLT, DLT_OWN, PYICEBERG, Case
+from benchmarks.merging.cases import DLT, PYICEBERG, Case
 from benchmarks.merging.table import FormatVersion, Seed
 
 LONGEST_S = 900.0
-COMPACTION = find_spec("airberg.lake.upkeep") is not None
-"""Whether this Airberg compacts tables; without it, they are read as the merges leave them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +51,8 @@ def _airberg(title: str, delete_format: str, version: FormatVersion = "2") -> Co
         "merge_airberg",
         version,
         {"delete_format": delete_format},
-        compacts=COMPACTION and delete_format != "copy-on-write",
+        compacts=delete_format != "copy-on-write",
     )
-
-
-def _dlt(title: str, files_of: str) -> Contender:
-    options = {"files_of": files_of}
-    return Contender(title, "merge_dlt", "2", options, PEERS_PYTHON, available=PEERS_PYTHON.exists)
 
 
 CONTENDERS = {
@@ -68,8 +60,7 @@ CONTENDERS = {
     "airberg_vector": _airberg("deletion vectors", "vector", "3"),
     "airberg_copy_on_write": _airberg("copy-on-write", "copy-on-write"),
     PYICEBERG: Contender("pyiceberg Table.upsert", "merge_pyiceberg"),
-    DLT: _dlt("dlt merge, upsert", "0"),
-    DLT_OWN: _dlt("dlt merge, upsert, into a table as dlt's merges make it", "1000"),
+    DLT: Contender("dlt merge, upsert", "merge_dlt", python=PEERS_PYTHON, available=PEERS_PYTHON.exists),
 }
 
 
