@@ -10,14 +10,14 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
 from airberg.errors import TransientFailed
 from airberg.flows.airflow import AirflowOrchestrator
 from airberg.flows.credentials import ADMIN, ensure_credentials
-from airberg.flows.model import FlowSpec
+from airberg.flows.model import FlowSpec, Spec
 from airberg.settings import AirflowSettings, ApiSettings, Settings
 from airberg.stack.airflow import EmbeddedAirflow
 from airberg.stack.supervisor import Supervisor
@@ -27,6 +27,7 @@ from support.free_ports import free_ports
 
 READY_WITHIN_S = 180.0
 VISIBLE_WITHIN_S = 30.0
+S = TypeVar("S", bound=Spec)
 
 
 class AirflowStack:
@@ -113,7 +114,7 @@ class AirflowStack:
         }
         return FlowSpec(**(fields | changes))
 
-    def registered(self, spec: FlowSpec) -> FlowSpec:
+    def registered(self, spec: S) -> S:
         """Offer a flow and wait until Airflow has it."""
         self.feed.offer(spec)
         assert self.orchestrator.publish(spec, VISIBLE_WITHIN_S), f"{spec.flow_id} did not appear"
@@ -121,13 +122,30 @@ class AirflowStack:
 
     def behave(self, spec: FlowSpec, script: str) -> Path:
         """Let a job's commands run a shell script; `$OUT` in it is the returned folder."""
-        out = self._behaviours / spec.job_id
+        return self._behave_after(spec.job_id, script)
+
+    @contextlib.contextmanager
+    def tables_behave(self, **scripts: str) -> Iterator[Path]:
+        """Let `airberg tables NAME` run a shell script for a while; `$OUT` in each is the same folder."""
+        out = self._behaviours / f"tables-{uuid.uuid4()}"
+        out.mkdir()
+        try:
+            for name, script in scripts.items():
+                self._behave_after(name, script, out)
+            yield out
+        finally:
+            for name in scripts:
+                (self._behaviours / f"{name}.sh").unlink(missing_ok=True)
+
+    def _behave_after(self, word: str, script: str, out: Path | None = None) -> Path:
+        """What the command does when this is its second word."""
+        out = out or self._behaviours / word
         out.mkdir(exist_ok=True)
         text = f"OUT={shlex.quote(str(out))}\n{script}\n"
-        (self._behaviours / f"{spec.job_id}.sh").write_text(text)
+        (self._behaviours / f"{word}.sh").write_text(text)
         return out
 
-    def ended(self, spec: FlowSpec, run_id: str, within_s: float = 90.0) -> str:
+    def ended(self, spec: Spec, run_id: str, within_s: float = 90.0) -> str:
         """State of a run when it has ended."""
 
         def state() -> str | None:
@@ -152,10 +170,16 @@ class AirflowStack:
             self._admin.headers["Authorization"] = f"Bearer {token}"
         return self._admin.request(method, f"/api/v2{path}", **arguments)
 
-    def tasks(self, spec: FlowSpec, run_id: str) -> dict[str, tuple[str, int]]:
+    def tasks(self, spec: Spec, run_id: str) -> dict[str, tuple[str, int]]:
         """Task → (state, number of its last try)."""
         found = self.get(f"/dags/{spec.flow_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
         return {t["task_id"]: (t["state"], t["try_number"]) for t in found}
+
+    def mapped(self, spec: Spec, run_id: str, task: str) -> dict[str, tuple[str, int]]:
+        """Name of each instance of a mapped task → (state, number of its last try)."""
+        path = f"/dags/{spec.flow_id}/dagRuns/{run_id}/taskInstances/{task}/listMapped"
+        found = self.get(path)["task_instances"]
+        return {t["rendered_map_index"]: (t["state"], t["try_number"]) for t in found}
 
     def task_log(self, spec: FlowSpec, run_id: str, task: str, attempt: int = 1) -> str:
         """A task's log as Airflow shows it."""

@@ -6,17 +6,19 @@ import ast
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import msgspec
 import psutil
 import pytest
 
-from airberg.flows.model import HASH_MARK, SENTINEL_ID, FlowSpec
+from airberg.flows.model import HASH_MARK, SENTINEL_ID, FlowSpec, UpkeepSpec, upkeep_spec
 from airberg.flows.schedule import next_times
+from airberg.settings import AirflowSettings, Settings
 from support.airflow_stack import VISIBLE_WITHIN_S, AirflowStack
 from support.conditions import eventually
 
@@ -122,28 +124,31 @@ def test_flow_url_opens_airflows_page(airflow_stack: AirflowStack) -> None:
 
 
 def test_flow_files_import_nothing_of_ours_but_the_flows(airflow_stack: AirflowStack) -> None:
-    """Parsing a flow file loads Airflow's SDK and `airberg_airflow`; no client, no database driver."""
+    """Parsing flow files loads Airflow's SDK and `airberg_airflow`; no client, no database driver."""
     airflow_stack.registered(airflow_stack.spec(schedule="@daily"))
+    airflow_stack.registered(upkeep())
     script = """
 import sys
 from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, get_parsing_context
 DAG("warm", schedule=CronTriggerTimetable("@daily", timezone="UTC"))
 before = set(sys.modules)
-exec(compile(open(sys.argv[1]).read(), sys.argv[1], "exec"))
+for name in sys.argv[1:]:
+    exec(compile(open(name).read(), name, "exec"))
 print(sum(isinstance(v, DAG) for v in list(globals().values())))
 print(",".join(sorted({m.split(".")[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names))))
 """
     home = airflow_stack.settings.home / "airflow"
-    file = next(f for f in parsed_files(airflow_stack) if f.name != "airberg_sentinel.py")
+    files = [f for f in parsed_files(airflow_stack) if f.name != "airberg_sentinel.py"]
+    assert "airberg_upkeep.py" in {f.name for f in files}
     ran = subprocess.run(
-        [home / "venv" / "bin" / "python", "-c", script, file],
+        [home / "venv" / "bin" / "python", "-c", script, *files],
         capture_output=True,
         text=True,
         check=True,
         env={"AIRFLOW_HOME": str(home), "PYTHONPATH": str(home / "lib")},
     )
     count, modules = ran.stdout.splitlines()[-2:]
-    assert int(count) >= 1
+    assert int(count) >= 2
     assert set(modules.split(",")) <= {"airberg_airflow", "airflow"}
 
 
@@ -265,6 +270,70 @@ def test_runs_of_one_flow_do_not_overlap(airflow_stack: AirflowStack) -> None:
     (out / "go").touch()
     assert airflow_stack.ended(spec, "airberg__1") == "success"
     assert airflow_stack.ended(spec, "airberg__2") == "success"
+
+
+# ---- the one that looks after tables ---------------------------------------------------------------------
+
+
+def upkeep(**changes: object) -> UpkeepSpec:
+    """A flow of upkeep beside that of the deployment, which other tests may have registered."""
+    spec = upkeep_spec(Settings(airflow=AirflowSettings(retry_delay_s=0)))
+    assert spec is not None
+    return msgspec.structs.replace(spec, **({"flow_id": f"airberg_upkeep_{uuid4()}"} | changes))
+
+
+@pytest.fixture
+def triggered_upkeep(airflow_stack: AirflowStack) -> Iterator[Callable[[UpkeepSpec, dict[str, object]], int]]:
+    """Starts a run with parameters and returns what Airflow answers; the flows go in the end."""
+    seen: set[str] = set()
+
+    def trigger(spec: UpkeepSpec, parameters: dict[str, object]) -> int:
+        airflow_stack.registered(spec)
+        seen.add(spec.flow_id)
+        body = {"logical_date": None, "dag_run_id": RUN, "conf": parameters}
+        return airflow_stack.admin("POST", f"/dags/{spec.flow_id}/dagRuns", json=body).status_code
+
+    yield trigger
+    airflow_stack.feed.remove(*seen)
+
+
+def test_upkeep_has_a_task_for_each_job(
+    airflow_stack: AirflowStack, triggered_upkeep: Callable[[UpkeepSpec, dict[str, object]], int]
+) -> None:
+    """Jobs are asked for in the run; they have their turn one after the other, and each fails for itself.
+
+    A run for a job that is not among them fails, and one whose parameter is no id is not even started.
+    """
+    everything, deleted = upkeep(schedule="15 4 * * *", timezone="Europe/Berlin", parallelism=1), upkeep()
+    broken, flaky, sound = (str(uuid4()) for _ in range(3))
+    jobs = f'env > "$OUT/env"; echo "not an id"; printf "%s\\n" {broken} {flaky} {sound}'
+    looks_after = (
+        'mkdir "$OUT/busy" || echo overlap >> "$OUT/calls"; echo "$*" >> "$OUT/calls"; sleep 0.2; '
+        f'rmdir "$OUT/busy"; case "$4" in {broken}) echo "error: The table is broken."; exit 2;; '
+        f'{flaky}) mkdir "$OUT/tried" && exit 1;; esac; exit 0'
+    )
+    with airflow_stack.tables_behave(jobs=jobs, upkeep=looks_after) as out:
+        assert triggered_upkeep(everything, {"dry_run": True}) == 200
+        assert triggered_upkeep(deleted, {"job": str(uuid4())}) == 200
+        assert triggered_upkeep(deleted, {"job": "--dry-run"}) == 400
+        assert airflow_stack.ended(deleted, RUN) == "failed"
+        assert airflow_stack.ended(everything, RUN) == "failed"
+    assert airflow_stack.tasks(deleted, RUN)["jobs"] == ("failed", 1)
+    assert airflow_stack.mapped(everything, RUN, "upkeep") == {
+        broken: ("failed", 1),
+        flaky: ("success", 2),
+        sound: ("success", 1),
+    }
+    calls = sorted((out / "calls").read_text().splitlines())
+    assert calls == sorted(f"tables upkeep --job {j} --dry-run" for j in (broken, flaky, flaky, sound))
+    assert not [s for s in secrets_of(airflow_stack) if s in (out / "env").read_text()]
+    assert "not an id" in airflow_stack.task_log(everything, RUN, "jobs")
+
+    flow = airflow_stack.get(f"/dags/{everything.flow_id}/details")
+    assert flow["dag_display_name"] == "Airberg: table upkeep"
+    assert (flow["max_active_runs"], flow["catchup"], flow["is_paused"]) == (1, False, False)
+    due = next_times("15 4 * * *", "Europe/Berlin", datetime.now(UTC), 1)
+    assert [datetime.fromisoformat(flow["next_dagrun_run_after"])] == due
 
 
 # ---- how they follow -------------------------------------------------------------------------------------
