@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import msgspec
 
 from airberg.errors import TransientFailed
 from airberg.flows.airflow import AirflowOrchestrator
 from airberg.flows.credentials import ADMIN, ensure_credentials
-from airberg.flows.model import FlowSpec, Spec
+from airberg.flows.model import FlowSpec, Spec, UpkeepSpec, upkeep_spec
 from airberg.settings import AirflowSettings, ApiSettings, Settings
 from airberg.stack.airflow import EmbeddedAirflow
 from airberg.stack.supervisor import Supervisor
@@ -58,12 +59,14 @@ class AirflowStack:
         self._behaviours = home / "behaviours"
         self._behaviours.mkdir(parents=True)
         self._supervisor: Supervisor | None = None
+        self._stopped = False
         self._admin = httpx.Client(base_url=self.settings.airflow_url, timeout=10.0, trust_env=False)
 
     # ---- life --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start Airflow and wait until it works."""
+        self._stopped = False
         self._supervisor = Supervisor(self.settings.home / "logs")
         airflow = EmbeddedAirflow(
             self.settings, self.credentials, self._supervisor, airberg_bin=self._write_command()
@@ -74,8 +77,15 @@ class AirflowStack:
 
     def stop(self) -> None:
         """End it with all its processes."""
+        self._stopped = True
         if self._supervisor is not None:
             self._supervisor.stop()
+
+    def start_again_if_ended(self) -> None:
+        """Start it again when a part of it has ended."""
+        if self._stopped or self.failure() is not None:
+            self.stop()
+            self.start()
 
     def failure(self) -> TransientFailed | None:
         """What has gone wrong with a process since the start."""
@@ -92,6 +102,10 @@ class AirflowStack:
         self.feed.close()
         self.orchestrator.close()
         self._admin.close()
+
+    def secrets(self) -> list[str]:
+        """Every secret of the deployment."""
+        return [value for value in msgspec.to_builtins(self.credentials).values() if value]
 
     # ---- flows -------------------------------------------------------------------------------------------
 
@@ -113,6 +127,12 @@ class AirflowStack:
             "tags": ("airberg",),
         }
         return FlowSpec(**(fields | changes))
+
+    def upkeep_spec(self, **changes: Any) -> UpkeepSpec:
+        """A spec of a flow of upkeep beside the deployment's, which other tests may have registered."""
+        spec = upkeep_spec(Settings(airflow=AirflowSettings(retry_delay_s=0)))
+        assert spec is not None
+        return msgspec.structs.replace(spec, **({"flow_id": f"airberg_upkeep_{uuid.uuid4()}"} | changes))
 
     def registered(self, spec: S) -> S:
         """Offer a flow and wait until Airflow has it."""

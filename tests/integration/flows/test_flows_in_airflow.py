@@ -6,19 +6,17 @@ import ast
 import json
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import msgspec
 import psutil
 import pytest
 
-from airberg.flows.model import HASH_MARK, SENTINEL_ID, FlowSpec, UpkeepSpec, upkeep_spec
+from airberg.flows.model import HASH_MARK, SENTINEL_ID, FlowSpec
 from airberg.flows.schedule import next_times
-from airberg.settings import AirflowSettings, Settings
 from support.airflow_stack import VISIBLE_WITHIN_S, AirflowStack
 from support.conditions import eventually
 
@@ -126,7 +124,7 @@ def test_flow_url_opens_airflows_page(airflow_stack: AirflowStack) -> None:
 def test_flow_files_import_nothing_of_ours_but_the_flows(airflow_stack: AirflowStack) -> None:
     """Parsing flow files loads Airflow's SDK and `airberg_airflow`; no client, no database driver."""
     airflow_stack.registered(airflow_stack.spec(schedule="@daily"))
-    airflow_stack.registered(upkeep())
+    airflow_stack.registered(airflow_stack.upkeep_spec())
     script = """
 import sys
 from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, get_parsing_context
@@ -182,7 +180,7 @@ def test_a_run_that_succeeds(airflow_stack: AirflowStack) -> None:
         hidden = ("AIRFLOW__", "_AIRFLOW", "AIRFLOW_HOME", "PYTHONPATH", "AIRBERG_AIRFLOW__BUNDLE_TOKEN")
         assert not {n for n in names if n.startswith(hidden)}
         text = (out / f"env-{verb}").read_text()
-        assert not [s for s in secrets_of(airflow_stack) if s in text]
+        assert not [s for s in airflow_stack.secrets() if s in text]
 
 
 def test_exit_2_fails_without_a_retry(airflow_stack: AirflowStack) -> None:
@@ -270,70 +268,6 @@ def test_runs_of_one_flow_do_not_overlap(airflow_stack: AirflowStack) -> None:
     (out / "go").touch()
     assert airflow_stack.ended(spec, "airberg__1") == "success"
     assert airflow_stack.ended(spec, "airberg__2") == "success"
-
-
-# ---- the one that looks after tables ---------------------------------------------------------------------
-
-
-def upkeep(**changes: object) -> UpkeepSpec:
-    """A flow of upkeep beside that of the deployment, which other tests may have registered."""
-    spec = upkeep_spec(Settings(airflow=AirflowSettings(retry_delay_s=0)))
-    assert spec is not None
-    return msgspec.structs.replace(spec, **({"flow_id": f"airberg_upkeep_{uuid4()}"} | changes))
-
-
-@pytest.fixture
-def triggered_upkeep(airflow_stack: AirflowStack) -> Iterator[Callable[[UpkeepSpec, dict[str, object]], int]]:
-    """Starts a run with parameters and returns what Airflow answers; the flows go in the end."""
-    seen: set[str] = set()
-
-    def trigger(spec: UpkeepSpec, parameters: dict[str, object]) -> int:
-        airflow_stack.registered(spec)
-        seen.add(spec.flow_id)
-        body = {"logical_date": None, "dag_run_id": RUN, "conf": parameters}
-        return airflow_stack.admin("POST", f"/dags/{spec.flow_id}/dagRuns", json=body).status_code
-
-    yield trigger
-    airflow_stack.feed.remove(*seen)
-
-
-def test_upkeep_has_a_task_for_each_job(
-    airflow_stack: AirflowStack, triggered_upkeep: Callable[[UpkeepSpec, dict[str, object]], int]
-) -> None:
-    """Jobs are asked for in the run; they have their turn one after the other, and each fails for itself.
-
-    A run for a job that is not among them fails, and one whose parameter is no id is not even started.
-    """
-    everything, deleted = upkeep(schedule="15 4 * * *", timezone="Europe/Berlin", parallelism=1), upkeep()
-    broken, flaky, sound = (str(uuid4()) for _ in range(3))
-    jobs = f'env > "$OUT/env"; echo "not an id"; printf "%s\\n" {broken} {flaky} {sound}'
-    looks_after = (
-        'mkdir "$OUT/busy" || echo overlap >> "$OUT/calls"; echo "$*" >> "$OUT/calls"; sleep 0.2; '
-        f'rmdir "$OUT/busy"; case "$4" in {broken}) echo "error: The table is broken."; exit 2;; '
-        f'{flaky}) mkdir "$OUT/tried" && exit 1;; esac; exit 0'
-    )
-    with airflow_stack.tables_behave(jobs=jobs, upkeep=looks_after) as out:
-        assert triggered_upkeep(everything, {"dry_run": True}) == 200
-        assert triggered_upkeep(deleted, {"job": str(uuid4())}) == 200
-        assert triggered_upkeep(deleted, {"job": "--dry-run"}) == 400
-        assert airflow_stack.ended(deleted, RUN) == "failed"
-        assert airflow_stack.ended(everything, RUN) == "failed"
-    assert airflow_stack.tasks(deleted, RUN)["jobs"] == ("failed", 1)
-    assert airflow_stack.mapped(everything, RUN, "upkeep") == {
-        broken: ("failed", 1),
-        flaky: ("success", 2),
-        sound: ("success", 1),
-    }
-    calls = sorted((out / "calls").read_text().splitlines())
-    assert calls == sorted(f"tables upkeep --job {j} --dry-run" for j in (broken, flaky, flaky, sound))
-    assert not [s for s in secrets_of(airflow_stack) if s in (out / "env").read_text()]
-    assert "not an id" in airflow_stack.task_log(everything, RUN, "jobs")
-
-    flow = airflow_stack.get(f"/dags/{everything.flow_id}/details")
-    assert flow["dag_display_name"] == "Airberg: table upkeep"
-    assert (flow["max_active_runs"], flow["catchup"], flow["is_paused"]) == (1, False, False)
-    due = next_times("15 4 * * *", "Europe/Berlin", datetime.now(UTC), 1)
-    assert [datetime.fromisoformat(flow["next_dagrun_run_after"])] == due
 
 
 # ---- how they follow -------------------------------------------------------------------------------------
@@ -432,12 +366,6 @@ def test_flows_run_on_while_the_api_is_away(airflow_stack: AirflowStack, flow_be
 # ---- what Airflow must not hold --------------------------------------------------------------------------
 
 
-def secrets_of(stack: AirflowStack) -> list[str]:
-    """Every secret of the deployment."""
-    found = msgspec.to_builtins(stack.credentials)
-    return [value for value in found.values() if value]
-
-
 def test_airflows_files_hold_no_secret(airflow_stack: AirflowStack) -> None:
     """Neither flow files, logs, configuration nor the database of Airflow have a secret of the deployment."""
     spec = airflow_stack.spec()
@@ -453,7 +381,7 @@ def test_airflows_files_hold_no_secret(airflow_stack: AirflowStack) -> None:
         if path.is_file() and not path.is_relative_to(home / "airflow" / "venv")
     ]
     assert {"airflow.db", "airflow.cfg", "airberg_sentinel.py"} <= {f.name for f in files}
-    secrets = [s.encode() for s in secrets_of(airflow_stack)]
+    secrets = [s.encode() for s in airflow_stack.secrets()]
     assert len(secrets) == 6
     assert not [(f, s) for f in files for s in secrets if s in f.read_bytes()]
 
@@ -469,16 +397,6 @@ def test_flow_files_hold_the_spec_and_nothing_else(airflow_stack: AirflowStack) 
 # ---- the stack itself ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def running_again(airflow_stack: AirflowStack) -> Iterator[None]:
-    """However the test ends, Airflow runs for the next one."""
-    yield
-    if airflow_stack.failure() or not airflow_stack.orchestrator.healthy():
-        airflow_stack.stop()
-        airflow_stack.start()
-
-
-@pytest.mark.usefixtures("running_again")
 def processes_of(stack: AirflowStack) -> list[psutil.Process]:
     """Airflow's processes; this one has other children too (a database, the API of other tests)."""
     home = str(stack.settings.home / "airflow")
@@ -507,9 +425,8 @@ def test_stop_leaves_nothing_and_a_second_start_keeps_the_flows(airflow_stack: A
     assert airflow_stack.orchestrator.publish(spec, VISIBLE_WITHIN_S)
 
 
-@pytest.mark.usefixtures("running_again")
 def test_a_killed_part_is_told_with_its_log(airflow_stack: AirflowStack) -> None:
-    """A component that dies is noticed, by name; what it had started is gone."""
+    """A component that dies is noticed, by name, with its log."""
     mine = psutil.Process().children(recursive=True)
     processor = next(
         p for p in mine if p.cmdline()[-1:] == ["dag-processor"] and "keeper.py" not in str(p.cmdline())
