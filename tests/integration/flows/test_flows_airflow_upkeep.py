@@ -11,6 +11,7 @@ import pytest
 from airberg.flows.model import UpkeepSpec
 from airberg.flows.schedule import next_times
 from support.airflow_stack import AirflowStack
+from support.conditions import eventually
 
 pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
 
@@ -19,14 +20,25 @@ RUN = "airberg__1"
 
 @pytest.fixture
 def triggered_upkeep(airflow_stack: AirflowStack) -> Iterator[Callable[[UpkeepSpec, dict[str, object]], int]]:
-    """Starts a run with parameters and returns what Airflow answers; the flows go in the end."""
+    """Starts a run with parameters and returns what Airflow answers; the flows go in the end.
+
+    500 is asked again: with SQLite underneath, the database may be locked while a first task starts.
+    """
     seen: set[str] = set()
 
     def trigger(spec: UpkeepSpec, parameters: dict[str, object]) -> int:
         airflow_stack.registered(spec)
         seen.add(spec.flow_id)
         body = {"logical_date": None, "dag_run_id": RUN, "conf": parameters}
-        return airflow_stack.admin("POST", f"/dags/{spec.flow_id}/dagRuns", json=body).status_code
+        path = f"/dags/{spec.flow_id}/dagRuns"
+
+        def answered() -> int | None:
+            status = airflow_stack.admin("POST", path, json=body).status_code
+            return status if status != 500 else None
+
+        status = eventually(answered)
+        assert status is not None
+        return status
 
     yield trigger
     airflow_stack.feed.remove(*seen)
