@@ -173,7 +173,7 @@ class MergeSettings(_Group):
 class UpkeepSettings(_Group):
     """When and how tables are looked after. Properties of a table go before the sizes and ages here.
 
-    The flow `airberg_upkeep` looks after the tables of all jobs; the commands `airberg tables` do when called.
+    The flow `airberg_upkeep` looks after the tables of all jobs on a schedule, `airberg tables` when called.
     """
 
     enabled: bool = Field(True, description="`false`: there is no such flow.")
