@@ -54,6 +54,17 @@ def airflow_stack(tmp_path_factory: pytest.TempPathFactory, pyairbyte_dir: Path)
             yield stack
 
 
+@pytest.fixture(autouse=True)
+def _airflow_runs(request: pytest.FixtureRequest) -> None:
+    """A test that needs Airflow finds it running, whatever the test before has done to it.
+
+    Looked at when the next one begins: after the last one there is nothing to start again.
+    """
+    if {"live", "airflow_stack"} & set(request.fixturenames):
+        stack: AirflowStack = request.getfixturevalue("airflow_stack")
+        stack.start_again_if_ended()
+
+
 @pytest.fixture(scope="session")
 def live(airflow_stack: AirflowStack, pyairbyte_dir: Path) -> Iterator[LiveStack]:
     """The real service on the session's one Airflow, for end-to-end tests and those of the documentation."""

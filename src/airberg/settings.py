@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from airberg.plan.readers import cannot_read, reader_problem
@@ -23,6 +23,12 @@ PortNumber = Annotated[int, Field(ge=1, le=65535)]
 
 class _Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _without_problem(value: str, problem: str | None) -> str:
+    if problem is not None:
+        raise ValueError(problem)
+    return value
 
 
 class ApiSettings(_Group):
@@ -165,8 +171,15 @@ class MergeSettings(_Group):
 
 
 class UpkeepSettings(_Group):
-    """When and how tables are looked after. Properties of a table go before the sizes and ages here."""
+    """When and how tables are looked after. Properties of a table go before the sizes and ages here.
 
+    The flow `airberg_upkeep` looks after the tables of all jobs on a schedule, `airberg tables` when called.
+    """
+
+    enabled: bool = Field(True, description="`false`: there is no such flow.")
+    schedule: str = Field("30 3 * * *", description="Cron expression with five fields, or a preset.")
+    timezone: str = Field("UTC", description="IANA name of the schedule's time zone.")
+    parallelism: Positive = Field(1, description="Jobs whose tables the flow looks after at once.")
     dry_run: bool = Field(False, description="`true`: upkeep only says what it would do.")
     target_file_bytes: Positive | None = Field(
         None, description="Size that compaction gives data files; default `sync.target_file_bytes`."
@@ -200,6 +213,20 @@ class UpkeepSettings(_Group):
     min_manifests: Annotated[int, Field(ge=2)] = Field(
         25, description="So many small manifests are written together."
     )
+
+    @field_validator("schedule")
+    @classmethod
+    def _runs(cls, value: str) -> str:
+        from airberg.flows.schedule import check_schedule  # a setting is seldom given: not loaded by all
+
+        return _without_problem(value, check_schedule(value))
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        from airberg.flows.schedule import check_timezone
+
+        return _without_problem(value, check_timezone(value))
 
 
 class KeySettings(_Group):

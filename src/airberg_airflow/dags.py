@@ -9,6 +9,8 @@ import zoneinfo
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airberg_airflow.flow_files import UPKEEP_KIND
+
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
@@ -57,35 +59,48 @@ def shown(text: str, limit: int) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])
 
 
-def build_flow(spec: dict[str, Any]) -> DAG:
-    """One flow: task `sync`, then task `register`.
+def common_arguments(spec: dict[str, Any]) -> dict[str, Any]:
+    """What all flows are made with.
 
     Raises:
         Exception: The spec is broken, in whatever way Airflow or the code below finds that.
     """
-    from airflow.sdk import DAG, CronTriggerTimetable
-
-    from airberg_airflow.operator import AirbergOperator
+    from airflow.sdk import CronTriggerTimetable
 
     # All of this Airflow checks too, later, and then makes every flow of the file stale.
     schedule, zone = spec["schedule"], zoneinfo.ZoneInfo(spec["timezone"]).key
-    with DAG(
-        spec["flow_id"],
-        auto_register=False,  # a flow that turns out to be broken must not be found by Airflow
-        dag_display_name=shown(spec["name"], MAX_NAME) or spec["flow_id"],
-        doc_md=f"Job {spec['job_id']} of Airberg.\n\n{HASH_MARK}{spec_hash(spec)}",
-        schedule=CronTriggerTimetable(schedule, timezone=zone) if schedule else None,
-        # Not earlier than the job: a start in the past would make Airflow run the last missed interval.
-        start_date=datetime.fromisoformat(spec["created_at"]),
-        catchup=False,
-        max_active_runs=1,
-        is_paused_upon_creation=bool(spec["paused"]),
-        tags=sorted({shown(tag, MAX_TAG) for tag in spec["tags"] if tag}),
-        default_args={
+    return {
+        "auto_register": False,  # a flow that turns out to be broken must not be found by Airflow
+        "dag_display_name": shown(spec["name"], MAX_NAME) or spec["flow_id"],
+        "schedule": CronTriggerTimetable(schedule, timezone=zone) if schedule else None,
+        "catchup": False,
+        "max_active_runs": 1,
+        "is_paused_upon_creation": bool(spec["paused"]),
+        "tags": sorted({shown(tag, MAX_TAG) for tag in spec["tags"] if tag}),
+        "default_args": {
             "owner": "airberg",
             "retries": int(spec["retries"]),
             "retry_delay": timedelta(seconds=int(spec["retry_delay_s"])),
         },
+    }
+
+
+def build_flow(spec: dict[str, Any]) -> DAG:
+    """A job's flow: task `sync`, then task `register`.
+
+    Raises:
+        Exception: The spec is broken.
+    """
+    from airflow.sdk import DAG
+
+    from airberg_airflow.operator import AirbergOperator
+
+    with DAG(
+        spec["flow_id"],
+        doc_md=f"Job {spec['job_id']} of Airberg.\n\n{HASH_MARK}{spec_hash(spec)}",
+        # Not earlier than the job: a start in the past would make Airflow run the last missed interval.
+        start_date=datetime.fromisoformat(spec["created_at"]),
+        **common_arguments(spec),
     ) as flow:
         sync = AirbergOperator(
             task_id="sync",
@@ -101,10 +116,18 @@ def build_flow(spec: dict[str, Any]) -> DAG:
     return flow
 
 
+def _build(spec: dict[str, Any]) -> DAG:
+    if spec.get("kind") != UPKEEP_KIND:
+        return build_flow(spec)
+    from airberg_airflow.upkeep import build_upkeep
+
+    return build_upkeep(spec)
+
+
 def _build_or_mark(flow_id: str, spec: dict[str, Any]) -> DAG | None:
     """The flow, or an empty one that says what is wrong; a broken spec never harms its neighbours."""
     try:
-        return build_flow(spec)
+        return _build(spec)
     except Exception as e:  # whatever it is: the other flows of the file must load
         log.exception("the flow %s cannot be built", flow_id)
         reason = f"{type(e).__name__}: {e}"[:500]

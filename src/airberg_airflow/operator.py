@@ -1,8 +1,9 @@
-"""The operator of both tasks of a flow."""
+"""The operator of both tasks of a job's flow, and what all operators of Airberg are made of."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from airflow.sdk import BaseOperator
@@ -16,12 +17,68 @@ KILL_GRACE_S = 4.0
 """Airflow kills a task 5 seconds after it was asked to end."""
 
 
-class AirbergOperator(BaseOperator):
-    """Runs `airberg sync JOB_ID` or `airberg register JOB_ID` in Airberg's own environment.
+class CommandOperator(BaseOperator):
+    """Runs commands of Airberg in its own environment, in process groups of their own.
 
     Only ids cross the border; the command reads what it needs from Airberg's store. Its exit code decides:
     0 is success, 99 skips the task (another run of the job is alive), 2 fails it for good (a person has to
     change something), anything else fails it with the retries that the flow has.
+
+    Attributes:
+        ended: Whether Airflow has asked the task to end.
+    """
+
+    ui_color = "#d9ead3"
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - what every operator takes
+        kwargs.setdefault("do_xcom_push", False)
+        super().__init__(**kwargs)
+        self.ended = False
+        self._child: Child | None = None
+
+    def run_command(self, *arguments: str, say: Callable[[str], None] | None = None) -> None:
+        """Run `airberg` with these arguments.
+
+        Args:
+            *arguments: The first ones that are no ids are its name.
+            say: Gets each line that it prints; by default the task's log does.
+
+        Raises:
+            AirflowSkipException: Another run of the job is alive.
+            AirflowFailException: A retry would not help.
+            AirflowException: It failed.
+        """
+        argv = [os.environ.get("AIRBERG_BIN", "airberg"), *arguments]
+        try:
+            self._child = Child(argv, child_environment(os.environ), KILL_GRACE_S)
+        except OSError as e:
+            raise AirflowFailException(
+                f"Airberg's command cannot be started ({e.strerror}); AIRBERG_BIN has to name it."
+            ) from None
+        code = self._child.follow(say or self.say)
+        if code == 0:
+            return
+        how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
+        reason = self._child.error or f"airberg {arguments[0]} {how}."
+        if code == EXIT_LEASE_HELD:
+            raise AirflowSkipException(reason)
+        if code == EXIT_CONFIGURATION:
+            raise AirflowFailException(reason)
+        raise AirflowException(reason)
+
+    def say(self, line: str) -> None:
+        """Write a line into the task's log."""
+        self.log.info("%s", line)
+
+    def on_kill(self) -> None:
+        """Pass the end on to the command and all that belongs to it."""
+        self.ended = True
+        if self._child is not None:
+            self._child.stop()
+
+
+class AirbergOperator(CommandOperator):
+    """Runs `airberg sync JOB_ID` or `airberg register JOB_ID`.
 
     Args:
         verb: `sync` or `register`.
@@ -29,48 +86,14 @@ class AirbergOperator(BaseOperator):
         **kwargs: What every operator takes.
     """
 
-    ui_color = "#d9ead3"
-
     def __init__(self, *, verb: str, job_id: str, **kwargs: Any) -> None:  # noqa: ANN401
-        kwargs.setdefault("do_xcom_push", False)
         super().__init__(**kwargs)
         self.verb = verb
         self.job_id = job_id
-        self._child: Child | None = None
 
     def execute(self, context: Any) -> None:  # noqa: ANN401 - Airflow's context
-        """Run the command.
-
-        Raises:
-            AirflowSkipException: Another run of the job is alive.
-            AirflowFailException: A retry would not help.
-            AirflowException: It failed.
-        """
-        try:
-            self._child = Child(self._argv(context), child_environment(os.environ), KILL_GRACE_S)
-        except OSError as e:
-            raise AirflowFailException(
-                f"Airberg's command cannot be started ({e.strerror}); AIRBERG_BIN has to name it."
-            ) from None
-        code = self._child.follow(lambda line: self.log.info("%s", line))
-        if code == 0:
-            return
-        how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
-        reason = self._child.error or f"airberg {self.verb} {how}."
-        if code == EXIT_LEASE_HELD:
-            raise AirflowSkipException(reason)
-        if code == EXIT_CONFIGURATION:
-            raise AirflowFailException(reason)
-        raise AirflowException(reason)
-
-    def on_kill(self) -> None:
-        """Pass the end on to the command and all that belongs to it."""
-        if self._child is not None:
-            self._child.stop()
-
-    def _argv(self, context: Any) -> list[str]:  # noqa: ANN401
-        run_id = context["dag_run"].run_id
-        argv = [os.environ.get("AIRBERG_BIN", "airberg"), self.verb, self.job_id, "--flow-run-id", run_id]
+        """Run the command; raises what `run_command` raises."""
+        arguments = [self.verb, self.job_id, "--flow-run-id", context["dag_run"].run_id]
         if self.verb == "sync":
-            argv += ["--attempt", str(context["ti"].try_number)]
-        return argv
+            arguments += ["--attempt", str(context["ti"].try_number)]
+        self.run_command(*arguments)

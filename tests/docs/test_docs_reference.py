@@ -361,6 +361,6 @@ def test_the_wheel_has_what_airflow_needs(tmp_path: Path) -> None:
     assert fnmatch(wheel.name, shown)
     assert "airberg/columns/_records.abi3.so" in zipfile.ZipFile(wheel).namelist()
     names = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {"bundle", "child", "dags", "flow_files", "operator"}
+    wanted = {"bundle", "child", "dags", "flow_files", "job_ids", "operator", "upkeep"}
     assert {f"airberg_airflow/{name}.py" for name in wanted} <= names
     assert {"airberg/stack/requirements/airflow.txt", "airberg/stack/requirements/pyairbyte.txt"} <= names

@@ -98,7 +98,10 @@ def test_configuration_errors_are_not_retried(live: LiveStack, tmp_path: Path) -
 
 
 def test_schedule_pause_and_delete_reach_airflow(live: LiveStack, tmp_path: Path) -> None:
-    """The flow follows each change; after the delete it is gone, and the table stays."""
+    """The flow follows each change; after the delete it is gone, and the table stays.
+
+    Its table is looked after although it is paused.
+    """
     scenario = write_scenario(tmp_path, {"streams": [orders(5)]})
     job_id = live.submit(job(scenario, "life_edit", schedule="0 6 * * *", timezone="Europe/Berlin"))
     assert live.finished_run(job_id)["status"] == "completed"
@@ -114,10 +117,13 @@ def test_schedule_pause_and_delete_reach_airflow(live: LiveStack, tmp_path: Path
         )
         assert api.post(f"/api/jobs/{job_id}/pause").json()["paused"] is True
         wait_for(lambda: airflow.get(url).json()["is_paused"] or None, 30, "the pause")
-        assert api.post(f"/api/jobs/{job_id}/resume").json()["paused"] is False
-        wait_for(lambda: not airflow.get(url).json()["is_paused"] or None, 30, "the end of the pause")
+        upkeep = live.start_upkeep(job_id)
         wrong = api.patch(f"/api/jobs/{job_id}", json={"schedule": "nope"})
         assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/schedule")
+        state, log = live.upkeep_ended(upkeep)
+        assert (state, "life_edit.orders" in log) == ("success", True), log
+        assert api.post(f"/api/jobs/{job_id}/resume").json()["paused"] is False
+        wait_for(lambda: not airflow.get(url).json()["is_paused"] or None, 30, "the end of the pause")
         assert api.delete(f"/api/jobs/{job_id}").status_code == 204
         wait_for(lambda: airflow.get(url).status_code == 404 or None, 30, "the flow's end")
         gone = api.get(f"/api/jobs/{job_id}").json()

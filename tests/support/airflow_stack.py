@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
+import msgspec
 
-from airberg.errors import TransientFailed
+from airberg.errors import TransientFailed, Unavailable
 from airberg.flows.airflow import AirflowOrchestrator
 from airberg.flows.credentials import ADMIN, ensure_credentials
-from airberg.flows.model import FlowSpec
+from airberg.flows.model import FlowSpec, Spec, UpkeepSpec, upkeep_spec
 from airberg.settings import AirflowSettings, ApiSettings, Settings
 from airberg.stack.airflow import EmbeddedAirflow
 from airberg.stack.supervisor import Supervisor
@@ -27,6 +29,10 @@ from support.free_ports import free_ports
 
 READY_WITHIN_S = 180.0
 VISIBLE_WITHIN_S = 30.0
+HURRIED = {"scheduler_idle_sleep_time": 0.2, "min_heartbeat_interval": 1}
+"""Options of Airflow for tests, in seconds: how long an idle scheduler sleeps, and a task's supervisor."""
+S = TypeVar("S", bound=Spec)
+T = TypeVar("T")
 
 
 class AirflowStack:
@@ -57,24 +63,42 @@ class AirflowStack:
         self._behaviours = home / "behaviours"
         self._behaviours.mkdir(parents=True)
         self._supervisor: Supervisor | None = None
+        self._stopped = False
         self._admin = httpx.Client(base_url=self.settings.airflow_url, timeout=10.0, trust_env=False)
 
     # ---- life --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start Airflow and wait until it works."""
+        self._stopped = False
         self._supervisor = Supervisor(self.settings.home / "logs")
         airflow = EmbeddedAirflow(
             self.settings, self.credentials, self._supervisor, airberg_bin=self._write_command()
         )
         airflow.prepare(self.steps.append)
+        self._hurry(airflow.home / "airflow.cfg")
         airflow.start()
         airflow.wait_healthy(READY_WITHIN_S)
 
+    def _hurry(self, configuration: Path) -> None:
+        """Let Airflow look more often whether there is something to do; tests wait for nothing else."""
+        text = configuration.read_text()
+        for option, seconds in HURRIED.items():
+            text, found = re.subn(rf"^{option} = .*$", f"{option} = {seconds}", text, flags=re.MULTILINE)
+            assert found == 1, f"Airflow's configuration has no {option} any more"
+        configuration.write_text(text)
+
     def stop(self) -> None:
         """End it with all its processes."""
+        self._stopped = True
         if self._supervisor is not None:
             self._supervisor.stop()
+
+    def start_again_if_ended(self) -> None:
+        """Start it again when a part of it has ended."""
+        if self._stopped or self.failure() is not None:
+            self.stop()
+            self.start()
 
     def failure(self) -> TransientFailed | None:
         """What has gone wrong with a process since the start."""
@@ -91,6 +115,10 @@ class AirflowStack:
         self.feed.close()
         self.orchestrator.close()
         self._admin.close()
+
+    def secrets(self) -> list[str]:
+        """Every secret of the deployment."""
+        return [value for value in msgspec.to_builtins(self.credentials).values() if value]
 
     # ---- flows -------------------------------------------------------------------------------------------
 
@@ -113,25 +141,49 @@ class AirflowStack:
         }
         return FlowSpec(**(fields | changes))
 
-    def registered(self, spec: FlowSpec) -> FlowSpec:
+    def upkeep_spec(self, **changes: Any) -> UpkeepSpec:
+        """A spec of a flow of upkeep beside the deployment's, which other tests may have registered."""
+        spec = upkeep_spec(Settings(airflow=AirflowSettings(retry_delay_s=0)))
+        assert spec is not None
+        return msgspec.structs.replace(spec, **({"flow_id": f"airberg_upkeep_{uuid.uuid4()}"} | changes))
+
+    def registered(self, spec: S) -> S:
         """Offer a flow and wait until Airflow has it."""
         self.feed.offer(spec)
-        assert self.orchestrator.publish(spec, VISIBLE_WITHIN_S), f"{spec.flow_id} did not appear"
+        published = lambda: self.orchestrator.publish(spec, VISIBLE_WITHIN_S)  # noqa: E731
+        assert eventually(lambda: unless_busy(published), VISIBLE_WITHIN_S), f"{spec.flow_id} did not appear"
         return spec
 
     def behave(self, spec: FlowSpec, script: str) -> Path:
         """Let a job's commands run a shell script; `$OUT` in it is the returned folder."""
-        out = self._behaviours / spec.job_id
+        return self._behave_after(spec.job_id, script)
+
+    @contextlib.contextmanager
+    def tables_behave(self, **scripts: str) -> Iterator[Path]:
+        """Let `airberg tables NAME` run a shell script for a while; `$OUT` in each is the same folder."""
+        out = self._behaviours / f"tables-{uuid.uuid4()}"
+        out.mkdir()
+        try:
+            for name, script in scripts.items():
+                self._behave_after(name, script, out)
+            yield out
+        finally:
+            for name in scripts:
+                (self._behaviours / f"{name}.sh").unlink(missing_ok=True)
+
+    def _behave_after(self, word: str, script: str, out: Path | None = None) -> Path:
+        """What the command does when this is its second word."""
+        out = out or self._behaviours / word
         out.mkdir(exist_ok=True)
         text = f"OUT={shlex.quote(str(out))}\n{script}\n"
-        (self._behaviours / f"{spec.job_id}.sh").write_text(text)
+        (self._behaviours / f"{word}.sh").write_text(text)
         return out
 
-    def ended(self, spec: FlowSpec, run_id: str, within_s: float = 90.0) -> str:
+    def ended(self, spec: Spec, run_id: str, within_s: float = 90.0) -> str:
         """State of a run when it has ended."""
 
         def state() -> str | None:
-            found = self.orchestrator.run_state(spec.flow_id, run_id)
+            found = unless_busy(lambda: self.orchestrator.run_state(spec.flow_id, run_id))
             return found if found in ("success", "failed") else None
 
         return str(eventually(state, within_s, every_s=0.2))
@@ -152,10 +204,16 @@ class AirflowStack:
             self._admin.headers["Authorization"] = f"Bearer {token}"
         return self._admin.request(method, f"/api/v2{path}", **arguments)
 
-    def tasks(self, spec: FlowSpec, run_id: str) -> dict[str, tuple[str, int]]:
+    def tasks(self, spec: Spec, run_id: str) -> dict[str, tuple[str, int]]:
         """Task → (state, number of its last try)."""
         found = self.get(f"/dags/{spec.flow_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
         return {t["task_id"]: (t["state"], t["try_number"]) for t in found}
+
+    def mapped(self, spec: Spec, run_id: str, task: str) -> dict[str, tuple[str, int]]:
+        """Name of each instance of a mapped task → (state, number of its last try)."""
+        path = f"/dags/{spec.flow_id}/dagRuns/{run_id}/taskInstances/{task}/listMapped"
+        found = self.get(path)["task_instances"]
+        return {t["rendered_map_index"]: (t["state"], t["try_number"]) for t in found}
 
     def task_log(self, spec: FlowSpec, run_id: str, task: str, attempt: int = 1) -> str:
         """A task's log as Airflow shows it."""
@@ -172,6 +230,18 @@ class AirflowStack:
         )
         path.chmod(0o755)
         return path
+
+
+def unless_busy(ask: Callable[[], T]) -> T | None:
+    """An answer of Airflow, or None when it cannot give one now.
+
+    The first task after a start holds the database, and the only worker of the API server, while modules are
+    imported: seconds on a machine with other work, in which Airflow answers 500 or not at all.
+    """
+    try:
+        return ask()
+    except Unavailable:
+        return None
 
 
 @contextlib.contextmanager

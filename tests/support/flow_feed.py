@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from airberg.flows.model import FlowSpec
+from airberg.flows.model import FlowSpec, Spec
 
 
 class FlowFeed:
@@ -40,7 +40,7 @@ class FlowFeed:
         """Base address."""
         return f"http://127.0.0.1:{self.port}"
 
-    def offer(self, *specs: FlowSpec) -> None:
+    def offer(self, *specs: Spec) -> None:
         """Add or change flows."""
         self.offer_raw({spec.flow_id: msgspec.to_builtins(spec) for spec in specs})
 

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import httpx
 
 from airberg.flows.credentials import load_credentials
+from airberg.flows.model import UPKEEP_ID
 from airberg.identity.development import DevelopmentIssuer
 from airberg.settings import Settings, load_settings
 from airberg.stack.embedded import Stack
@@ -94,6 +96,32 @@ class LiveStack:
             answer = api.post(f"/api/jobs/{job_id}/trigger")
             assert answer.status_code == 202, answer.text
         return self.finished_run(job_id, after=last["id"] if last else None)
+
+    def start_upkeep(self, job_id: str) -> str:
+        """Start the upkeep of one job's tables; returns the id of the run of its flow."""
+        run_id = f"test__{uuid4()}"
+        body = {"logical_date": None, "dag_run_id": run_id, "conf": {"job": job_id}}
+        with self.airflow() as airflow:
+
+            def started() -> bool | None:
+                answer = airflow.post(f"/api/v2/dags/{UPKEEP_ID}/dagRuns", json=body)
+                return True if answer.status_code in (200, 409) else None  # 404: not registered yet
+
+            wait_for(started, 60, "the flow of upkeep")
+        return run_id
+
+    def upkeep_ended(self, run_id: str) -> tuple[str, str]:
+        """State of such a run when it has ended, and the log of the task that did the work."""
+        run = f"/api/v2/dags/{UPKEEP_ID}/dagRuns/{run_id}"
+        with self.airflow() as airflow:
+
+            def ended() -> str | None:
+                state = airflow.get(run).json()["state"]
+                return state if state in ("success", "failed") else None
+
+            state = wait_for(ended, 90, "the end of upkeep")
+            log = airflow.get(f"{run}/taskInstances/upkeep/logs/1", params={"map_index": 0})
+        return state, log.text
 
     def airberg(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run our command line against this home."""

@@ -10,9 +10,10 @@ from fastapi.responses import JSONResponse
 
 from airberg import __version__
 from airberg.api.auth import machine
-from airberg.flows.model import flow_spec
+from airberg.flows.model import flow_spec, settings_version, upkeep_spec
 from airberg.flows.port import Orchestrator
 from airberg.jobs.port import JobStore
+from airberg.settings import Settings
 
 health = APIRouter(tags=["health"])
 internal = APIRouter(include_in_schema=False)
@@ -38,10 +39,14 @@ def ready(request: Request) -> JSONResponse:
 def flows(request: Request) -> Response:
     """Specs of all flows: ids, names, schedules. Never a configuration."""
     store: JobStore = request.app.state.store
-    version = f'"{store.flows_version()}"'
+    settings: Settings = request.app.state.settings
+    version = f'"{store.flows_version()}-{settings_version(settings)}"'
     if request.headers.get("if-none-match") == version:
         return Response(status_code=304, headers={"ETag": version})
-    specs: list[Any] = [flow_spec(job, request.app.state.settings) for job in store.jobs()]
+    specs: list[Any] = [flow_spec(job, settings) for job in store.jobs()]
+    upkeep = upkeep_spec(settings)
+    if upkeep is not None:
+        specs.append(upkeep)
     return Response(
         msgspec.json.encode({"flows": specs}), media_type="application/json", headers={"ETag": version}
     )

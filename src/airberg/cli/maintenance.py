@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ def add_upkeep_commands(app: typer.Typer) -> None:
     app.command("expire")(_expire)
     app.command("orphans")(_orphans)
     app.command("upkeep")(_upkeep)
+    app.command("jobs")(_jobs)
 
 
 def _report(tables: Tables = None, job: Job = None, every: Every = False, as_json: AsJson = False) -> None:
@@ -103,6 +105,16 @@ def _upkeep(
     """Do everything that is due: compact, manifests, expire, orphans. The exit code says whether to retry."""
     steps = ("compact", "manifests", "expire", "orphans")
     _start(steps, tables, job, every, dry_run=dry_run, as_json=as_json)
+
+
+def _jobs() -> None:
+    """Print the ids of the jobs that have run: what the task `jobs` of the flow `airberg_upkeep` starts."""
+    from airberg.jobs.open import open_store
+    from airberg.jobs.upkeep import jobs_to_look_after
+
+    with contextlib.closing(open_store(load_settings())) as store:
+        for job_id in jobs_to_look_after(store):
+            typer.echo(job_id)
 
 
 def _start(

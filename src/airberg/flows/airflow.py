@@ -18,7 +18,7 @@ import httpx
 from airberg.errors import Unavailable
 from airberg.flows.credentials import AirflowCredentials
 from airberg.flows.login import AirflowLogin
-from airberg.flows.model import SENTINEL_ID, FlowSpec, hash_in
+from airberg.flows.model import SENTINEL_ID, Spec, hash_in
 from airberg.flows.port import FlowRunState
 from airberg.settings import Settings
 
@@ -58,7 +58,7 @@ class AirflowOrchestrator:
 
     # ---- flows -------------------------------------------------------------------------------------------
 
-    def publish(self, spec: FlowSpec, wait_s: float) -> bool:
+    def publish(self, spec: Spec, wait_s: float) -> bool:
         """Have the bundle refreshed until the flow is there with this spec's hash."""
         wanted = spec.spec_hash()
         deadline = time.monotonic() + wait_s

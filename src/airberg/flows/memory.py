@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from airberg.errors import Unavailable
-from airberg.flows.model import FlowSpec
+from airberg.flows.model import Spec
 from airberg.flows.port import FlowRunState
 
 
@@ -32,7 +32,7 @@ class MemoryOrchestrator:
     def __init__(
         self,
         public_url: str = "http://airflow.invalid",
-        feed: Callable[[], Iterable[FlowSpec]] | None = None,
+        feed: Callable[[], Iterable[Spec]] | None = None,
     ) -> None:
         self.available = True
         self._public_url = public_url.rstrip("/")
@@ -44,7 +44,7 @@ class MemoryOrchestrator:
         """Where a person would see the flow."""
         return f"{self._public_url}/dags/{flow_id}"
 
-    def publish(self, spec: FlowSpec, wait_s: float) -> bool:
+    def publish(self, spec: Spec, wait_s: float) -> bool:
         """Take the feed over; there is nothing to wait for."""
         del wait_s
         with self._reached():
@@ -100,7 +100,7 @@ class MemoryOrchestrator:
         with self._lock:
             return sorted(self._flows)
 
-    def _parse(self, specs: Iterable[FlowSpec]) -> None:
+    def _parse(self, specs: Iterable[Spec]) -> None:
         for spec in specs:
             flow = self._flows.setdefault(spec.flow_id, _Flow("", spec.paused))
             flow.spec_hash = spec.spec_hash()

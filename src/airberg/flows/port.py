@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Literal, Protocol, TypeAlias
 
-from airberg.flows.model import FlowSpec
+from airberg.flows.model import Spec
 
 FlowRunState: TypeAlias = Literal["queued", "running", "success", "failed"]
 
 
 class Orchestrator(Protocol):
-    """Holds one flow for each job and runs it.
+    """Holds one flow for each job, and that of upkeep, and runs them.
 
     Flows get there through the feed of the API (`GET /internal/airflow/flows`), which the orchestrator
     reads; this port asks it to read at once, and does what a feed cannot.
@@ -24,7 +24,7 @@ class Orchestrator(Protocol):
         """Where a person sees the flow. Asks nobody."""
         ...
 
-    def publish(self, spec: FlowSpec, wait_s: float) -> bool:
+    def publish(self, spec: Spec, wait_s: float) -> bool:
         """Have a flow registered as the feed now has it.
 
         Returns:

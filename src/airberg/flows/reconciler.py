@@ -12,7 +12,7 @@ import time
 from datetime import UTC, datetime
 
 from airberg.errors import Unavailable
-from airberg.flows.model import flow_spec
+from airberg.flows.model import flow_spec, upkeep_spec
 from airberg.flows.port import Orchestrator
 from airberg.jobs.model import Job, Run, RunStatus
 from airberg.jobs.port import JobStore
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 PUBLISH_WAIT_S = 20.0
 LOST_AFTER_S = 120.0
 """A run that its flow reports as ended, and that told us nothing for this long, is given up."""
+UPKEEP_AGAIN_S = (5.0, 600.0)
+"""How soon Airflow is asked again for the flow of upkeep: at first, and at most (it may be an older one)."""
 
 
 class FlowReconciler:
@@ -37,6 +39,9 @@ class FlowReconciler:
         self._orchestrator = orchestrator
         self._settings = settings
         self._seen_version: str | None = None
+        self._upkeep = upkeep_spec(settings)
+        self._upkeep_again_s, self._upkeep_limit_s = UPKEEP_AGAIN_S
+        self._upkeep_not_before = 0.0
 
     def follow(self, job: Job, wait_s: float) -> bool:
         """Bring one job's flow, its pause and its queued runs in line.
@@ -74,6 +79,7 @@ class FlowReconciler:
 
         Cheap when nothing changed: the store's version is compared first.
         """
+        self._follow_upkeep()
         version = self._store.flows_version()
         open_runs = self._store.open_runs()
         if version == self._seen_version and not open_runs:
@@ -98,6 +104,26 @@ class FlowReconciler:
         if job.deleted_at is not None:
             return job.flow_hash is not None
         return job.flow_hash != flow_spec(job, self._settings).spec_hash()
+
+    def _follow_upkeep(self) -> None:
+        """Have the flow of upkeep registered, once after the start: its spec comes from the settings alone.
+
+        Without it Airflow would find the flow too, at the next refresh of its bundle. Nothing waits here,
+        and it is never withdrawn: where it is switched off, its file goes, and its history stays.
+        """
+        if self._upkeep is None or time.monotonic() < self._upkeep_not_before:
+            return
+        try:
+            registered = self._orchestrator.publish(self._upkeep, 0.0)
+        except Unavailable as e:
+            log.debug("the flow of upkeep is not registered yet: %s", e.message)
+            registered = False
+        if registered:
+            log.info("flow %s is registered", self._upkeep.flow_id)
+            self._upkeep = None
+            return
+        self._upkeep_not_before = time.monotonic() + self._upkeep_again_s
+        self._upkeep_again_s = min(2 * self._upkeep_again_s, self._upkeep_limit_s)
 
     def _watch(self, run: Run) -> None:
         """Start a queued run that the orchestrator does not know; end one that died without a word."""

@@ -28,6 +28,8 @@ BUNDLE_CLASS = "airberg_airflow.bundle.AirbergDagBundle"
 REFRESH_S = 60
 PARSE_AGAIN_S = 6 * 3600
 """A pass over 10,000 flows costs minutes of a core; changes are pushed, so passes may be rare."""
+LOCKED_S = 60
+"""How long a process of Airflow waits for its database while another one writes."""
 _FOREIGN = ("AIRFLOW_", "_AIRFLOW", "AIRBERG_", "PYTHON", "VIRTUAL_ENV")
 
 
@@ -143,7 +145,9 @@ class EmbeddedAirflow:
             ("CORE", "MIN_SERIALIZED_DAG_UPDATE_INTERVAL"): "0",
             ("CORE", "SIMPLE_AUTH_MANAGER_USERS"): ",".join(f"{n}:{r}" for n, r in self._users().items()),
             ("CORE", "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"): str(self._users_file),
-            ("DATABASE", "SQL_ALCHEMY_CONN"): f"sqlite:///{self.home / 'airflow.db'}",
+            # The first task after a start keeps a write open while modules are imported: on a loaded machine
+            # longer than the 5 s that others wait by default, whereupon they answer 500, or end.
+            ("DATABASE", "SQL_ALCHEMY_CONN"): f"sqlite:///{self.home / 'airflow.db'}?timeout={LOCKED_S}",
             ("API", "HOST"): airflow.host,
             ("API", "PORT"): str(airflow.port),
             ("API", "WORKERS"): "1",

@@ -18,6 +18,7 @@ from msgspec.structs import replace as replaced
 from airberg.api.app import AppParts, create_app
 from airberg.errors import ConfigurationFailed, Unavailable
 from airberg.flows.memory import MemoryOrchestrator
+from airberg.flows.model import UPKEEP_ID
 from airberg.governance.memory import MemoryDirectory
 from airberg.identity.development import DevelopmentIssuer
 from airberg.identity.verifier import build_verifier
@@ -28,7 +29,7 @@ from airberg.plan.merging import merge_options
 from airberg.plan.model import IngestRequest
 from airberg.plan.planner import Connector, KeyDirectory, build_plan
 from airberg.plan.prepared import Prepared
-from airberg.settings import ApiSettings, MergeSettings, Settings
+from airberg.settings import AirflowSettings, ApiSettings, MergeSettings, Settings, UpkeepSettings
 from airberg.sources.secret_fields import mask_config
 from support.served import served
 
@@ -80,6 +81,7 @@ class Service:
     planner: TablePlanner
     domains: MemoryDirectory
     api: httpx.Client
+    parts: AppParts
 
     def post(self, **changes: Any) -> httpx.Response:
         """Submit the body, changed."""
@@ -94,23 +96,21 @@ def service(tmp_path: Path) -> Iterator[Service]:
     domains = MemoryDirectory(
         {"urn:li:domain:1": "Sales", "urn:li:domain:2": "Twice", "urn:li:domain:3": "Twice"}
     )
-    app = create_app(
-        AppParts(
-            settings=settings,
-            store=store,
-            planner=planner,
-            orchestrator=orchestrator,
-            domains=domains,
-            verifier=build_verifier(settings),
-            machine_token="machine-token-of-the-test",
-        )
+    parts = AppParts(
+        settings=settings,
+        store=store,
+        planner=planner,
+        orchestrator=orchestrator,
+        domains=domains,
+        verifier=build_verifier(settings),
+        machine_token="machine-token-of-the-test",
     )
     token = DevelopmentIssuer(settings).mint("ann", ["ingest:read", "ingest:write"], email="ann@example.com")
     with (
-        served(app) as url,
+        served(create_app(parts)) as url,
         httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False) as api,
     ):
-        yield Service(store, orchestrator, planner, domains, api)
+        yield Service(store, orchestrator, planner, domains, api, parts)
 
 
 def until(condition: Any, what: str) -> None:
@@ -261,14 +261,30 @@ def test_feed_of_flows(service: Service) -> None:
     assert service.api.get("/internal/airflow/flows").status_code == 401
     headers = {"Authorization": "Bearer machine-token-of-the-test"}
     answer = service.api.get("/internal/airflow/flows", headers=headers)
-    [flow] = answer.json()["flows"]
-    assert flow["name"] == BODY["name"]
+    flow, upkeep = answer.json()["flows"]
+    assert (flow["name"], upkeep["flow_id"]) == (BODY["name"], UPKEEP_ID)
+    assert [job["job_name"] for job in service.api.get("/api/jobs").json()] == [BODY["name"]]
     assert "never-shown-9" not in answer.text
     headers["If-None-Match"] = answer.headers["etag"]
     assert service.api.get("/internal/airflow/flows", headers=headers).status_code == 304
     job = service.store.jobs()[0]
     service.store.set_paused(job.id, True)
     assert service.api.get("/internal/airflow/flows", headers=headers).status_code == 200
+
+
+def test_feed_of_flows_after_a_change_of_settings(service: Service, tmp_path: Path) -> None:
+    """A service with other settings does not answer 304 to an ETag from before: retries are in the flows."""
+    service.post()
+    machine = {"Authorization": "Bearer machine-token-of-the-test"}
+    before = service.api.get("/internal/airflow/flows", headers=machine)
+    asked = machine | {"If-None-Match": before.headers["etag"]}
+    settings = Settings(
+        home=tmp_path, airflow=AirflowSettings(retries=9), upkeep=UpkeepSettings(enabled=False)
+    )
+    with served(create_app(replace(service.parts, settings=settings))) as url:
+        answer = httpx.get(f"{url}/internal/airflow/flows", headers=asked, trust_env=False)
+    [flow] = answer.json()["flows"]
+    assert (answer.status_code, flow["retries"]) == (200, 9)
 
 
 def test_a_run_that_died_without_a_word_is_ended(service: Service) -> None:

@@ -122,28 +122,31 @@ def test_flow_url_opens_airflows_page(airflow_stack: AirflowStack) -> None:
 
 
 def test_flow_files_import_nothing_of_ours_but_the_flows(airflow_stack: AirflowStack) -> None:
-    """Parsing a flow file loads Airflow's SDK and `airberg_airflow`; no client, no database driver."""
+    """Parsing flow files loads Airflow's SDK and `airberg_airflow`; no client, no database driver."""
     airflow_stack.registered(airflow_stack.spec(schedule="@daily"))
+    airflow_stack.registered(airflow_stack.upkeep_spec())
     script = """
 import sys
 from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, get_parsing_context
 DAG("warm", schedule=CronTriggerTimetable("@daily", timezone="UTC"))
 before = set(sys.modules)
-exec(compile(open(sys.argv[1]).read(), sys.argv[1], "exec"))
+for name in sys.argv[1:]:
+    exec(compile(open(name).read(), name, "exec"))
 print(sum(isinstance(v, DAG) for v in list(globals().values())))
 print(",".join(sorted({m.split(".")[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names))))
 """
     home = airflow_stack.settings.home / "airflow"
-    file = next(f for f in parsed_files(airflow_stack) if f.name != "airberg_sentinel.py")
+    files = [f for f in parsed_files(airflow_stack) if f.name != "airberg_sentinel.py"]
+    assert "airberg_upkeep.py" in {f.name for f in files}
     ran = subprocess.run(
-        [home / "venv" / "bin" / "python", "-c", script, file],
+        [home / "venv" / "bin" / "python", "-c", script, *files],
         capture_output=True,
         text=True,
         check=True,
         env={"AIRFLOW_HOME": str(home), "PYTHONPATH": str(home / "lib")},
     )
     count, modules = ran.stdout.splitlines()[-2:]
-    assert int(count) >= 1
+    assert int(count) >= 2
     assert set(modules.split(",")) <= {"airberg_airflow", "airflow"}
 
 
@@ -177,7 +180,7 @@ def test_a_run_that_succeeds(airflow_stack: AirflowStack) -> None:
         hidden = ("AIRFLOW__", "_AIRFLOW", "AIRFLOW_HOME", "PYTHONPATH", "AIRBERG_AIRFLOW__BUNDLE_TOKEN")
         assert not {n for n in names if n.startswith(hidden)}
         text = (out / f"env-{verb}").read_text()
-        assert not [s for s in secrets_of(airflow_stack) if s in text]
+        assert not [s for s in airflow_stack.secrets() if s in text]
 
 
 def test_exit_2_fails_without_a_retry(airflow_stack: AirflowStack) -> None:
@@ -363,12 +366,6 @@ def test_flows_run_on_while_the_api_is_away(airflow_stack: AirflowStack, flow_be
 # ---- what Airflow must not hold --------------------------------------------------------------------------
 
 
-def secrets_of(stack: AirflowStack) -> list[str]:
-    """Every secret of the deployment."""
-    found = msgspec.to_builtins(stack.credentials)
-    return [value for value in found.values() if value]
-
-
 def test_airflows_files_hold_no_secret(airflow_stack: AirflowStack) -> None:
     """Neither flow files, logs, configuration nor the database of Airflow have a secret of the deployment."""
     spec = airflow_stack.spec()
@@ -384,7 +381,7 @@ def test_airflows_files_hold_no_secret(airflow_stack: AirflowStack) -> None:
         if path.is_file() and not path.is_relative_to(home / "airflow" / "venv")
     ]
     assert {"airflow.db", "airflow.cfg", "airberg_sentinel.py"} <= {f.name for f in files}
-    secrets = [s.encode() for s in secrets_of(airflow_stack)]
+    secrets = [s.encode() for s in airflow_stack.secrets()]
     assert len(secrets) == 6
     assert not [(f, s) for f in files for s in secrets if s in f.read_bytes()]
 
@@ -400,16 +397,6 @@ def test_flow_files_hold_the_spec_and_nothing_else(airflow_stack: AirflowStack) 
 # ---- the stack itself ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def running_again(airflow_stack: AirflowStack) -> Iterator[None]:
-    """However the test ends, Airflow runs for the next one."""
-    yield
-    if airflow_stack.failure() or not airflow_stack.orchestrator.healthy():
-        airflow_stack.stop()
-        airflow_stack.start()
-
-
-@pytest.mark.usefixtures("running_again")
 def processes_of(stack: AirflowStack) -> list[psutil.Process]:
     """Airflow's processes; this one has other children too (a database, the API of other tests)."""
     home = str(stack.settings.home / "airflow")
@@ -438,9 +425,8 @@ def test_stop_leaves_nothing_and_a_second_start_keeps_the_flows(airflow_stack: A
     assert airflow_stack.orchestrator.publish(spec, VISIBLE_WITHIN_S)
 
 
-@pytest.mark.usefixtures("running_again")
 def test_a_killed_part_is_told_with_its_log(airflow_stack: AirflowStack) -> None:
-    """A component that dies is noticed, by name; what it had started is gone."""
+    """A component that dies is noticed, by name, with its log."""
     mine = psutil.Process().children(recursive=True)
     processor = next(
         p for p in mine if p.cmdline()[-1:] == ["dag-processor"] and "keeper.py" not in str(p.cmdline())

@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airberg_airflow.flow_files import SENTINEL_FILE, FeedError, FlowFiles, flow_file, shard_files
+from airberg_airflow.flow_files import (
+    SENTINEL_FILE,
+    UPKEEP_FILE,
+    FeedError,
+    FlowFiles,
+    flow_file,
+    shard_files,
+)
 from support.flow_feed import FlowFeed
 from support.free_ports import free_ports
 
@@ -67,8 +74,43 @@ def test_shards_hold_their_flows_in_order() -> None:
     assert files == shard_files([entry(1, 1), entry(3, 1), entry(2, 0)])
 
 
+def test_upkeep_has_a_file_of_its_own() -> None:
+    """The flow of upkeep is in no shard, whatever its entry says of one; its file never changes."""
+    upkeep = {"flow_id": "airberg_upkeep", "kind": "upkeep", "schedule": "30 3 * * *"}
+    files = shard_files([entry(1), upkeep])
+    assert sorted(files) == ["airberg_00000.py", SENTINEL_FILE, UPKEEP_FILE]
+    assert built(files[UPKEEP_FILE]) == [([upkeep], False)]
+    assert files[UPKEEP_FILE] == shard_files([upkeep, entry(2, 5)])[UPKEEP_FILE]
+    assert sorted(shard_files([upkeep | {"shard": 3}])) == [SENTINEL_FILE, UPKEEP_FILE]
+
+
+def test_upkeep_that_is_switched_off_has_no_file(feed: FlowFeed, tmp_path: Path) -> None:
+    """When the feed does not have it any more, its file goes, and jobs' files stay."""
+    feed.offer_raw({"1": entry(1), "upkeep": {"flow_id": "airberg_upkeep", "kind": "upkeep"}})
+    files = FlowFiles(tmp_path, feed.url, TOKEN)
+    files.pull()
+    assert (tmp_path / UPKEEP_FILE).exists()
+    feed.remove("upkeep")
+    files.pull()
+    assert {p.name for p in tmp_path.glob("*.py")} == {"airberg_00000.py", SENTINEL_FILE}
+
+
 @pytest.mark.parametrize(
-    "junk", [None, 7, "text", [], {}, entry(1, "../../x"), entry(1, -1), entry(1, True), {"shard": 1}]
+    "junk",
+    [
+        {"kind": "upkeep"},
+        {"kind": "upkeep", "flow_id": 7},
+        {"kind": "x", "flow_id": "y"},
+        None,
+        7,
+        "text",
+        [],
+        {},
+        entry(1, "../../x"),
+        entry(1, -1),
+        entry(1, True),
+        {"shard": 1},
+    ],
 )
 def test_junk_is_left_out(junk: object) -> None:
     """An entry that is no flow is left out; a shard can never name another file."""
