@@ -225,7 +225,7 @@ def test_rows_are_sorted_across_all_files_of_a_group(
     tmp_path: Path, partitioned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In several output files, sorted in runs of a few rows, merged over several levels."""
-    monkeypatch.setattr("airberg.lake.upkeep.sorting.RUN_BYTES", 2000)
+    monkeypatch.setattr("airberg.lake.upkeep.rewriting.RUN_BYTES", 2000)
     catalog = sql_catalog(tmp_path)
     order = (sorted_by("id", nulls_last=True), sorted_by("share", descending=True))
     terms = (by("identity", "small"),) if partitioned else ()
