@@ -128,11 +128,12 @@ def _start(
     older_than_days: float | None = None,
     force: bool = False,
 ) -> None:
-    from airberg.cli.upkeep import look_after_tables
+    from airberg.cli.upkeep import end_politely, look_after_tables
     from airberg.lake.upkeep.run import Task
 
     settings = load_settings()
     _log_to_stderr(settings)
+    end_politely()
     look_after_tables(
         settings,
         [Task(name) for name in names],

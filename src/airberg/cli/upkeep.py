@@ -73,8 +73,6 @@ def look_after_tables(
         raise InvalidRequest.one(
             "", "tables-not-named", "Name tables, or one job (--job), or all of them (--all)."
         )
-    die_with_parent()
-    signal.signal(signal.SIGTERM, _end)  # temporary files go
     policy = deployment_policy(settings)
     if orphan_age_days is not None:
         policy = _with_age(policy, orphan_age_days)
@@ -98,6 +96,12 @@ def look_after_tables(
         if as_json:  # each failure stands in its object
             raise typer.Exit(failure.exit_code)
         raise failure
+
+
+def end_politely() -> None:
+    """End with the process that started us, and remove temporary files when that is asked of us."""
+    die_with_parent()
+    signal.signal(signal.SIGTERM, _end)
 
 
 def _end(_signal: int, _frame: object) -> NoReturn:

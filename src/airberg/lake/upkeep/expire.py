@@ -17,6 +17,7 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AssertRefSnapshotId
 from pyiceberg.table.update.snapshot import ExpireSnapshots
@@ -84,11 +85,11 @@ def expire(
     table = committer.table
     reached(UpkeepStep.SNAPSHOTS_EXPIRED, table.name())
     left = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
-    gone = [snapshot for snapshot in before.metadata.snapshots if snapshot.snapshot_id not in left]
+    gone = [snapshot for snapshot in before.snapshots if snapshot.snapshot_id not in left]
     done = Expired(len(gone))
     if policy.delete_allowed:
         with catalog_errors("deleting the files of expired snapshots"):
-            statistics = statistics_files(before.metadata) - statistics_files(table.metadata)
+            statistics = statistics_files(before) - statistics_files(table.metadata)
             deleted = _delete_files(table, gone, statistics)
         done = replace(done, files_deleted=deleted.files, files_failed=deleted.failed)
         reached(UpkeepStep.FILES_DELETED, table.name())
@@ -103,18 +104,19 @@ def expire(
     return done
 
 
-def _commit(committer: UpkeepCommitter, policy: Policy, now_ms: int) -> Table | None:
-    """Take the snapshots out of the metadata; the table as it was before, None if there is nothing to do."""
+def _commit(committer: UpkeepCommitter, policy: Policy, now_ms: int) -> TableMetadata | None:
+    """Take the snapshots out of the metadata; returns it as it was, None if there is nothing to do."""
     for number in range(MAX_ATTEMPTS):
         if number:
             committer.pause_before(number)
-        before = committer.refresh()
-        plan = expiry_plan(before, policy, now_ms)
+        table = committer.refresh()
+        before = table.metadata  # a commit changes the table itself
+        plan = expiry_plan(table, policy, now_ms)
         if not plan.snapshots:
             return None
-        transaction = before.transaction()
+        transaction = table.transaction()
         # No branch or tag has moved since the plan was made.
-        here = [AssertRefSnapshotId(ref=n, snapshot_id=r.snapshot_id) for n, r in before.refs().items()]
+        here = [AssertRefSnapshotId(ref=n, snapshot_id=r.snapshot_id) for n, r in before.refs.items()]
         transaction._stage((), tuple(here))
         ExpireSnapshots(transaction).by_ids(list(plan.snapshots)).commit()
         try:

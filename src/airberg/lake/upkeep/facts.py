@@ -84,7 +84,10 @@ def manifest_facts(manifests: Sequence[ManifestFile]) -> list[ManifestFacts]:
     return [
         ManifestFacts(
             path=manifest.manifest_path,
-            kind=(manifest.content.name, manifest.partition_spec_id),
+            kind=(
+                ManifestContent(manifest.content).name,  # version 1 lists have plain numbers
+                manifest.partition_spec_id,
+            ),
             size=manifest.manifest_length,
             entries=(manifest.added_files_count or 0) + (manifest.existing_files_count or 0),
             bounds=tuple(bytes(field.lower_bound or b"") for field in manifest.partitions or ()),

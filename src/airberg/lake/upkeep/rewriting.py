@@ -24,7 +24,7 @@ from airberg.lake.files import FileSizes, OpenFile, ParquetFiles
 from airberg.lake.live import LiveFile
 from airberg.lake.manifests import NEWEST, first_row_id
 from airberg.lake.scan import live_batches
-from airberg.lake.upkeep.sorting import RowSorter
+from airberg.lake.upkeep.sorting import RUN_BYTES, RowSorter
 
 _BATCH_ROWS = 16_384
 _ROW_ID, _CHANGED = 2147483540, 2147483539
@@ -78,7 +78,7 @@ def _write_sorted(
     if spill_dir is not None:
         spill_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="upkeep-", dir=spill_dir) as folder:
-        sorter = RowSorter(arrangement, Path(folder))
+        sorter = RowSorter(arrangement, Path(folder), RUN_BYTES)
         for rows in _rows(table, files, schema):
             sorter.add(writer.stored(rows))
         for rows in sorter.sorted_batches():
