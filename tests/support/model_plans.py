@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -83,24 +84,49 @@ class Promote:
 
 @dataclass(frozen=True)
 class Compact:
-    """Small files, and files with deletes, are put together; by pyiceberg: all rows into new files."""
+    """Small files, and files with deletes, are put together.
 
+    Attributes:
+        eager: Two small files are enough, and so is one deleted row.
+        foreign: By pyiceberg, which writes all rows anew.
+    """
+
+    eager: bool = True
     foreign: bool = False
 
 
 @dataclass(frozen=True)
 class Expire:
-    """All snapshots but the newest are dropped."""
+    """All snapshots but the newest are dropped.
 
+    Attributes:
+        keep: So many of ours stay.
+        foreign: By pyiceberg, which leaves their files.
+    """
+
+    keep: int = 1
     foreign: bool = False
 
 
 @dataclass(frozen=True)
+class RewriteManifests:
+    """Small manifests are put together."""
+
+
+@dataclass(frozen=True)
 class Orphans:
-    """Files that no snapshot has are removed."""
+    """Files that no snapshot has are removed.
+
+    Attributes:
+        late: The run is over, and all of them are old.
+    """
+
+    late: bool = True
 
 
-Action: TypeAlias = Merge | Append | Delete | NewRun | AddColumn | Promote | Compact | Expire | Orphans
+Action: TypeAlias = (
+    Merge | Append | Delete | NewRun | AddColumn | Promote | Compact | Expire | RewriteManifests | Orphans
+)
 
 
 @dataclass(frozen=True)
@@ -147,11 +173,11 @@ VERSIONS: dict[DeleteFormat, tuple[int, ...]] = {
 }
 
 
-def shapes(delete_format: DeleteFormat) -> st.SearchStrategy[Shape]:
+def shapes(delete_format: DeleteFormat, kinds: Collection[str] = KINDS) -> st.SearchStrategy[Shape]:
     """Tables with this delete format."""
     return st.builds(
         Shape,
-        kinds=st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=3, unique=True).map(tuple),
+        kinds=st.lists(st.sampled_from(sorted(kinds)), min_size=1, max_size=3, unique=True).map(tuple),
         nested=st.booleans(),
         cursor=st.booleans(),
         hard=st.booleans(),
@@ -186,16 +212,17 @@ def _action(shape: Shape) -> st.SearchStrategy[Action]:
         st.just(NewRun()),
         st.builds(AddColumn, st.booleans()),
         st.just(Promote()),
-        st.builds(Compact, st.booleans()),
-        st.builds(Expire, st.booleans()),
-        st.just(Orphans()),
+        st.builds(Compact, st.booleans(), st.booleans()),
+        st.builds(Expire, st.integers(1, 3), st.booleans()),
+        st.just(RewriteManifests()),
+        st.builds(Orphans, st.booleans()),
     )
     return st.one_of(merge, merge, other)
 
 
-def plans(delete_format: DeleteFormat, most: int) -> st.SearchStrategy[Plan]:
-    """Plans of up to `most` actions."""
-    return shapes(delete_format).flatmap(
+def plans(delete_format: DeleteFormat, most: int, kinds: Collection[str] = KINDS) -> st.SearchStrategy[Plan]:
+    """Plans of up to `most` actions, for keys of these kinds."""
+    return shapes(delete_format, kinds).flatmap(
         lambda shape: st.builds(
             Plan, st.just(shape), st.lists(_action(shape), min_size=2, max_size=most).map(tuple)
         )

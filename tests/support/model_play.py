@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal as Number
 from pathlib import Path
@@ -16,10 +17,17 @@ from pyiceberg.table import FileScanTask, Table
 
 from airberg.columns.types import DOUBLE, FLOAT, INT, LONG, STRING, Decimal, Field, Struct
 from airberg.lake.arrow import arrow_schema
+from airberg.lake.live import has_delete_files
 from airberg.lake.note import read_note
 from airberg.lake.read import row_count
 from airberg.lake.schema import schema_changes
 from airberg.lake.tables import ensure_table, evolve
+from airberg.lake.upkeep.compact import compact, compaction_plan
+from airberg.lake.upkeep.expire import expire
+from airberg.lake.upkeep.manifests import rewrite_manifests
+from airberg.lake.upkeep.neighbours import survey
+from airberg.lake.upkeep.orphans import orphans
+from airberg.lake.upkeep.policy import DAY_MS, Policy
 from airberg.lake.writers import MergeKey, TableWriter, WriterSettings, open_writer
 from airberg.plan.model import PartitionTerm, SortTerm
 from support.duckdb_reader import duckdb_rows
@@ -36,6 +44,7 @@ from support.model_plans import (
     NewRun,
     Orphans,
     Promote,
+    RewriteManifests,
     Sent,
     Shape,
 )
@@ -45,6 +54,9 @@ from support.table_model import Row, TableModel, as_shown
 OTHER_JOB = "0198f0a0-0000-7000-8000-00000000000b"
 REGIONS = ("north", "south", None)
 PROMOTED = {INT: LONG, FLOAT: DOUBLE, Decimal(9, 2): Decimal(12, 2)}
+
+
+EAGER = Policy(min_input_files=2, delete_fraction=0.001, max_delete_files=0, min_manifests=2)
 
 
 def key_paths(shape: Shape) -> tuple[tuple[str, ...], ...]:
@@ -124,7 +136,7 @@ class Play:
         self._arrived = 0
         self.shown: dict[int, list[str]] = {}
         self._extra: list[str] = []
-        self._expired = False
+        self._left_over = False
         self.model = TableModel(
             key_paths(shape), "at" if shape.cursor else None, shape.hard, shape.skip_unchanged
         )
@@ -172,8 +184,10 @@ class Play:
                 self._compact(action)
             case Expire():
                 self._expire(action)
+            case RewriteManifests():
+                self._rewrite_manifests()
             case Orphans():
-                self._remove_orphans()
+                self._remove_orphans(action)
         self.compare()
 
     # ---- what is done ------------------------------------------------------------------------------------
@@ -243,6 +257,12 @@ class Play:
         table = self.table
         if self._foreign(table) and action.foreign and (rows := table.scan().to_arrow()).num_rows:
             table.overwrite(rows)
+            return
+        compact(self._catalog, table, EAGER if action.eager else Policy(), spill_dir=self._folder)
+        if action.eager:
+            table = self.table
+            assert compaction_plan(table, EAGER).empty
+            assert not has_delete_files(table)
 
     def _expire(self, action: Expire) -> None:
         table = self.table
@@ -252,10 +272,27 @@ class Play:
             current = table.metadata.current_snapshot_id
             old = [one.snapshot_id for one in table.snapshots() if one.snapshot_id != current]
             table.maintenance.expire_snapshots().by_ids(old).commit()
-            self._expired = True
+            self._left_over = True
+            return
+        policy = Policy(expire_age_ms=0, expire_keep=action.keep)
+        left = min(action.keep, len(table.snapshots()))
+        expire(self._catalog, table, policy, now_ms=_now_ms() + DAY_MS)
+        assert len(self.table.snapshots()) == left
 
-    def _remove_orphans(self) -> None:
-        pass
+    def _rewrite_manifests(self) -> None:
+        rewrite_manifests(self._catalog, self.table, EAGER)
+
+    def _remove_orphans(self, action: Orphans) -> None:
+        """Files of a run that goes on are young, and stay whatever is removed."""
+        now_ms = None
+        if action.late:
+            self._end_run()
+            now_ms = _now_ms() + 10 * DAY_MS
+        found = orphans(self._catalog, self.table, Policy(), survey(self._catalog), now_ms=now_ms)
+        assert found.deleted == found.files
+        assert action.late or not found.files
+        if action.late:
+            self._left_over = False
 
     def _foreign(self, table: Table) -> bool:
         """Whether pyiceberg itself can write to the table."""
@@ -369,7 +406,7 @@ class Play:
         data = Path(_local(table.location()), "data").rglob("*")
         there = {str(path) for path in data if path.is_file() and path.suffix != ".crc"}  # Hadoop's own
         assert has <= there
-        assert self._expired or there == has
+        assert self._left_over or there == has
 
 
 def _rows_by_pyiceberg(table: Table) -> list[Row]:
@@ -396,6 +433,10 @@ def _dead(table: Table, task: FileScanTask) -> set[int]:
         if path == task.file.file_path
         for position in positions.to_pylist()
     }
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _local(location: str) -> str:

@@ -19,10 +19,16 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from airberg.lake.note import read_note
+from airberg.lake.upkeep.compact import compact
+from airberg.lake.upkeep.manifests import rewrite_manifests
+from airberg.lake.upkeep.neighbours import survey
+from airberg.lake.upkeep.orphans import orphans
+from airberg.lake.upkeep.policy import Policy
 from airberg.lake.writers import MergeKey, WriterSettings, open_writer
 from airberg.plan.model import DeleteFormat
 from support.duckdb_reader import duckdb_table
 from support.lake_tables import ARROW, JOB, NAMESPACE, note, rows, sql_catalog
+from support.model_play import EAGER
 
 OTHER_JOB = "0198f0a0-0000-7000-8000-00000000000b"
 GROUPS = 12
@@ -240,7 +246,13 @@ def _append_by_pyiceberg(race: Race, catalog: Catalog, batch: int) -> None:
 
 
 def _compact(race: Race, catalog: Catalog, round_: int) -> int:
-    return 0
+    done = 0
+    for _ in range(COMPACTIONS):
+        done += len(compact(catalog, race.load(catalog), EAGER, spill_dir=race.folder / "spill").snapshots)
+        rewrite_manifests(catalog, race.load(catalog), EAGER)
+    found = orphans(catalog, race.load(catalog), Policy(), survey(catalog))
+    assert not found.deleted, "a file of somebody's who has not committed yet"
+    return done
 
 
 def _look(race: Race, stop: Any, read: Callable[[Table], pa.Table]) -> int:
