@@ -79,6 +79,8 @@ class Arrangement:
 
     def arrange(self, rows: pa.RecordBatch) -> tuple[pa.Array | None, list[Part]]:
         """The order in which to take the rows (None for their own), and the partitions in that order."""
+        if not self._partition and self._comes_sorted(rows):
+            return None, [Part((), Record(), 0, rows.num_rows)]
         values = [term.of(rows) for term in self._partition]
         keys = [ordered_bits(value) for value in values]
         order = self._order(rows, keys)
@@ -95,6 +97,25 @@ class Arrangement:
             for key, record, first, end in zip(distinct, records, firsts, ends, strict=True)
         ]
         return order, parts
+
+    def _comes_sorted(self, rows: pa.RecordBatch) -> bool:
+        """Whether rows are seen at a glance to be in order: by the first column of it, each value once.
+
+        Sources often send rows in the order of their key; to sort them costs as much as to write them.
+        """
+        if not self._sort or rows.num_rows < 2:
+            return not self._sort
+        term = self._sort[0]
+        values = ordered_bits(term.of(rows))
+        if values.null_count:
+            return False
+        before, after = values.slice(0, rows.num_rows - 1), values.slice(1)
+        strictly = len(self._sort) > 1
+        if term.order == "ascending":
+            follows = pc.less(before, after) if strictly else pc.less_equal(before, after)
+        else:
+            follows = pc.greater(before, after) if strictly else pc.greater_equal(before, after)
+        return bool(pc.all(follows).as_py())
 
     def in_order(self, rows: pa.RecordBatch) -> bool:
         """Whether rows of one partition are in the table's sort order as they are."""
