@@ -150,7 +150,8 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:  # noqa: AN
 def _parameter(parameter: Any) -> tuple[str, str]:  # noqa: ANN401
     """The word of the usage line (empty for what may be left out) and the row of the table."""
     if parameter.param_type_name == "argument":
-        name, word = parameter.name.upper(), parameter.name.upper()
+        name = parameter.name.upper()
+        word = name if parameter.required else f"[{name}]..."
     else:
         flag = parameter.is_flag
         name = ", ".join([*parameter.opts, *parameter.secondary_opts]) + ("" if flag else " VALUE")
@@ -160,7 +161,7 @@ def _parameter(parameter: Any) -> tuple[str, str]:  # noqa: ANN401
 
 
 def _shown_default(parameter: Any) -> str:  # noqa: ANN401
-    if parameter.is_flag:
+    if getattr(parameter, "is_flag", False):
         return "no" if parameter.default is False else "yes"
     return f"`{parameter.default}`" if isinstance(parameter.default, str | int) else ""
 

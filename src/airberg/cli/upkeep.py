@@ -19,7 +19,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from airberg.cli.tasks import die_with_parent
-from airberg.errors import InvalidRequest, NotFound
+from airberg.errors import ConfigurationFailed, NotFound
 from airberg.jobs.open import open_store
 from airberg.lake.catalog import open_catalog
 from airberg.lake.tables import find_table
@@ -65,13 +65,15 @@ def look_after_tables(
         force: Take an age of less than a day.
 
     Raises:
-        InvalidRequest: The tables are named in no way, or in several.
         NotFound: There is no such table or job.
-        ConfigurationFailed, TransientFailed: Something failed; everything else was done.
+        ConfigurationFailed, TransientFailed: The tables are named in no way, or in several; or something
+            failed, and everything else was done.
     """
     if sum([bool(tables), job is not None, every]) != 1:
-        raise InvalidRequest.one(
-            "", "tables-not-named", "Name tables, or one job (--job), or all of them (--all)."
+        raise ConfigurationFailed(
+            "It is not said, or said twice, which tables are meant.",
+            guidance="Name tables, or one job (--job), or all of them (--all).",
+            code="tables-not-named",
         )
     policy = deployment_policy(settings)
     if orphan_age_days is not None:

@@ -18,7 +18,7 @@ from pyiceberg.manifest import DataFileContent
 from pyiceberg.table import Table
 
 from airberg.cli.upkeep import look_after_tables
-from airberg.errors import AirbergError, InvalidRequest, NotFound
+from airberg.errors import AirbergError, ConfigurationFailed, NotFound
 from airberg.jobs.migrate import upgrade
 from airberg.jobs.open import open_store
 from airberg.keys.kek import ensure_master_key
@@ -192,8 +192,8 @@ def test_what_cannot_be_done_does_not_keep_the_rest_from_being_done(home: Home) 
 @pytest.mark.parametrize(
     ("tables", "job", "every", "error", "message"),
     [
-        ((), None, False, InvalidRequest, "Name tables, or one job"),
-        (("shop.users",), None, True, InvalidRequest, "Name tables, or one job"),
+        ((), None, False, ConfigurationFailed, "which tables are meant"),
+        (("shop.users",), None, True, ConfigurationFailed, "which tables are meant"),
         (("shop.nobody",), None, False, NotFound, "There is no table 'shop.nobody'"),
         (("users",), None, False, NotFound, "There is no table 'users'"),
         ((), uuid4(), False, NotFound, "job"),
