@@ -7,6 +7,8 @@ after so many merges and so many appended batches. In a module of its own, since
 from __future__ import annotations
 
 import random
+import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -19,11 +21,15 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from airberg.lake.note import read_note
+from airberg.lake.steps import EVENT as CHECKPOINT
+from airberg.lake.steps import Step
 from airberg.lake.upkeep.compact import compact
 from airberg.lake.upkeep.manifests import rewrite_manifests
 from airberg.lake.upkeep.neighbours import survey
 from airberg.lake.upkeep.orphans import orphans
 from airberg.lake.upkeep.policy import Policy
+from airberg.lake.upkeep.steps import EVENT as UPKEEP
+from airberg.lake.upkeep.steps import UpkeepStep
 from airberg.lake.writers import MergeKey, WriterSettings, open_writer
 from airberg.plan.model import DeleteFormat
 from support.duckdb_reader import duckdb_table
@@ -37,6 +43,8 @@ BATCH_ROWS = 7
 MERGES = 2
 BATCHES = 3
 COMPACTIONS = 2
+MOST_SECONDS_BETWEEN = 0.4
+SECONDS_BETWEEN_LOOKS = 0.02
 FIRST_OF_BATCHES = 1_000_000
 
 Shown: TypeAlias = frozenset[tuple[int, str, int]]
@@ -178,7 +186,26 @@ def duckdb_looker(race: Race, stop: Any) -> int:
     return _look(race, stop, duckdb_table)
 
 
+class _Dawdler:
+    """Makes this process wait where others can come in between: all is known, and nothing committed."""
+
+    def __init__(self) -> None:
+        self._chance = random.Random()
+        sys.addaudithook(self._hook)  # there is no way to take one away again
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        between = (Step.PLANNED, UpkeepStep.GROUP_WRITTEN)
+        if event in (CHECKPOINT, UPKEEP) and arguments[0] in between and self._chance.random() < 0.5:
+            time.sleep(self._chance.uniform(0, MOST_SECONDS_BETWEEN))
+
+
+@cache
+def _dawdle() -> _Dawdler:
+    return _Dawdler()
+
+
 def _in_rounds(race: Race, gate: Any, act: Callable[[Race, Catalog, int], int]) -> int:
+    _dawdle()
     catalog = sql_catalog(race.folder)
     done = 0
     try:
@@ -268,6 +295,7 @@ def _look(race: Race, stop: Any, read: Callable[[Table], pa.Table]) -> int:
             last = state
             if stopping:
                 return len(seen)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
     finally:
         catalog.close()
 
