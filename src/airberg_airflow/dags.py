@@ -22,6 +22,9 @@ HASH_MARK = "airberg-spec: "
 MAX_TAG = 100
 """Longer tags make Airflow refuse the flow."""
 MAX_NAME = 1000
+NEWLY_DUE = timedelta(minutes=1)
+"""A new flow without a start runs at once when its schedule has just come true, and not when that was hours
+ago: Airflow's default `False` is documented as never, and means a tenth of the interval."""
 REGISTER_TIMEOUT = timedelta(minutes=15)
 
 
@@ -72,7 +75,9 @@ def common_arguments(spec: dict[str, Any]) -> dict[str, Any]:
     return {
         "auto_register": False,  # a flow that turns out to be broken must not be found by Airflow
         "dag_display_name": shown(spec["name"], MAX_NAME) or spec["flow_id"],
-        "schedule": CronTriggerTimetable(schedule, timezone=zone) if schedule else None,
+        "schedule": CronTriggerTimetable(schedule, timezone=zone, run_immediately=NEWLY_DUE)
+        if schedule
+        else None,
         "catchup": False,
         "max_active_runs": 1,
         "is_paused_upon_creation": bool(spec["paused"]),

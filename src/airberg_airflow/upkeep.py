@@ -21,7 +21,7 @@ Triggered by hand it can be limited to one job, and made to say only what it wou
 def build_upkeep(spec: dict[str, Any]) -> DAG:
     """The flow: task `jobs`, then task `upkeep` for each job.
 
-    It has no start: Airflow takes the next time of the schedule.
+    It has no start: Airflow takes the next time of the schedule (see `airberg_airflow.dags.NEWLY_DUE`).
     """
     with DAG(
         spec["flow_id"],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -49,10 +50,13 @@ def test_upkeep_has_a_task_for_each_job(
 ) -> None:
     """Jobs are asked for in the run; they have their turn one after the other, and each fails for itself.
 
-    A run for a job that is not among them fails, and one whose parameter is no id is not even started.
+    A run for a job that is not among them fails, and one whose parameter is no id is not even started. What
+    was due before there was a flow is not made up for.
     """
+    an_hour_ago = datetime.now(ZoneInfo("Europe/Berlin")) - timedelta(hours=1)
+    schedule = f"{an_hour_ago:%M %H} * * *"
     everything, deleted = (
-        airflow_stack.upkeep_spec(schedule="15 4 * * *", timezone="Europe/Berlin", parallelism=1),
+        airflow_stack.upkeep_spec(schedule=schedule, timezone="Europe/Berlin", parallelism=1),
         airflow_stack.upkeep_spec(),
     )
     broken, flaky, sound = (str(uuid4()) for _ in range(3))
@@ -82,5 +86,7 @@ def test_upkeep_has_a_task_for_each_job(
     flow = airflow_stack.get(f"/dags/{everything.flow_id}/details")
     assert flow["dag_display_name"] == "Airberg: table upkeep"
     assert (flow["max_active_runs"], flow["catchup"], flow["is_paused"]) == (1, False, False)
-    due = next_times("15 4 * * *", "Europe/Berlin", datetime.now(UTC), 1)
+    runs = airflow_stack.get(f"/dags/{everything.flow_id}/dagRuns")["dag_runs"]
+    assert [run["dag_run_id"] for run in runs] == [RUN]  # not the one that was due before there was a flow
+    due = next_times(schedule, "Europe/Berlin", datetime.now(UTC), 1)
     assert [datetime.fromisoformat(flow["next_dagrun_run_after"])] == due
