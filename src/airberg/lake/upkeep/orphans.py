@@ -19,7 +19,7 @@ from airberg.errors import ConfigurationFailed
 from airberg.lake.catalog import catalog_errors
 from airberg.lake.upkeep.commits import UpkeepCommitter
 from airberg.lake.upkeep.neighbours import Survey, promised_paths
-from airberg.lake.upkeep.paths import PathSet, file_key
+from airberg.lake.upkeep.paths import PathSet, folder_key
 from airberg.lake.upkeep.policy import DAY_MS, HOUR_MS, Policy
 from airberg.lake.upkeep.reach import reached as reached_files
 from airberg.lake.upkeep.steps import UpkeepStep, reached
@@ -144,7 +144,7 @@ class _Search:
     def __init__(self, table: Table, neighbours: Survey, before_ms: int) -> None:
         self._table = table
         self._before_ms = before_ms
-        self._others = frozenset(file_key(place) for place in neighbours.inside(table))
+        self._others = frozenset(neighbours.inside(table))
         self._promised = neighbours.promised
         self._reader = FolderReader(table.io)
         with catalog_errors("reading what the table names"):
@@ -163,7 +163,7 @@ class _Search:
         waiting = [root]
         while waiting:
             here = waiting.pop()
-            if file_key(here) in self._others or _is_hidden(here, root):
+            if folder_key(here) in self._others or _is_hidden(here, root):
                 continue
             folder = self._reader.read(here)
             if here != root and self._is_a_table(folder):
