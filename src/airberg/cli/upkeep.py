@@ -84,6 +84,7 @@ def look_after_tables(
         catalog,
         policy,
         lambda: survey(catalog),
+        lambda: _writing_since(settings),
         spill_dir=settings.upkeep_spill_dir,
         dry_run=dry_run,
         force=force,
@@ -148,6 +149,17 @@ def _tables_of_jobs(settings: Settings, job_id: UUID | None) -> list[tuple[tuple
         jobs = store.jobs() if job_id is None else [store.job(job_id)]
     plans = [job.plan for job in jobs if job.plan is not None]  # no plan: no run has begun
     return sorted({(plan.namespace, stream.table) for plan in plans for stream in plan.streams})
+
+
+def _writing_since(settings: Settings) -> int | None:
+    """When the oldest run began that is alive: its files are named by nothing until it commits."""
+    with contextlib.closing(open_store(settings)) as store:
+        began = [
+            run.started_at
+            for run in store.open_runs()
+            if run.started_at is not None and store.lease(run.job_id) is not None
+        ]
+    return int(min(began).timestamp() * 1000) if began else None
 
 
 # ---- what is shown -----------------------------------------------------------------------------------------

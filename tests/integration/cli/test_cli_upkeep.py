@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -187,6 +189,37 @@ def test_what_cannot_be_done_does_not_keep_the_rest_from_being_done(home: Home) 
     assert done.returncode == 2
     assert done.stdout.splitlines()[-1].startswith("error: Upkeep failed, compact of shop.users: The table")
     assert len(table.refresh().snapshots()) == 1
+
+
+def test_files_of_a_run_that_is_alive_are_no_orphans(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """However long it takes: a full copy commits at its end. A run without a lease is none that is alive."""
+    folder = Path(home.table.location().removeprefix("file://"), "data")
+    days = {"before.parquet": 20, "during.parquet": 5}
+    for name, age in days.items():
+        (folder / name).write_bytes(b"x")
+        os.utime(folder / name, (time.time() - age * 86_400,) * 2)
+    began = datetime.now(UTC) - timedelta(days=10)
+    with contextlib.closing(open_store(home.settings)) as store:
+        store.start_run(home.job, "manual__1", 1, began)
+        lease = store.acquire_lease(home.job, "a run", 600)
+
+        def deleted() -> int:
+            capsys.readouterr()
+            look_after_tables(
+                home.settings,
+                [Task.ORPHANS],
+                tables=("shop.users",),
+                job=None,
+                every=False,
+                dry_run=False,
+                as_json=True,
+            )
+            return int(json.loads(capsys.readouterr().out)["orphans"]["deleted"])
+
+        assert deleted() == 1
+        assert (folder / "during.parquet").exists()
+        store.release_lease(lease)
+        assert deleted() == 1
 
 
 @pytest.mark.parametrize(

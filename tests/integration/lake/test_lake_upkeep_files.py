@@ -13,6 +13,7 @@ import pytest
 from pyiceberg.io.fsspec import FsspecFileIO
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
+from pyiceberg.table.statistics import StatisticsFile
 
 from airberg.errors import ConfigurationFailed
 from airberg.lake.note import Note, note_update, read_note
@@ -146,6 +147,32 @@ def test_a_table_that_says_so_keeps_its_files(tmp_path: Path) -> None:
     done = expire_all(catalog, table, Policy(expire_age_ms=1, expire_keep=1, delete_allowed=False))
     assert (done.snapshots, done.files_deleted) == (4, 0)
     assert before <= on_disk(table)
+
+
+def test_statistics_go_with_their_snapshots(tmp_path: Path) -> None:
+    """Those of a snapshot that stays are no orphans either."""
+    catalog = sql_catalog(tmp_path)
+    table = append(catalog, tmp_path, 2)
+    old, new = (snapshot.snapshot_id for snapshot in table.snapshots())
+    paths = {}
+    for id_ in (old, new):
+        paths[id_] = put(table, f"metadata/{id_}.stats")
+        file = StatisticsFile(
+            snapshot_id=id_,
+            statistics_path=paths[id_],
+            file_size_in_bytes=9,
+            file_footer_size_in_bytes=1,
+            blob_metadata=[],
+        )
+        with table.update_statistics() as update:
+            update.set_statistics(file)
+    assert find(catalog, table.refresh()).files == 0
+    assert expire_all(catalog, table.refresh()).snapshots == 1
+    table = table.refresh()
+    assert paths[old] not in on_disk(table)
+    assert paths[new] in on_disk(table)
+    assert find(catalog, table).files == 0
+    assert paths[new] in on_disk(table)
 
 
 def test_a_commit_meanwhile_is_seen(tmp_path: Path) -> None:

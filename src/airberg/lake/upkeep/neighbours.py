@@ -18,18 +18,18 @@ from airberg.errors import ConfigurationFailed
 from airberg.lake.catalog import catalog_errors
 from airberg.lake.note import PREFIX, promises_of
 from airberg.lake.promise import Promise, PromisedFile, promised_files
-from airberg.lake.upkeep.paths import PathSet, is_within
+from airberg.lake.upkeep.paths import PathSet, folder_key
 
 _PLACES = ("write.data.path", "write.metadata.path", "write.object-storage.path", "write.folder-storage.path")
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A table: its name, its identity, and the folders that it writes to."""
+    """A table: its name, its identity, and the keys of the folders that it writes to."""
 
     name: str
     uuid: str
-    places: tuple[str, ...]
+    folders: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +40,23 @@ class Survey:
     promised: PathSet = field(default_factory=PathSet)
 
     def inside(self, table: Table) -> tuple[str, ...]:
-        """Folders of other tables inside the folder of `table`.
+        """Keys of the folders of other tables inside the folder of `table`.
 
         Raises:
             ConfigurationFailed: Another table has the same folder, or one around it.
         """
+        name, here = ".".join(table.name()), folder_key(table.location())
         inside: list[str] = []
         for other in self.tables:
-            if other.uuid == str(table.metadata.table_uuid) and other.name == ".".join(table.name()):
+            if other.name == name and other.uuid == str(table.metadata.table_uuid):
                 continue
-            for place in other.places:
-                if is_within(table.location(), place):
-                    raise ConfigurationFailed(
-                        f"The table {'.'.join(table.name())} lies in the folder of {other.name}.",
-                        guidance="Give each table a folder of its own; orphans cannot be told apart here.",
-                        code="shared-location",
-                    )
-                if is_within(place, table.location()):
-                    inside.append(place)
+            if any(here.startswith(folder) for folder in other.folders):
+                raise ConfigurationFailed(
+                    f"The table {name} lies in the folder of {other.name}.",
+                    guidance="Give each table a folder of its own; orphans cannot be told apart here.",
+                    code="shared-location",
+                )
+            inside += [folder for folder in other.folders if folder.startswith(here)]
         return tuple(inside)
 
 
@@ -85,7 +84,8 @@ def survey(catalog: Catalog) -> Survey:
                 ) from None
         properties = table.properties
         places = [table.location(), *(properties[name] for name in _PLACES if name in properties)]
-        tables.append(Neighbour(dotted, str(table.metadata.table_uuid), tuple(places)))
+        folders = tuple(folder_key(place) for place in places)
+        tables.append(Neighbour(dotted, str(table.metadata.table_uuid), folders))
         for path in promised_paths(table):
             promised.add(path)
     return Survey(tuple(tables), promised)

@@ -19,8 +19,8 @@ from airberg.errors import ConfigurationFailed
 from airberg.lake.catalog import catalog_errors
 from airberg.lake.upkeep.commits import UpkeepCommitter
 from airberg.lake.upkeep.neighbours import Survey, promised_paths
-from airberg.lake.upkeep.paths import PathSet, file_key
-from airberg.lake.upkeep.policy import DAY_MS, Policy
+from airberg.lake.upkeep.paths import PathSet, folder_key
+from airberg.lake.upkeep.policy import DAY_MS, HOUR_MS, Policy
 from airberg.lake.upkeep.reach import reached as reached_files
 from airberg.lake.upkeep.steps import UpkeepStep, reached
 from airberg.lake.upkeep.storage import Deleted, Folder, FolderReader, StoredFile, delete_all
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 LEAST_AGE_MS = DAY_MS
 _CHUNK = 1000
+_CLOCKS_MS = HOUR_MS
+"""By how much the clocks of storage and job store may differ."""
 _EXAMPLES = 20
 _METADATA = (".metadata.json", ".metadata.json.gz", ".gz.metadata.json")
 _KINDS = (".parquet", ".avro", ".orc", ".puffin", ".stats", ".json.zz", *_METADATA)
@@ -62,6 +64,7 @@ def orphans(
     *,
     dry_run: bool = False,
     force: bool = False,
+    written_from_ms: int | None = None,
     now_ms: int | None = None,
 ) -> Orphans:
     """Find the orphan files of a table, and delete them unless it is a dry run.
@@ -73,6 +76,7 @@ def orphans(
         neighbours: The tables of the catalog, from `survey`.
         dry_run: Delete nothing.
         force: Take an age below a day: only where nothing else writes.
+        written_from_ms: When the oldest run began that is still writing: what is younger stays.
         now_ms: Milliseconds since the epoch; None for now.
 
     Raises:
@@ -89,7 +93,10 @@ def orphans(
     committer = UpkeepCommitter(catalog, table)
     table = committer.refresh()
     now_ms = int(time.time() * 1000) if now_ms is None else now_ms
-    search = _Search(table, neighbours, now_ms - policy.orphan_age_ms)
+    before_ms = now_ms - policy.orphan_age_ms
+    if written_from_ms is not None:
+        before_ms = min(before_ms, written_from_ms - _CLOCKS_MS)
+    search = _Search(table, neighbours, before_ms)
     found: list[StoredFile] = []
     files = size = 0
     examples: list[str] = []
@@ -137,7 +144,7 @@ class _Search:
     def __init__(self, table: Table, neighbours: Survey, before_ms: int) -> None:
         self._table = table
         self._before_ms = before_ms
-        self._others = frozenset(file_key(place) for place in neighbours.inside(table))
+        self._others = frozenset(neighbours.inside(table))
         self._promised = neighbours.promised
         self._reader = FolderReader(table.io)
         with catalog_errors("reading what the table names"):
@@ -156,7 +163,7 @@ class _Search:
         waiting = [root]
         while waiting:
             here = waiting.pop()
-            if file_key(here) in self._others or _is_hidden(here, root):
+            if folder_key(here) in self._others or _is_hidden(here, root):
                 continue
             folder = self._reader.read(here)
             if here != root and self._is_a_table(folder):

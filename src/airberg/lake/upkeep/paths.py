@@ -43,10 +43,9 @@ def file_keys(location: str) -> tuple[str, ...]:
     return file_key(location), file_key(unquote(location))
 
 
-def is_within(location: str, folder: str) -> bool:
-    """Whether a location is a folder itself or inside it."""
-    inner, outer = file_key(location.rstrip("/") + "/x"), file_key(folder.rstrip("/") + "/x")
-    return inner[:-1].startswith(outer[:-1])
+def folder_key(location: str) -> str:
+    """The key of a folder: it begins with that of another folder exactly if it is that one or inside it."""
+    return file_key(location.rstrip("/") + "/x")[:-1]
 
 
 def _split(location: str) -> tuple[str, str]:

@@ -95,6 +95,8 @@ class Keeper:
         catalog: The catalog.
         policy: The thresholds of the deployment.
         look_around: Finds the other tables of the catalog, for orphans; called once, when it is needed.
+        writing_since: When the oldest run began that is still writing, in milliseconds since the epoch; asked
+            before each search for orphans.
         spill_dir: Folder for rows that are being sorted; None for the system's.
         dry_run: Only say what would be done.
         force: Take orphans that are younger than a day.
@@ -106,6 +108,7 @@ class Keeper:
         catalog: Catalog,
         policy: Policy,
         look_around: Callable[[], Survey],
+        writing_since: Callable[[], int | None],
         *,
         spill_dir: Path | None = None,
         dry_run: bool = False,
@@ -115,6 +118,7 @@ class Keeper:
         self._catalog = catalog
         self._policy = policy
         self._look_around = look_around
+        self._writing_since = writing_since
         self._survey: Survey | None = None
         self._spill_dir = spill_dir
         self._dry_run = dry_run
@@ -151,6 +155,7 @@ class Keeper:
                 self._survey,
                 dry_run=self._dry_run,
                 force=self._force,
+                written_from_ms=self._writing_since(),
                 now_ms=now_ms,
             )
         if self._dry_run:
