@@ -107,7 +107,7 @@ def test_spark_reads_what_we_write(spark: Spark, begin: Begin, shape: Shape) -> 
 
 @pytest.mark.parametrize("shape", ["vector", "vector, partitions", "copy-on-write"])
 def test_row_ids(spark: Spark, begin: Begin, shape: str) -> None:
-    """Each row of a table of version 3 has a row id of its own, and keeps it; the same for its last change."""
+    """Each row of a table of version 3 has a row id of its own, and keeps it and its last change."""
     played = begin(SHAPES[shape])
     played.play(SCENARIO)
     found = row_ids(spark, played)
