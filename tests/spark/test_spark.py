@@ -107,14 +107,24 @@ def test_spark_reads_what_we_write(spark: Spark, begin: Begin, shape: Shape) -> 
 
 @pytest.mark.parametrize("shape", ["vector", "vector, partitions", "copy-on-write"])
 def test_row_ids(spark: Spark, begin: Begin, shape: str) -> None:
-    """Each row of a table of version 3 has a row id of its own, and the sequence number of its commit."""
+    """Each row of a table of version 3 has a row id of its own, and keeps it and its last change."""
     played = begin(SHAPES[shape])
     played.play(SCENARIO)
-    found = spark.sql(f"SELECT _row_id, _last_updated_sequence_number AS at FROM {in_spark(played.table)}")
-    ids = [row["_row_id"] for row in found]
+    found = row_ids(spark, played)
+    ids = [id_ for id_, _, _ in found]
     assert len(set(ids)) == len(ids) == len(played.model.rows())
     assert all(0 <= id_ < (played.table.metadata.next_row_id or 0) for id_ in ids)
-    assert all(0 < row["at"] <= played.table.metadata.last_sequence_number for row in found)
+    assert all(0 < sequence <= played.table.metadata.last_sequence_number for _, sequence, _ in found)
+    for upkeep in (Compact(), RewriteManifests(), Expire()):
+        played.step(upkeep)
+        assert row_ids(spark, played) == found
+
+
+def row_ids(spark: Spark, played: Play) -> list[tuple[int, int, int]]:
+    """Row id, sequence number of the last change, and payload of each row."""
+    name = in_spark(played.table)
+    rows = spark.sql(f"SELECT _row_id AS id, _last_updated_sequence_number AS at, payload FROM {name}")
+    return sorted((row["id"], row["at"], row["payload"]) for row in rows)
 
 
 def let_spark_delete_beside(spark: Spark, table: Table) -> None:
