@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import BrokenBarrierError
 
 import pytest
+from pyiceberg.table import Table
 
 from airberg.lake.tables import ensure_table
 from airberg.plan.model import DeleteFormat
@@ -37,6 +38,7 @@ from support.table_race import (
 )
 
 SHORT_ROUNDS = 4
+ROUNDS_KEPT = 10
 ROUND_SECONDS = 120
 WRITERS = (merger, appender, compactor)
 READERS = (pyiceberg_reader, duckdb_looker)
@@ -55,6 +57,13 @@ def manager() -> Iterator[SyncManager]:
     """Gives out what the processes wait for each other with."""
     with multiprocessing.get_context("spawn").Manager() as opened:
         yield opened
+
+
+def forget_snapshots(table: Table) -> None:
+    """Drop all but the newest, with their files left: somebody may be reading them."""
+    current = table.metadata.current_snapshot_id
+    old = [one.snapshot_id for one in table.snapshots() if one.snapshot_id != current]
+    table.maintenance.expire_snapshots().by_ids(old).commit()
 
 
 @pytest.mark.xdist_group("race")
@@ -100,6 +109,11 @@ def test_writers_at_once(
             begun = ((number - 1) * MERGES, (number - 1) * BATCHES)
             assert len({*shown} - {begun}) == MERGES + BATCHES
             before.update(made)
+            if number % ROUNDS_KEPT == 0:
+                forget_snapshots(table)
+                if "RACE_ROUNDS" in os.environ:
+                    with capsys.disabled():
+                        print(f"  {delete_format}: {number} rounds", flush=True)
     except BrokenBarrierError:
         for writer in writing:  # one of them failed, and that is what there is to say
             writer.result()
