@@ -161,6 +161,10 @@ PyObject* filter_pick(PyObject* object, PyObject* arguments) {
                                      static_cast<Py_ssize_t>(picked.size() * sizeof(int32_t)));
 }
 
+PyObject* filter_size(PyObject* object, PyObject*) {
+    return PyLong_FromSize_t(reinterpret_cast<Filter*>(object)->set->size());
+}
+
 int filter_init(PyObject* object, PyObject* arguments, PyObject* keywords) {
     static const char* names[] = {"seed", nullptr};
     unsigned long long seed;
@@ -189,6 +193,7 @@ PyMethodDef filter_methods[] = {
     {"pick", filter_pick, METH_VARARGS,
      "pick(rows, columns) -> bytes\n\nIndexes (32 bits each) of the rows whose key may be among those taken. Gives\n"
      "the interpreter lock away; several threads may pick at once."},
+    {"size", filter_size, METH_NOARGS, "size() -> int\n\nHow many different hashes were taken."},
     {nullptr, nullptr, 0, nullptr},
 };
 

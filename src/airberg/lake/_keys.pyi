@@ -12,3 +12,5 @@ class KeyFilter:
         """Take keys."""
     def pick(self, rows: int, columns: tuple[_Column, ...]) -> bytes:
         """Indexes (32 bits each) of the rows whose key may be among those taken."""
+    def size(self) -> int:
+        """How many different hashes were taken."""

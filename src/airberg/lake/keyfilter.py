@@ -8,7 +8,7 @@ changed keys and lets through the rows that may have one, at a few nanoseconds a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 
 import pyarrow as pa
@@ -26,18 +26,23 @@ _Column = tuple[str, int, int, pa.Buffer | None, pa.Buffer | None, pa.Buffer | N
 
 
 class KeyFilter:
-    """Lets rows through that may have a key of some.
+    """Lets rows through that may have a key of some. `can_filter` says for which types there is one."""
 
-    Args:
-        keys: The keys: batches of the key columns, in the types that rows will have.
-    """
-
-    def __init__(self, keys: Iterable[pa.RecordBatch]) -> None:
+    def __init__(self) -> None:
         if compiled is None:
             raise RuntimeError("there is no compiled filter")
         self._filter = compiled.KeyFilter(secrets.randbits(64))
-        for batch in keys:
-            self._filter.add(batch.num_rows, tuple(map(_column, batch.columns)))
+        self.rows = 0
+
+    def add(self, keys: Sequence[pa.Array]) -> None:
+        """Take the keys of some rows: the key columns, in the types that all rows have."""
+        self._filter.add(len(keys[0]), tuple(map(_column, keys)))
+        self.rows += len(keys[0])
+
+    @property
+    def distinct(self) -> bool:
+        """All keys are known to differ; without it they may."""
+        return int(self._filter.size()) == self.rows
 
     def pick(self, keys: Sequence[pa.Array]) -> pa.Array:
         """Indexes of the rows that may have a key, given the key columns; for any number of threads."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,20 +90,10 @@ class KeyIndex:
         self._settled_rows = settled_rows
         spill_dir.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="merge-", dir=spill_dir))
-        self._db = duckdb.connect(
-            ":memory:",
-            config={
-                "memory_limit": f"{memory_mb}MB",
-                "temp_directory": str(self._folder),
-                "threads": threads,
-                "preserve_insertion_order": False,
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            },
-        )
-        # The joins below are written with the small side on the right, which is where DuckDB builds its
-        # hash table; it cannot know how long a stream is and might choose the table's side.
-        self._db.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        # Opening takes longer than all else here, and is not needed before the first rows have come.
+        opener = ThreadPoolExecutor(1, "open-index")
+        self._opening = opener.submit(_open, self._folder, memory_mb, threads)
+        opener.shutdown(wait=False)
         fields = [pa.field(f"k{i}", type_) for i, type_ in enumerate(key_types)]
         if cursor_type is not None:
             fields.append(pa.field("c", cursor_type))
@@ -111,11 +102,19 @@ class KeyIndex:
         self._row_schema = pa.schema([*fields, pa.field("d", pa.bool_()), pa.field("seq", pa.int64())])
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
-        empty = pa.Table.from_batches([], schema=self._row_schema)
-        for name in ("staged", "winners"):
-            with _Registered(self._db, "rows", empty):
-                self._execute(f"CREATE TABLE {name} AS SELECT * FROM rows")
-        self._begin_hits()
+        self._made = False
+
+    @property
+    def _db(self) -> duckdb.DuckDBPyConnection:
+        opened = self._opening.result()
+        if not self._made:
+            self._made = True
+            empty = pa.Table.from_batches([], schema=self._row_schema)
+            for name in ("staged", "winners"):
+                with _Registered(opened, "rows", empty):
+                    opened.execute(f"CREATE TABLE {name} AS SELECT * FROM rows")
+            self._begin_hits()
+        return opened
 
     # ---- staging -----------------------------------------------------------------------------------------
 
@@ -138,7 +137,7 @@ class KeyIndex:
     def forget(self, until: int) -> None:
         """Drop the rows before number `until`."""
         self._flush()
-        # A new table: deleting from one of DuckDB's does not give its memory back.
+        # New tables: deleting from one of DuckDB's does not give its memory back.
         self._execute(f"CREATE TABLE rest AS SELECT * FROM staged WHERE seq >= {int(until)}")
         self._execute("DROP TABLE staged")
         self._execute("ALTER TABLE rest RENAME TO staged")
@@ -150,15 +149,19 @@ class KeyIndex:
     def close(self) -> None:
         """Free the memory and remove the temporary files."""
         self._waiting, self._waiting_rows = [], 0
-        self._db.close()
+        self._opening.result().close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     # ---- one checkpoint ----------------------------------------------------------------------------------
 
-    def settle(self, until: int) -> int:
+    def settle(self, until: int, *, distinct: bool = False) -> int:
         """Find the winner of each key among the rows before number `until`; how many keys there are.
 
         The highest cursor wins, null being the lowest; then the latest arrival.
+
+        Args:
+            until: Number of the first row that does not count.
+            distinct: No two rows have the same key.
         """
         self._flush()
         self._execute("TRUNCATE winners")
@@ -166,6 +169,9 @@ class KeyIndex:
         order = "c DESC NULLS LAST, seq DESC" if self._has_cursor else "seq DESC"
         keys = ", ".join(f"k{i}" for i in range(len(self._key_types)))
         covered = f"seq < {int(until)}"
+        if distinct:
+            self._execute(f"INSERT INTO winners SELECT * FROM staged WHERE {covered}")
+            return self._number("SELECT count(*) FROM winners")
         parts = -(-self._number(f"SELECT count(*) FROM staged WHERE {covered}") // self._settled_rows)
         for part in range(parts):
             self._execute(
@@ -247,15 +253,6 @@ class KeyIndex:
             if len(found) > most:
                 return None
         return found
-
-    def winner_keys(self) -> Iterator[pa.RecordBatch]:
-        """The keys of the winners, in the types that the index was made for."""
-        columns = ", ".join(f"k{i}" for i in range(len(self._key_types)))
-        for batch in self._execute(f"SELECT {columns} FROM winners").to_arrow_reader(_BUFFERED_ROWS):
-            arrays = [
-                column.cast(type_) for column, type_ in zip(batch.columns, self._key_types, strict=True)
-            ]
-            yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
     def match(self, rows: Iterable[tuple[int, pa.Array, KeyRows]]) -> None:
         """Find the rows of the table that have a winner's key, beside those that were found before.
@@ -431,6 +428,24 @@ class KeyIndex:
     def _positions(self, sql: str) -> pa.Array:
         column = self._execute(sql).to_arrow_table().column(0)
         return pc.cast(column.combine_chunks(), pa.int64())
+
+
+def _open(folder: Path, memory_mb: int, threads: int) -> duckdb.DuckDBPyConnection:
+    opened = duckdb.connect(
+        ":memory:",
+        config={
+            "memory_limit": f"{memory_mb}MB",
+            "temp_directory": str(folder),
+            "threads": threads,
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        },
+    )
+    # The joins above are written with the small side on the right, which is where DuckDB builds its hash
+    # table; it cannot know how long a stream is and might choose the table's side.
+    opened.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+    return opened
 
 
 def _in_portions(placement: Iterable[tuple[int, pa.Array]], schema: pa.Schema) -> Iterator[pa.Table]:

@@ -13,7 +13,8 @@ point into a file that is gone (specification, Scan Planning and Commit Conflict
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -73,7 +74,7 @@ class MergeWriter(StagingWriter):
             memory_mb=settings.merge_memory_mb,
             threads=settings.threads,
         )
-        self._filter: KeyFilter | None = None
+        self._filter = self._new_filter()
         self._looked_at: dict[Hashable, int] = {}
         self._written: list[str] = []
 
@@ -87,21 +88,28 @@ class MergeWriter(StagingWriter):
         else:
             deleted = pc.is_valid(self._deleted.of(stored, self._staging.schema))
         self._index.add(rows, deleted, first)
+        self._filter_by(rows.keys)
 
     def commit(self, note: Note) -> CommitReport:
         """See `TableWriter.commit`."""
-        staged = self._marked_files()
-        if not staged:
+        if self._staging.rows == self.rows_since_mark:
             return report(self._committer.commit(note, lambda _: FileChanges()))
-        winners = self._index.settle(self._staging.marked)
-        self._filter = self._new_filter(winners)
-        if isinstance(self._staging, ArrangedStaging):
-            self._index.place(self._staging.placement())
-        self._looked_at = {}
-        candidates = Candidates(self._index, self._keys)
-        done = self._committer.commit(note, lambda table: self._plan(table, staged, candidates))
+        # Files are closed, which is mostly compressing, while the table is looked through for their keys.
+        with ThreadPoolExecutor(1, "close-files") as beside:
+            closing = beside.submit(self._marked_files)
+            self._index.settle(
+                self._staging.marked, distinct=self._filter is not None and self._filter.distinct
+            )
+            if isinstance(self._staging, ArrangedStaging):
+                closing.result()
+                self._index.place(self._staging.placement())
+            self._looked_at = {}
+            candidates = Candidates(self._index, self._keys)
+            done = self._committer.commit(note, lambda table: self._plan(table, closing, candidates))
         gone = [file.data_file.file_path for file in self._staging.forget_marked()]
         self._index.forget(self._staging.marked)
+        if not self.rows_since_mark:
+            self._filter = self._new_filter()
         self._delete_paths([*gone, *self._written], done.changes)
         self._written = []
         return report(done)
@@ -119,9 +127,10 @@ class MergeWriter(StagingWriter):
 
     # ---- one attempt -------------------------------------------------------------------------------------
 
-    def _plan(self, table: Table, staged: list[StagedFile], candidates: Candidates) -> FileChanges:
+    def _plan(self, table: Table, closing: Future[list[StagedFile]], candidates: Candidates) -> FileChanges:
         self._check_types(table)
         files = self._look(table, candidates.of(table, live_files(table)))
+        staged = closing.result()
         if self._skip_unchanged:
             self._compare(table, files, staged)
         outcome = self._strategy(table).apply(table, self._index, staged, files)
@@ -158,10 +167,15 @@ class MergeWriter(StagingWriter):
         self._looked_at = known
         return {number: now[version] for version, number in known.items()}
 
-    def _new_filter(self, winners: int) -> KeyFilter | None:
-        if winners > MOST_KEYS or not can_filter([key.arrow_type for key in self._keys]):
-            return None
-        return KeyFilter(self._index.winner_keys())
+    def _new_filter(self) -> KeyFilter | None:
+        return KeyFilter() if can_filter([key.arrow_type for key in self._keys]) else None
+
+    def _filter_by(self, keys: Sequence[pa.Array]) -> None:
+        """Keys of staged rows, also of those behind the mark: rows of the table that have one may pass."""
+        if self._filter is not None:
+            self._filter.add(keys)
+            if self._filter.rows > MOST_KEYS:
+                self._filter = None
 
     def _pick(self, number: int, positions: pa.Array, batch: pa.RecordBatch) -> Found | None:
         rows = key_rows(batch, self._scanned, self._keys, self._cursor)

@@ -151,9 +151,9 @@ def prepare(
     # Also where no snapshot is made: a run that lost its lease must not set its state over rows of the run
     # that took over.
     here: tuple[TableRequirement, ...] = (AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=current),)
-    if properties or changes.empty:
-        transaction._stage((SetPropertiesUpdate(updates=dict(properties)),), here)
+    noted: tuple[TableUpdate, ...] = (SetPropertiesUpdate(updates=dict(properties)),)
     if changes.empty:
+        transaction._stage(noted, here)
         return Attempt(changes, transaction)
     draft = _Draft(table, changes)
     try:
@@ -161,7 +161,8 @@ def prepare(
     except BaseException:
         draft.clean()
         raise
-    transaction._stage(_updates(table.metadata, snapshot), here)
+    # All at once: a transaction applies everything anew for each requirement that it is given.
+    transaction._stage((*(noted if properties else ()), *_updates(table.metadata, snapshot)), here)
     reached(Step.MANIFESTS_WRITTEN, table.name())
     return Attempt(changes, transaction, snapshot.snapshot_id, draft.paths)
 

@@ -39,9 +39,12 @@ def same(value: Any) -> Any:
     return "nan" if isinstance(value, float) and math.isnan(value) else value
 
 
-def batch_of(columns: list[pa.Array]) -> pa.RecordBatch:
-    """Keys as the filter takes them."""
-    return pa.RecordBatch.from_arrays(columns, names=[f"k{i}" for i in range(len(columns))])
+def filled(*columns: list[pa.Array]) -> KeyFilter:
+    """A filter that has taken these batches of key columns."""
+    filter_ = KeyFilter()
+    for batch in columns:
+        filter_.add(batch)
+    return filter_
 
 
 @settings(max_examples=150)
@@ -61,15 +64,17 @@ def test_a_key_that_was_taken_always_passes(data: st.DataObject) -> None:
             for i, type_ in enumerate(types)
         ]
 
-    filter_ = KeyFilter([batch_of(columns(taken))])
+    filter_ = filled(columns(taken))
     known = {tuple(map(same, row)) for row in taken}
+    assert filter_.distinct == (len(known) == len(taken))
     expected = [i for i, row in enumerate(asked) if tuple(map(same, row)) in known]
     assert filter_.pick(columns(asked)).to_pylist() == expected
 
 
 def test_many_keys_are_kept_apart() -> None:
     """The set grows; of a million other keys hardly any passes."""
-    filter_ = KeyFilter(batch_of([pa.arange(i, i + 50_000)]) for i in range(0, 500_000, 50_000))
+    filter_ = filled(*([pa.arange(i, i + 50_000)] for i in range(0, 500_000, 50_000)))
+    assert filter_.distinct
     assert len(filter_.pick([pa.arange(400_000, 600_000)])) == 100_000
     assert len(filter_.pick([pa.arange(10**12, 10**12 + 1_000_000)])) < 10
 
