@@ -12,6 +12,8 @@ import pytest
 
 from support.pages import ROOT
 
+pytestmark = pytest.mark.xdist_group("bench-merge")  # one run of it for all tests here
+
 CASES = {"composite_1k_20k": 80, "100k_5m": 20_000, "100k_50m": 200_000}
 CONTENDERS = ("airberg_position", "airberg_vector", "airberg_copy_on_write", "pyiceberg_upsert")
 
