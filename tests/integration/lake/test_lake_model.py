@@ -17,7 +17,7 @@ from support.lake_tables import sql_catalog
 from support.model_plans import Plan, plans
 from support.model_play import Play
 
-SHORT_EXAMPLES = 12
+SHORT_EXAMPLES = 10
 SEED = os.environ.get("MODEL_SEED")
 MOST_ACTIONS = 8 if SEED is None else 14
 
