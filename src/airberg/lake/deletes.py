@@ -32,7 +32,13 @@ from airberg.lake.manifests import NEWEST, blob_range, new_data_file
 _POSITION_FIELD_ID = 2147483545
 _SCHEMA = pa.schema(
     [
-        pa.field("file_path", pa.string(), False, {"PARQUET:field_id": str(PATH_FIELD_ID)}),
+        # Of a dictionary only the one path is held and written; the file has plain strings all the same.
+        pa.field(
+            "file_path",
+            pa.dictionary(pa.int32(), pa.string()),
+            False,
+            {"PARQUET:field_id": str(PATH_FIELD_ID)},
+        ),
         pa.field("pos", pa.int64(), False, {"PARQUET:field_id": str(_POSITION_FIELD_ID)}),
     ]
 )
@@ -93,10 +99,10 @@ class _PositionWriter:
         of = pa.DictionaryArray.from_arrays(
             pa.repeat(pa.scalar(0, pa.int32()), len(positions)), pa.array([target.file_path])
         )
-        rows = pa.Table.from_arrays([of.cast(pa.string()), positions], schema=_SCHEMA)
+        rows = pa.Table.from_arrays([of, positions], schema=_SCHEMA)
         output = self._table.io.new_output(path)
         with output.create(overwrite=True) as sink:
-            pq.write_table(rows, sink, compression="zstd", use_dictionary=["file_path"])
+            pq.write_table(rows, sink, compression="zstd", use_dictionary=["file_path"], store_schema=False)
             size = cast(Any, sink).tell()
         self._files.append(_delete_file(target, path, FileFormat.PARQUET, positions, size))
 
