@@ -132,11 +132,12 @@ def test_properties_of_tables_and_snapshots(live: LiveStack, quickstart: str) ->
     # The first is for streams that have a namespace, the second for tables that are merged by a primary key.
     others = {"airberg.stream-namespace", "airberg.identifier"}
     assert found == documented("Table properties") - others
-    snapshot = table.current_snapshot()
-    assert snapshot is not None
-    assert snapshot.summary is not None
-    ours = {k for k in snapshot.summary.additional_properties if k.startswith("airberg.")}
-    assert ours == documented("Snapshot properties")
+    # Other blocks of the pages may have compacted this table since: then the newest snapshot is upkeep's.
+    summaries = [s.summary.additional_properties for s in table.snapshots() if s.summary is not None]
+    kinds = [{name for name in summary if name.startswith("airberg.")} for summary in summaries]
+    of_upkeep = {"airberg.upkeep"}
+    assert documented("Snapshot properties") - of_upkeep in kinds
+    assert all(kind in (documented("Snapshot properties") - of_upkeep, of_upkeep) for kind in kinds)
 
 
 def test_members_of_jobs_and_runs(live: LiveStack, quickstart: str) -> None:
