@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from airberg.lake.upkeep.packing import packed
 from airberg.lake.upkeep.policy import Policy
 
 _SMALL = 0.5
@@ -57,23 +58,10 @@ def plan_manifests(manifests: Iterable[ManifestFacts], policy: Policy) -> tuple[
         if len(found) < policy.min_manifests:
             continue
         found.sort(key=lambda manifest: (manifest.bounds, manifest.path))
-        for packed in _pack(found):
-            if len(packed) > 1:
-                size = sum(manifest.size for manifest in packed)
-                entries = sum(manifest.entries for manifest in packed)
+        for together in packed(found, lambda manifest: manifest.entries, _MOST_ENTRIES):
+            if len(together) > 1:
+                size = sum(manifest.size for manifest in together)
+                entries = sum(manifest.entries for manifest in together)
                 count = max(1, size // policy.manifest_target_bytes)
-                parts.append(ManifestPart(tuple(m.path for m in packed), max(1, -(-entries // count))))
+                parts.append(ManifestPart(tuple(m.path for m in together), max(1, -(-entries // count))))
     return tuple(parts)
-
-
-def _pack(manifests: list[ManifestFacts]) -> Iterator[list[ManifestFacts]]:
-    packed: list[ManifestFacts] = []
-    entries = 0
-    for manifest in manifests:
-        if packed and entries + manifest.entries > _MOST_ENTRIES:
-            yield packed
-            packed, entries = [], 0
-        packed.append(manifest)
-        entries += manifest.entries
-    if packed:
-        yield packed

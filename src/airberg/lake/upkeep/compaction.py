@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
+from airberg.lake.upkeep.packing import packed
 from airberg.lake.upkeep.policy import Policy
 
 _MARGIN = 0.1
@@ -93,16 +94,7 @@ class CompactionPlan:
 
     def parts(self, most_bytes: int) -> Iterator[tuple[Group, ...]]:
         """The groups in parts of about this size, each to be committed by itself."""
-        part: list[Group] = []
-        size = 0
-        for group in self.groups:
-            if part and size + group.bytes > most_bytes:
-                yield tuple(part)
-                part, size = [], 0
-            part.append(group)
-            size += group.bytes
-        if part:
-            yield tuple(part)
+        return packed(self.groups, lambda group: group.bytes, most_bytes)
 
 
 def is_small(file: FileFacts, policy: Policy) -> bool:
@@ -136,26 +128,13 @@ def plan_compaction(files: Iterable[FileFacts], policy: Policy, dangling: int = 
     groups: list[Group] = []
     for found in candidates.values():
         found.sort(key=lambda file: (file.sequence, file.path))
-        for packed in _pack(found, policy.max_group_bytes):
-            if _worth(packed, policy):
-                groups.append(Group(tuple(packed), _output_bytes(packed, policy)))
+        for together in packed(found, lambda file: file.bytes, policy.max_group_bytes):
+            if _worth(together, policy):
+                groups.append(Group(together, _output_bytes(together, policy)))
     return CompactionPlan(tuple(groups), dangling)
 
 
-def _pack(files: list[FileFacts], most_bytes: int) -> Iterator[list[FileFacts]]:
-    packed: list[FileFacts] = []
-    size = 0
-    for file in files:
-        if packed and size + file.bytes > most_bytes:
-            yield packed
-            packed, size = [], 0
-        packed.append(file)
-        size += file.bytes
-    if packed:
-        yield packed
-
-
-def _worth(files: list[FileFacts], policy: Policy) -> bool:
+def _worth(files: tuple[FileFacts, ...], policy: Policy) -> bool:
     if any(has_many_deletes(file, policy) for file in files):
         return True
     if len(files) < 2:
@@ -163,11 +142,11 @@ def _worth(files: list[FileFacts], policy: Policy) -> bool:
     return len(files) >= policy.min_input_files or _size(files) >= policy.target_file_bytes
 
 
-def _size(files: list[FileFacts]) -> int:
+def _size(files: tuple[FileFacts, ...]) -> int:
     return sum(file.live_bytes for file in files)
 
 
-def _output_bytes(files: list[FileFacts], policy: Policy) -> int:
+def _output_bytes(files: tuple[FileFacts, ...], policy: Policy) -> int:
     """Divide evenly: a whole file and a rest would leave a small file each time."""
     size, target = _size(files), policy.target_file_bytes
     count = max(1, math.ceil(size / target))
