@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import Annotated, NoReturn
 from uuid import UUID
@@ -11,9 +10,10 @@ import typer
 from pydantic import ValidationError
 
 from airberg import __version__
+from airberg.cli.logs import log_to_stdout
 from airberg.cli.maintenance import add_upkeep_commands
 from airberg.errors import AirbergError, InvalidRequest, RunError
-from airberg.settings import Settings, load_settings
+from airberg.settings import load_settings
 
 app = typer.Typer(
     name="airberg",
@@ -32,25 +32,6 @@ add_upkeep_commands(tables)
 
 JobId = Annotated[UUID, typer.Argument(help="Id of the job.")]
 FlowRunId = Annotated[str, typer.Option(help="The orchestrator's id of the run.")]
-
-
-class _StandardOutput(logging.Handler):
-    """Writes to what standard output is at the moment: bars of progress stand in for it while they show."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            sys.stdout.write(self.format(record) + "\n")
-            sys.stdout.flush()
-        except (OSError, ValueError):
-            self.handleError(record)
-
-
-def _configure_logging(settings: Settings) -> None:
-    handler = _StandardOutput()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore", "pyiceberg", "sqlalchemy", "alembic", "datahub"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def _version(show: bool) -> None:
@@ -92,7 +73,7 @@ def serve() -> None:
     from airberg.cli.serve import serve_api
 
     settings = load_settings()
-    _configure_logging(settings)
+    log_to_stdout(settings)
     serve_api(settings)
 
 
@@ -106,7 +87,7 @@ def sync(
     from airberg.cli.tasks import sync_job
 
     settings = load_settings()
-    _configure_logging(settings)
+    log_to_stdout(settings)
     sync_job(settings, job_id, flow_run_id, attempt)
 
 
@@ -120,7 +101,7 @@ def register(
     from airberg.cli.tasks import register_tables
 
     settings = load_settings()
-    _configure_logging(settings)
+    log_to_stdout(settings)
     register_tables(settings, job_id, flow_run_id, attempt)
 
 

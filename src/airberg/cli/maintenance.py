@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from airberg.settings import Settings, load_settings
+from airberg.cli.logs import log_to_stderr
+from airberg.settings import load_settings
 
 Tables = Annotated[list[str] | None, typer.Argument(help="Dotted names of tables.")]
 Job = Annotated[UUID | None, typer.Option(help="All tables of this job.")]
@@ -23,11 +22,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object for ea
 def add_upkeep_commands(app: typer.Typer) -> None:
     """Add the commands that look after tables."""
     app.command("report")(_report)
-    app.command("compact")(_compact)
-    app.command("manifests")(_manifests)
-    app.command("expire")(_expire)
+    app.command("compact")(_command("Write small data files, and files with many deletes, anew.", "compact"))
+    app.command("manifests")(_command("Write many small manifests as few, by partition.", "manifests"))
+    app.command("expire")(
+        _command("Take old snapshots out of tables, and delete the files that only they reached.", "expire")
+    )
     app.command("orphans")(_orphans)
-    app.command("upkeep")(_upkeep)
+    everything = (
+        "Do everything that is due: compact, manifests, expire, orphans. The exit code says whether to retry."
+    )
+    app.command("upkeep")(_command(everything, "compact", "manifests", "expire", "orphans"))
     app.command("jobs")(_jobs)
 
 
@@ -36,37 +40,20 @@ def _report(tables: Tables = None, job: Job = None, every: Every = False, as_jso
     _start(("report",), tables, job, every, dry_run=True, as_json=as_json)
 
 
-def _compact(
-    tables: Tables = None,
-    job: Job = None,
-    every: Every = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Write small data files, and files with many deletes, anew."""
-    _start(("compact",), tables, job, every, dry_run=dry_run, as_json=as_json)
+def _command(does: str, *names: str) -> Callable[..., None]:
+    """A command that carries out tasks of upkeep and has no options of its own."""
 
+    def command(
+        tables: Tables = None,
+        job: Job = None,
+        every: Every = False,
+        dry_run: DryRun = False,
+        as_json: AsJson = False,
+    ) -> None:
+        _start(names, tables, job, every, dry_run=dry_run, as_json=as_json)
 
-def _manifests(
-    tables: Tables = None,
-    job: Job = None,
-    every: Every = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Write many small manifests as few, by partition."""
-    _start(("manifests",), tables, job, every, dry_run=dry_run, as_json=as_json)
-
-
-def _expire(
-    tables: Tables = None,
-    job: Job = None,
-    every: Every = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Take old snapshots out of tables, and delete the files that only they reached."""
-    _start(("expire",), tables, job, every, dry_run=dry_run, as_json=as_json)
+    command.__doc__ = does
+    return command
 
 
 def _orphans(
@@ -95,18 +82,6 @@ def _orphans(
     )
 
 
-def _upkeep(
-    tables: Tables = None,
-    job: Job = None,
-    every: Every = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Do everything that is due: compact, manifests, expire, orphans. The exit code says whether to retry."""
-    steps = ("compact", "manifests", "expire", "orphans")
-    _start(steps, tables, job, every, dry_run=dry_run, as_json=as_json)
-
-
 def _jobs() -> None:
     """Print the ids of the jobs that have run: what the task `jobs` of the flow `airberg_upkeep` starts."""
     from airberg.jobs.open import open_store
@@ -132,7 +107,7 @@ def _start(
     from airberg.lake.upkeep.run import Task
 
     settings = load_settings()
-    _log_to_stderr(settings)
+    log_to_stderr(settings)
     end_politely()
     look_after_tables(
         settings,
@@ -145,12 +120,3 @@ def _start(
         orphan_age_days=older_than_days,
         force=force,
     )
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    """Standard output is what was asked for."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore", "pyiceberg", "sqlalchemy", "alembic", "datahub"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
