@@ -13,6 +13,8 @@ import pytest
 
 from support.pages import ROOT
 
+pytestmark = pytest.mark.xdist_group("bench-append")  # one run of it for all tests here
+
 CONTENDERS = ("airberg", "duckdb_copy", "pyarrow_append")
 SHAPES = ("recorded", "wide", "nested")
 

@@ -46,7 +46,26 @@ def settings(tmp_path_factory: pytest.TempPathFactory, pyairbyte_dir: Path) -> S
 
 
 @pytest.fixture(scope="module")
-def faker(settings: Settings) -> LaunchDescription:
+def installed_by_two(settings: Settings) -> list[tuple[int, str]]:
+    """What two processes say that install source-faker at once: exit code and output of each."""
+    code = """
+import sys, time
+from pathlib import Path
+from airberg.settings import Settings, SourceSettings
+from airberg.sources.launch import resolve
+from airberg.sources.registry import load_registry
+settings = Settings(home=Path(sys.argv[1]), sources=SourceSettings(pyairbyte_dir=Path(sys.argv[2])))
+launch = resolve(load_registry(settings).find("source-faker"), settings, deadline=time.monotonic() + 400)
+print(launch.argv[0], launch.version)
+"""
+    command = [sys.executable, "-c", code, str(settings.home), str(settings.sources.pyairbyte_dir)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[0] for process in both]
+    return [(process.returncode, text) for process, text in zip(both, said, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def faker(settings: Settings, installed_by_two: list[tuple[int, str]]) -> LaunchDescription:
     """The real source-faker, installed."""
     return resolve(load_registry(settings).find("source-faker"), settings, deadline=soon())
 
@@ -64,6 +83,17 @@ def without_pyairbyte(settings: Settings) -> Settings:
 
 
 # ---- resolve -----------------------------------------------------------------------------------------------
+
+
+def test_two_processes_installing_at_once_both_succeed(
+    installed_by_two: list[tuple[int, str]], settings: Settings
+) -> None:
+    """Both get the same description, and PyAirbyte is started once."""
+    assert [code for code, _ in installed_by_two] == [0, 0]
+    (answer,) = {text for _, text in installed_by_two}
+    assert answer.split()[1] == "7.2.1"
+    log = (settings.connectors_dir / "source-faker" / "7.2.1" / "install.log").read_text()
+    assert log.count("Creating 'source-faker' virtual environment") == 1
 
 
 def test_description_says_how_to_start_the_connector(faker: LaunchDescription) -> None:
@@ -95,31 +125,6 @@ def test_half_built_installation_is_made_anew(faker: LaunchDescription, settings
     Path(faker.argv[0]).unlink()
     assert resolve(load_registry(settings).find("source-faker"), settings, deadline=soon()) == faker
     assert os.access(faker.argv[0], os.X_OK)
-
-
-def test_two_processes_installing_at_once_both_succeed(
-    tmp_path: Path, pyairbyte_dir: Path, faker: LaunchDescription
-) -> None:
-    """Both get the same description, and PyAirbyte is started once."""
-    code = """
-import sys, time
-from pathlib import Path
-from airberg.settings import Settings, SourceSettings
-from airberg.sources.launch import resolve
-from airberg.sources.registry import load_registry
-settings = Settings(home=Path(sys.argv[1]), sources=SourceSettings(pyairbyte_dir=Path(sys.argv[2])))
-launch = resolve(load_registry(settings).find("source-faker"), settings, deadline=time.monotonic() + 400)
-print(launch.argv[0], launch.version)
-"""
-    command = [sys.executable, "-c", code, str(tmp_path), str(pyairbyte_dir)]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = {process.communicate()[0] for process in both}
-    assert [process.returncode for process in both] == [0, 0]
-    (answer,) = answers
-    assert answer.split()[1] == "7.2.1"
-    log = (tmp_path / "connectors" / "source-faker" / "7.2.1" / "install.log").read_text()
-    assert log.count("Creating 'source-faker' virtual environment") == 1
-    assert faker.argv[0] not in answer
 
 
 def test_deadline_leaves_the_installation_going(tmp_path: Path, pyairbyte_dir: Path) -> None:
