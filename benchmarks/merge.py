@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from benchmarks.contenders import ContenderFailed
-from benchmarks.merging.cases import CASES, DLT, PYICEBERG, Case
+from benchmarks.merging.cases import CASES, DLT, DLT_MERGED, PYICEBERG, SLOW, Case
 from benchmarks.merging.contenders import CONTENDERS, compact, merge
 from benchmarks.merging.repeat import files_in, written
 from benchmarks.merging.rows import SHAPE, Sums, batches
@@ -153,7 +153,11 @@ def ratios_of(benches: dict[str, CaseBench]) -> dict[str, float | None]:
     """The figures that targets are stated for, and their like."""
     found: dict[str, float | None] = {}
     for name, bench in benches.items():
-        for other, called in ((PYICEBERG, "pyiceberg"), (DLT, "dlt")):
+        for other, called in (
+            (PYICEBERG, "pyiceberg"),
+            (DLT, "dlt"),
+            (DLT_MERGED, "dlt_merged_table"),
+        ):
             if other in bench.contenders:
                 for figure, ending in (("seconds", ""), ("cpu_s", "_cpu")):
                     over, under = bench.median(other, figure), bench.median(POSITION, figure)
@@ -199,8 +203,8 @@ def wanted_cases(options: argparse.Namespace) -> list[Case]:
 
 
 def wanted_contenders(options: argparse.Namespace) -> tuple[set[str], list[str]]:
-    """Names of the contenders, and of those that are not installed."""
-    names = set(options.only.split(",")) if options.only else set(CONTENDERS)
+    """Names of the contenders, all but the slow ones, and of those that are not installed."""
+    names = set(options.only.split(",")) if options.only else set(CONTENDERS) - set(SLOW)
     if unknown := names - set(CONTENDERS):
         raise SystemExit(f"unknown contenders: {', '.join(sorted(unknown))}")
     missing = sorted(name for name in names if not CONTENDERS[name].available())

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from benchmarks.merging.rows import Sums, changed_ids, replaced_ids, sums, table_ids
 
 AIRBERG = ("airberg_position", "airberg_vector", "airberg_copy_on_write")
-PYICEBERG, DLT = "pyiceberg_upsert", "dlt_upsert"
+PYICEBERG, DLT, DLT_MERGED = "pyiceberg_upsert", "dlt_upsert", "dlt_upsert_merged_table"
+SLOW = (DLT_MERGED,)
+"""Measured only when they are asked for: a quarter of an hour."""
 QUICK_DIVISOR = 250
 
 
@@ -79,7 +81,7 @@ CASES = (
         "25k_200k",
         "25,000 keys, a fifth of them new, into 200,000 rows",
         *(200_000, 20_000, 5_000, "id"),
-        by=(*AIRBERG, PYICEBERG, DLT),
+        by=(*AIRBERG, PYICEBERG, DLT, DLT_MERGED),
     ),
     _case(
         "composite_1k_20k",
