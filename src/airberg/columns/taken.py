@@ -114,7 +114,8 @@ class _Single:
             for row in at:
                 log.add(row, self._path, SERIALIZATION)
             return made
-        values = self._converted(texts_of, at, log)
+        # What is no UTF-8 inside of it becomes U+FFFD, as in a record that Python reads.
+        values = self._converted([as_utf8(text) for text in texts_of], at, log)
         return _put(made, places, pa.array(values, self._type))
 
     def _converted(self, texts: Sequence[bytes | None], rows: Sequence[int], log: ChangeLog) -> list[Any]:

@@ -220,6 +220,13 @@ def test_messages_of_all_forms(lines: list[bytes]) -> None:
     assert_same(lines)
 
 
+def test_bytes_that_are_no_utf8_inside_a_value_of_another_type() -> None:
+    """A list in a text column is kept as JSON with U+FFFD in it, whoever reads it."""
+    line = b'{"type":"RECORD","record":{"stream":"users","data":{"name":["\x80"]},"emitted_at":0}}'
+    (users,) = [found for found in assert_same([line]).values() if found]
+    assert [row["name"] for row in users] == ['["\N{REPLACEMENT CHARACTER}"]']
+
+
 @settings(max_examples=150, deadline=None)
 @given(messages(), st.integers(0, 400), st.binary(max_size=3), st.integers(0, 3))
 def test_damaged_lines(line: bytes, at: int, put: bytes, cut: int) -> None:
