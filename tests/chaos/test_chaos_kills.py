@@ -21,7 +21,7 @@ from airberg.settings import SyncSettings
 from support.chaos_episode import Episode, Ground
 from support.deployment import Deployment
 
-SHORT_KILLS = 8
+SHORT_KILLS = 12
 KILLS_PER_EPISODE = 8
 WORKERS = 3  # runs wait for leases a good part of their time
 

@@ -14,7 +14,7 @@ from support.pages import ROOT
 
 pytestmark = pytest.mark.xdist_group("bench-merge")  # one run of it for all tests here
 
-CASES = {"100k_5m": 20_000, "100k_50m": 200_000}
+CASES = {"composite_1k_20k": 80, "100k_5m": 20_000, "100k_50m": 200_000}
 CONTENDERS = ("airberg_position", "airberg_vector", "airberg_copy_on_write", "pyiceberg_upsert")
 
 
@@ -54,7 +54,8 @@ def test_top_level(result: dict[str, Any]) -> None:
     assert result["quick"] is True
     assert result["targets"] == {}
     growth = {f"growth_of_{what}" for what in ("rows", "key_bytes", "seconds", "cpu_s", "peak_mb")}
-    over = {f"pyiceberg_over_airberg_100k_5m{ending}" for ending in ("", "_cpu")}
+    cases = ("composite_1k_20k", "100k_5m")
+    over = {f"pyiceberg_over_airberg_{name}{ending}" for name in cases for ending in ("", "_cpu")}
     figures = {"snapshots_per_merge", "bytes_written_over_changed", "peak_mb"}
     assert set(result["ratios"]) == growth | over | figures
     assert all(value > 0 for value in result["ratios"].values())

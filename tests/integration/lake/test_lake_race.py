@@ -37,7 +37,7 @@ from support.table_race import (
     states,
 )
 
-SHORT_ROUNDS = 2
+SHORT_ROUNDS = 3
 ROUNDS_KEPT = 10
 ROUND_SECONDS = 120
 WRITERS = (merger, appender, compactor)
