@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from benchmarks.contenders import ContenderFailed
-from benchmarks.merging.cases import CASES, DLT, DLT_MERGED, PYICEBERG, SLOW, Case
+from benchmarks.merging.cases import CASES, DLT, DLT_MERGED, PYICEBERG, Case
 from benchmarks.merging.contenders import CONTENDERS, compact, merge
 from benchmarks.merging.repeat import files_in, written
 from benchmarks.merging.rows import SHAPE, Sums, batches
@@ -204,7 +204,10 @@ def wanted_cases(options: argparse.Namespace) -> list[Case]:
 
 def wanted_contenders(options: argparse.Namespace) -> tuple[set[str], list[str]]:
     """Names of the contenders, all but the slow ones, and of those that are not installed."""
-    names = set(options.only.split(",")) if options.only else set(CONTENDERS) - set(SLOW)
+    if options.only:
+        names = set(options.only.split(","))
+    else:
+        names = {name for name, contender in CONTENDERS.items() if not contender.slow}
     if unknown := names - set(CONTENDERS):
         raise SystemExit(f"unknown contenders: {', '.join(sorted(unknown))}")
     missing = sorted(name for name in names if not CONTENDERS[name].available())

@@ -82,7 +82,6 @@ def main() -> None:
     run |= written(files_in(folder) - files) | {"snapshots": len(table.metadata.snapshots) - snapshots}
     said = {
         "runs": [run],
-        "snapshots_before": snapshots,
         "idle_mb": idle,
         "peak_mb": peak,
         "metadata": table.metadata_location,

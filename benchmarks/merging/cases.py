@@ -8,8 +8,6 @@ from benchmarks.merging.rows import Sums, changed_ids, replaced_ids, sums, table
 
 AIRBERG = ("airberg_position", "airberg_vector", "airberg_copy_on_write")
 PYICEBERG, DLT, DLT_MERGED = "pyiceberg_upsert", "dlt_upsert", "dlt_upsert_merged_table"
-SLOW = (DLT_MERGED,)
-"""Measured only when they are asked for: a quarter of an hour."""
 QUICK_DIVISOR = 250
 
 
