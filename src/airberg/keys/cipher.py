@@ -13,6 +13,7 @@ import os
 import struct
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -22,6 +23,9 @@ from airberg.errors import ConfigurationFailed
 from airberg.keys.kek import derive_key
 from airberg.keys.port import DataKey, KeyStore
 from airberg.plan.model import EncryptionMode, EncryptRule
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 OVERHEAD = 33
 """How many bytes longer than its plaintext a ciphertext is."""
@@ -63,6 +67,12 @@ class ColumnCipher:
             iv = hmac.digest(self._iv_key, self._iv_prefix + plaintext, "sha256")[:12]
         return self._head + iv + self._encrypt(iv, plaintext, self._aad)
 
+    def encrypt_array(self, values: pa.Array) -> pa.Array:
+        """The ciphertexts of a whole array, nulls kept; see `airberg.keys.arrays.encrypt_array`."""
+        from airberg.keys.arrays import encrypt_array  # needs pyarrow, which single values do not
+
+        return encrypt_array(self, values)
+
 
 def decrypt_value(keys: Iterable[DataKey], ciphertext: bytes, aad: bytes) -> bytes:
     """The plaintext of one value, with whichever of the keys it names.
@@ -71,20 +81,54 @@ def decrypt_value(keys: Iterable[DataKey], ciphertext: bytes, aad: bytes) -> byt
         ConfigurationFailed: It is no ciphertext of ours, its key is not among `keys`, or key, associated data
             or bytes do not match.
     """
-    if len(ciphertext) < OVERHEAD or ciphertext[0] != 1:
-        raise _cannot_decrypt("it is not a ciphertext of an encrypted column")
-    key_id = int.from_bytes(ciphertext[1:5], "big")
-    key = next((k for k in keys if k.key_id == key_id), None)
-    if key is None:
-        raise _cannot_decrypt(f"the key with id {key_id:08x} is not there")
     try:
-        return AESGCM(key.raw).decrypt(ciphertext[5:17], ciphertext[17:], aad)
-    except InvalidTag:
-        raise _cannot_decrypt("the key or the associated data is another one, or it was changed") from None
+        return Decipher(keys, aad).plaintext(ciphertext)
+    except Undecryptable as e:
+        raise cannot_decrypt("A value", str(e)) from None
 
 
-def _cannot_decrypt(why: str) -> ConfigurationFailed:
-    return ConfigurationFailed(f"A value cannot be decrypted: {why}.", code="cannot-decrypt")
+class Undecryptable(Exception):
+    """A value does not decrypt; the text says why, and has nothing of the value."""
+
+
+class Decipher:
+    """Decrypts values one by one, with whichever of some keys they name.
+
+    Args:
+        keys: All that may occur.
+        aad: The associated data that the values were encrypted with.
+    """
+
+    def __init__(self, keys: Iterable[DataKey], aad: bytes) -> None:
+        self._decrypt = {key.key_id: AESGCM(key.raw).decrypt for key in keys}
+        self._aad = aad
+
+    def plaintext(self, ciphertext: bytes) -> bytes:
+        """The plaintext of a value. Raises Undecryptable."""
+        if len(ciphertext) < OVERHEAD or ciphertext[0] != 1:
+            raise Undecryptable(FOREIGN)
+        key_id = int.from_bytes(ciphertext[1:5], "big")
+        decrypt = self._decrypt.get(key_id)
+        if decrypt is None:
+            raise Undecryptable(no_such_key(key_id))
+        try:
+            return decrypt(ciphertext[5:17], ciphertext[17:], self._aad)
+        except InvalidTag:
+            raise Undecryptable(MISMATCH) from None
+
+
+FOREIGN = "it is not a ciphertext of an encrypted column"
+MISMATCH = "the key or the associated data is another one, or it was changed"
+
+
+def no_such_key(key_id: int) -> str:
+    """Why a value does not decrypt whose key is not at hand."""
+    return f"the key with id {key_id:08x} is not there"
+
+
+def cannot_decrypt(what: str, why: str) -> ConfigurationFailed:
+    """The error of a value that does not decrypt."""
+    return ConfigurationFailed(f"{what} cannot be decrypted: {why}.", code="cannot-decrypt")
 
 
 class CipherShelf:

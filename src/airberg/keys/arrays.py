@@ -1,0 +1,95 @@
+"""Whole columns encrypted and decrypted: Arrow arrays in, Arrow arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airberg.keys.cipher import OVERHEAD, Decipher, Undecryptable, cannot_decrypt
+from airberg.keys.port import DataKey
+
+if TYPE_CHECKING:
+    from airberg.keys.cipher import ColumnCipher
+
+_SAMPLE: Final = 1_000
+_MAX_BYTES: Final = 2**31 - 1
+"""What the 32-bit offsets of an Arrow array reach."""
+
+
+def encrypt_array(cipher: ColumnCipher, values: pa.Array) -> pa.Array:
+    """The ciphertexts of texts or bytes. Nulls stay null.
+
+    Args:
+        cipher: How.
+        values: Of the type string or binary, or the large forms of them.
+
+    Returns:
+        A binary array, a large one for a large one.
+
+    Raises:
+        TypeError: The values are something else.
+        pyarrow.ArrowCapacityError: The ciphertexts need the large form.
+    """
+    plain = _as_binary(values)
+    size = pc.sum(pc.binary_length(plain)).as_py() or 0
+    if pa.types.is_binary(plain.type) and size + OVERHEAD * len(plain) > _MAX_BYTES:
+        raise pa.ArrowCapacityError("more than 2 GiB of ciphertexts: give the values as large_binary")
+    if cipher.mode == "deterministic":
+        return _each_once(plain, lambda distinct: _encrypted(cipher, distinct))
+    return _encrypted(cipher, plain)
+
+
+def decrypt_array(keys: Iterable[DataKey], values: pa.Array, aad: bytes, *, first_row: int = 0) -> pa.Array:
+    """The plaintexts of ciphertexts, each with whichever of the keys it names. Nulls stay null.
+
+    Args:
+        keys: All versions that may occur.
+        values: Of the type binary or large_binary.
+        aad: The associated data that they were encrypted with.
+        first_row: The number of the first value in what the caller reads, for the error.
+
+    Returns:
+        An array of the same type.
+
+    Raises:
+        TypeError: The values are something else.
+        ConfigurationFailed: A value does not decrypt (`cannot-decrypt`); the message has its row, from 0 on,
+            and nothing of the value.
+    """
+    sealed = _as_binary(values)
+    decipher = Decipher(keys, aad)
+    plain: list[bytes | None] = []
+    for row, value in enumerate(sealed.to_pylist(), first_row):
+        try:
+            plain.append(None if value is None else decipher.plaintext(value))
+        except Undecryptable as e:
+            raise cannot_decrypt(f"The value in row {row}", str(e)) from None
+    return pa.array(plain, sealed.type)
+
+
+def _as_binary(values: pa.Array) -> pa.Array:
+    """The same bytes as a binary array, without a copy."""
+    kind = values.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return values
+    if pa.types.is_string(kind):
+        return values.cast(pa.binary())
+    if pa.types.is_large_string(kind):
+        return values.cast(pa.large_binary())
+    raise TypeError(f"texts or bytes are encrypted, not {kind}")
+
+
+def _encrypted(cipher: ColumnCipher, plain: pa.Array) -> pa.Array:
+    encrypt = cipher.encrypt_value
+    return pa.array([None if v is None else encrypt(v) for v in plain.to_pylist()], plain.type)
+
+
+def _each_once(values: pa.Array, work: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """What a pure function makes of an array; where values repeat, of each of them once."""
+    if len(values) < _SAMPLE or pc.count_distinct(values.slice(0, _SAMPLE)).as_py() > _SAMPLE // 2:
+        return work(values)
+    encoded = values.dictionary_encode()
+    return work(encoded.dictionary).take(encoded.indices)
