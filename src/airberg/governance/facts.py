@@ -6,11 +6,12 @@ the description, so they survive whoever ingests the table last.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
+from airberg.columns.encryption import ENCRYPTION_PREFIX, ColumnEncryption, encode_encryption
+from airberg.columns.types import ColumnType
 from airberg.errors import ConfigurationFailed
 from airberg.governance.resolve import owner_urn
 from airberg.plan.model import ColumnPlan, EncryptRule, JobPlan, Path, StreamPlan
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
     from airberg.jobs.model import Job
-
-ENCRYPTION_PREFIX = "airberg.encryption."
-ALGORITHM = "AES256-GCM/tink"
 
 
 class ColumnLine(NamedTuple):
@@ -32,14 +30,14 @@ class ColumnLine(NamedTuple):
         target: Its path in the table.
         operation: `IDENTITY`, or what happens of `RENAME`, `CAST`, `ENCRYPT`, in this order, joined by `+`.
         rule: How it is encrypted, or None.
-        type: Its type before encryption, as text.
+        type: Its type before encryption.
     """
 
     source: Path
     target: Path
     operation: str
     rule: EncryptRule | None
-    type: str
+    type: ColumnType
 
 
 def column_lines(
@@ -54,7 +52,7 @@ def column_lines(
             continue
         steps = [("RENAME", moved), ("CAST", column.cast_to), ("ENCRYPT", column.encrypt)]
         operation = "+".join(word for word, happens in steps if happens) or "IDENTITY"
-        yield ColumnLine(path, name, operation, column.encrypt, str(column.cast_to or column.source_type))
+        yield ColumnLine(path, name, operation, column.encrypt, column.cast_to or column.source_type)
 
 
 def table_facts(job_id: UUID, plan: JobPlan, stream: StreamPlan) -> dict[str, str]:
@@ -62,7 +60,7 @@ def table_facts(job_id: UUID, plan: JobPlan, stream: StreamPlan) -> dict[str, st
 
     `owner` (a user id; a group as urn, which DataHub's source passes through), `comment`, `airberg.job`,
     `airberg.source`, `airberg.stream`, `airberg.stream-namespace` where there is one, and per encrypted
-    column `airberg.encryption.<dotted column>` = JSON of `key`, `mode`, `alg`, `aad` and the plain `type`.
+    column `airberg.encryption.<dotted column>`: see `ColumnEncryption`.
     """
     facts = {
         "comment": _description(plan, stream),
@@ -76,7 +74,8 @@ def table_facts(job_id: UUID, plan: JobPlan, stream: StreamPlan) -> dict[str, st
         facts["owner"] = owner_urn(owner) if owner.startswith("group:") else owner
     for line in column_lines(stream.columns):
         if line.rule:
-            facts[ENCRYPTION_PREFIX + ".".join(line.target)] = _encryption(line.rule, line.type)
+            encryption = ColumnEncryption.of(line.rule, line.type)
+            facts[ENCRYPTION_PREFIX + ".".join(line.target)] = encode_encryption(encryption)
     return facts
 
 
@@ -114,12 +113,6 @@ def facts_difference(
     }
     stale = (k for k in present if k.startswith(ENCRYPTION_PREFIX) and k not in wanted)
     return updates, tuple(sorted(stale))
-
-
-def _encryption(rule: EncryptRule, plain_type: str) -> str:
-    return json.dumps(
-        {"key": rule.key_name, "mode": rule.mode, "alg": ALGORITHM, "aad": rule.aad, "type": plain_type}
-    )
 
 
 def _description(plan: JobPlan, stream: StreamPlan) -> str:

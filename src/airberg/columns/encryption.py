@@ -1,0 +1,105 @@
+"""How a column of a table is encrypted, as the table itself says it: a property for each such column."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final, get_args
+
+import msgspec
+
+from airberg.columns.types import JSON, ColumnType, Decimal, List, Primitive, PrimitiveName, Struct
+from airberg.errors import ConfigurationFailed
+from airberg.plan.model import EncryptionMode, EncryptRule
+
+ENCRYPTION_PREFIX: Final = "airberg.encryption."
+"""What the names of the properties begin with; the dotted path of the column follows."""
+ALGORITHM: Final = "AES256-GCM/tink"
+
+_DECIMAL = re.compile(r"decimal\(([0-9]+),([0-9]+)\)")
+_PRIMITIVES: Final = frozenset(get_args(PrimitiveName))
+
+
+class ColumnEncryption(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The value of such a property, as JSON.
+
+    Attributes:
+        key: Name of the key.
+        mode: Whether equal values are equal.
+        alg: The algorithm and the format of the bytes.
+        aad: Associated data.
+        type: The type before encryption, as text.
+        schema: The same in full where the text does not say everything: of objects and lists.
+    """
+
+    key: str
+    mode: EncryptionMode
+    alg: str
+    aad: str
+    type: str
+    schema: ColumnType | None = None
+
+    @classmethod
+    def of(cls, rule: EncryptRule, plain: ColumnType) -> ColumnEncryption:
+        """What a table says of a column that is encrypted by a rule."""
+        nested = plain if isinstance(plain, Struct | List) else None
+        return cls(
+            key=rule.key_name,
+            mode=rule.mode,
+            alg=ALGORITHM,
+            aad=rule.aad,
+            type=str(plain),
+            schema=nested,
+        )
+
+    @property
+    def plain_type(self) -> ColumnType:
+        """The type before encryption.
+
+        Objects and lists of tables that an earlier version wrote are JSON text, until the next run of
+        their job.
+
+        Raises:
+            ConfigurationFailed: There is no such type.
+        """
+        if self.schema is not None:
+            return self.schema
+        if self.type in _PRIMITIVES:
+            return Primitive(self.type)  # type: ignore[arg-type]  # it is one of them
+        if match := _DECIMAL.fullmatch(self.type):
+            return Decimal(int(match[1]), int(match[2]))
+        if self.type == "json" or self.type.startswith(("struct<", "list<")):
+            return JSON
+        raise ConfigurationFailed(
+            f"An encrypted column had the type {self.type[:60]!r}, which this version does not know.",
+            guidance="Read the table with the version of Airberg that wrote it.",
+            code="unknown-encryption",
+        )
+
+
+def encode_encryption(encryption: ColumnEncryption) -> str:
+    """The text of a property."""
+    return json.dumps(msgspec.to_builtins(encryption))
+
+
+def decode_encryption(column: str, text: str) -> ColumnEncryption:
+    """What the property of a column says.
+
+    Args:
+        column: Dotted path of the column, for the message.
+        text: Value of the property.
+
+    Raises:
+        ConfigurationFailed: It was not written by Airberg, or by a later version.
+    """
+    try:
+        found = msgspec.json.decode(text, type=ColumnEncryption)
+    except msgspec.DecodeError:
+        found = None
+    if found is None or found.alg != ALGORITHM:
+        raise ConfigurationFailed(
+            f"The table's property {ENCRYPTION_PREFIX}{column} does not say how the column is encrypted.",
+            guidance="Run the table's job, which writes it again, or use the version that wrote it.",
+            code="unknown-encryption",
+        )
+    return found
