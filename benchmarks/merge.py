@@ -43,7 +43,8 @@ TARGETS = {
 }
 METHOD = (
     "seconds and cpu_s: of the merge alone, given a table that is loaded and rows in Arrow; for Airberg from "
-    "opening the writer to having it cleaned up, for pyiceberg Table.upsert, for dlt pipeline.run. Medians "
+    "opening the writer to having it cleaned up, in a run that has opened its memory for keys (once for all "
+    "tables), for pyiceberg Table.upsert, for dlt pipeline.run. Medians "
     "behind a warm-up; a merge of more than 2 s counts at once and is repeated once, of more than 15 s not "
     "at all. peak_mb: high-water mark of the process while it merges; idle_mb: what was resident before "
     "(imports, the rows to merge); peak_tree_mb: of the whole process tree from its start. bytes_written: "

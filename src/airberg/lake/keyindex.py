@@ -1,19 +1,15 @@
 """The keys of a checkpoint: which row wins, which rows of the table it replaces.
 
-Only keys, cursor, the deleted flag and row numbers are kept here, in an in-memory DuckDB that spills to a
-folder given for it. Keys compare as `IS NOT DISTINCT FROM` does: nulls equal each other, NaN equals NaN.
+Only keys, cursor, the deleted flag and row numbers are kept here, in the `KeyMemory` of the run. Keys compare
+as `IS NOT DISTINCT FROM` does: nulls equal each other, NaN equals NaN.
 """
 
 # ruff: noqa: S608 - the SQL is put together from column names of this module and from integers
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -21,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airberg.errors import TransientFailed
+from airberg.lake.keymemory import KeyConnection, KeyMemory
 
 _BUFFERED_ROWS = 100_000
 _CHANGES = "NOT newer AND NOT dropped"
@@ -69,9 +66,7 @@ class KeyIndex:
     Args:
         key_types: Arrow types of the key columns.
         cursor_type: Arrow type of the cursor, or None.
-        spill_dir: Folder in which a folder for temporary files is made, and removed by `close`.
-        memory_mb: Memory before it spills.
-        threads: Threads to use.
+        memory: Where it is kept.
         settled_rows: How many rows to look for winners in at once; the rest waits on disk.
     """
 
@@ -79,21 +74,15 @@ class KeyIndex:
         self,
         key_types: tuple[pa.DataType, ...],
         cursor_type: pa.DataType | None,
+        memory: KeyMemory,
         *,
-        spill_dir: Path,
-        memory_mb: int,
-        threads: int,
         settled_rows: int = 4_000_000,
     ) -> None:
         self._key_types = key_types
         self._has_cursor = cursor_type is not None
         self._settled_rows = settled_rows
-        spill_dir.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="merge-", dir=spill_dir))
-        # Opening takes longer than all else here, and is not needed before the first rows have come.
-        opener = ThreadPoolExecutor(1, "open-index")
-        self._opening = opener.submit(_open, self._folder, memory_mb, threads)
-        opener.shutdown(wait=False)
+        self._memory = memory
+        self._connection: KeyConnection | None = None
         fields = [pa.field(f"k{i}", type_) for i, type_ in enumerate(key_types)]
         if cursor_type is not None:
             fields.append(pa.field("c", cursor_type))
@@ -102,19 +91,29 @@ class KeyIndex:
         self._row_schema = pa.schema([*fields, pa.field("d", pa.bool_()), pa.field("seq", pa.int64())])
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
+        self._end = 0
+        self._has_nulls = [False] * len(key_types)
         self._made = False
+        self._settled = False
 
     @property
     def _db(self) -> duckdb.DuckDBPyConnection:
-        opened = self._opening.result()
+        if self._connection is None:
+            self._connection = self._memory.connection()
         if not self._made:
             self._made = True
-            empty = pa.Table.from_batches([], schema=self._row_schema)
-            for name in ("staged", "winners"):
-                with _Registered(opened, "rows", empty):
-                    opened.execute(f"CREATE TABLE {name} AS SELECT * FROM rows")
-            self._begin_hits()
-        return opened
+            self._make_tables(self._connection.db)
+        return self._connection.db
+
+    def _make_tables(self, db: duckdb.DuckDBPyConnection) -> None:
+        with _Registered(db, "rows", self._row_schema.empty_table()):
+            db.execute("CREATE TABLE staged AS SELECT * FROM rows")
+            db.execute("CREATE TABLE winners AS SELECT * FROM rows")
+        # dropped: the winner deletes its key; newer: the row is newer; same: it has the winner's values.
+        db.execute(
+            "CREATE TABLE hits"
+            "(file BIGINT, pos BIGINT, seq BIGINT, dropped BOOLEAN, newer BOOLEAN, same BOOLEAN)"
+        )
 
     # ---- staging -----------------------------------------------------------------------------------------
 
@@ -122,6 +121,10 @@ class KeyIndex:
         """Take the keys of staged rows; `first` is the number of the first one."""
         sequence = pa.arange(first, first + len(deleted))
         arrays = [*rows.columns().values(), deleted, sequence]
+        self._end = first + len(deleted)
+        self._has_nulls = [
+            seen or key.null_count > 0 for seen, key in zip(self._has_nulls, rows.keys, strict=True)
+        ]
         self._waiting.append(pa.RecordBatch.from_arrays(arrays, schema=self._row_schema))
         self._waiting_rows += len(deleted)
         if self._waiting_rows >= _BUFFERED_ROWS:
@@ -136,21 +139,33 @@ class KeyIndex:
 
     def forget(self, until: int) -> None:
         """Drop the rows before number `until`."""
+        if until >= self._end:
+            self._waiting, self._waiting_rows = [], 0
+            self._has_nulls = [False] * len(self._key_types)
+            if self._connection is not None and self._made:
+                self._connection.clear()
+            self._made = self._settled = False
+            return
         self._flush()
         # New tables: deleting from one of DuckDB's does not give its memory back.
         self._execute(f"CREATE TABLE rest AS SELECT * FROM staged WHERE seq >= {int(until)}")
         self._execute("DROP TABLE staged")
         self._execute("ALTER TABLE rest RENAME TO staged")
-        self._execute("TRUNCATE winners")
         for name in ("removed", "kept"):
             self._execute(f"DROP TABLE IF EXISTS {name}")
-        self._begin_hits()
+        self._unsettle()
+
+    def _unsettle(self) -> None:
+        self._execute("TRUNCATE winners")
+        self._execute("TRUNCATE hits")
+        self._settled = False
 
     def close(self) -> None:
-        """Free the memory and remove the temporary files."""
+        """Free the memory; may be called twice."""
         self._waiting, self._waiting_rows = [], 0
-        self._opening.result().close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     # ---- one checkpoint ----------------------------------------------------------------------------------
 
@@ -164,22 +179,23 @@ class KeyIndex:
             distinct: No two rows have the same key.
         """
         self._flush()
-        self._execute("TRUNCATE winners")
-        self._begin_hits()
+        if self._settled:
+            self._unsettle()
+        self._settled = True
         order = "c DESC NULLS LAST, seq DESC" if self._has_cursor else "seq DESC"
         keys = ", ".join(f"k{i}" for i in range(len(self._key_types)))
         covered = f"seq < {int(until)}"
         if distinct:
-            self._execute(f"INSERT INTO winners SELECT * FROM staged WHERE {covered}")
-            return self._number("SELECT count(*) FROM winners")
+            return self._number(f"INSERT INTO winners SELECT * FROM staged WHERE {covered}")
         parts = -(-self._number(f"SELECT count(*) FROM staged WHERE {covered}") // self._settled_rows)
-        for part in range(parts):
-            self._execute(
+        return sum(
+            self._number(
                 f"INSERT INTO winners SELECT {self._columns}, d, seq FROM staged "
                 f"WHERE {covered} AND hash({keys}) % {parts} = {part} "
                 f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
             )
-        return self._number("SELECT count(*) FROM winners")
+            for part in range(parts)
+        )
 
     def place(self, placement: Iterable[tuple[int, pa.Array]]) -> None:
         """From now on a winner goes by its place in the staged files, not by its number.
@@ -212,7 +228,9 @@ class KeyIndex:
 
     def _possible(self, column: int, type_: pa.DataType, bounds: list[KeyBounds]) -> set[int]:
         key = f"k{column}"
-        has_nulls = bool(self._number(f"SELECT count(*) FROM winners WHERE {key} IS NULL"))
+        has_nulls = self._has_nulls[column] and bool(
+            self._number(f"SELECT count(*) FROM winners WHERE {key} IS NULL")
+        )
         # Bounds leave NaN out (specification, data_file fields 125 and 128).
         if pa.types.is_floating(type_) and self._number(f"SELECT count(*) FROM winners WHERE isnan({key})"):
             return set(range(len(bounds)))
@@ -282,13 +300,6 @@ class KeyIndex:
             numbers = ", ".join(str(int(file)) for file in files)
             self._execute(f"DELETE FROM hits WHERE file IN ({numbers})")
 
-    def _begin_hits(self) -> None:
-        """`dropped`: the winner deletes its key; `newer`: the row is newer; `same`: it has its values."""
-        self._execute(
-            "CREATE OR REPLACE TABLE hits"
-            "(file BIGINT, pos BIGINT, seq BIGINT, dropped BOOLEAN, newer BOOLEAN, same BOOLEAN)"
-        )
-
     # ---- rows that are the same --------------------------------------------------------------------------
 
     def updated(self) -> Iterator[tuple[int, pa.Array]]:
@@ -357,7 +368,13 @@ class KeyIndex:
             self._execute(f"{verb} {table} {'' if verb.startswith('INSERT') else 'AS '}SELECT * FROM arrived")
 
     def _exists(self, table: str) -> bool:
-        return bool(self._number(f"SELECT count(*) FROM duckdb_tables() WHERE table_name = '{table}'"))
+        assert self._connection is not None  # noqa: S101 - for the type checker
+        return bool(
+            self._number(
+                "SELECT count(*) FROM duckdb_tables() "
+                f"WHERE schema_name = '{self._connection.schema}' AND table_name = '{table}'"
+            )
+        )
 
     # ---- what becomes of files ---------------------------------------------------------------------------
 
@@ -428,24 +445,6 @@ class KeyIndex:
     def _positions(self, sql: str) -> pa.Array:
         column = self._execute(sql).to_arrow_table().column(0)
         return pc.cast(column.combine_chunks(), pa.int64())
-
-
-def _open(folder: Path, memory_mb: int, threads: int) -> duckdb.DuckDBPyConnection:
-    opened = duckdb.connect(
-        ":memory:",
-        config={
-            "memory_limit": f"{memory_mb}MB",
-            "temp_directory": str(folder),
-            "threads": threads,
-            "preserve_insertion_order": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        },
-    )
-    # The joins above are written with the small side on the right, which is where DuckDB builds its hash
-    # table; it cannot know how long a stream is and might choose the table's side.
-    opened.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-    return opened
 
 
 def _in_portions(placement: Iterable[tuple[int, pa.Array]], schema: pa.Schema) -> Iterator[pa.Table]:

@@ -27,6 +27,7 @@ from airberg.lake.commit import Committer
 from airberg.lake.files import delete_quietly
 from airberg.lake.keyfilter import MOST_KEYS, KeyFilter, can_filter
 from airberg.lake.keyindex import KeyIndex
+from airberg.lake.keymemory import KeyMemory
 from airberg.lake.keyscan import Found, scan_keys
 from airberg.lake.live import LiveFile, live_files
 from airberg.lake.mergekeys import Candidates, key_rows, locate, locate_any, top_columns
@@ -45,7 +46,7 @@ class MergeWriter(StagingWriter):
     Args:
         committer: Of the table.
         key: What to merge by, and how.
-        settings: `spill_dir` is needed.
+        settings: `key_memory` or `spill_dir` is needed.
 
     Raises:
         ConfigurationFailed: The key, the cursor or the deleted column is not a column of the table with a
@@ -54,8 +55,6 @@ class MergeWriter(StagingWriter):
 
     def __init__(self, committer: Committer, key: MergeKey, settings: WriterSettings) -> None:
         super().__init__(committer, settings)
-        if settings.spill_dir is None:
-            raise ValueError("a merge needs a folder to spill to")
         if not key.columns:
             raise ValueError("a merge needs a key")
         schema = committer.table.schema()
@@ -67,13 +66,13 @@ class MergeWriter(StagingWriter):
         self._scanned = top_columns(schema, [*self._keys, *([self._cursor] if self._cursor else [])])
         self._delete_format = key.delete_format
         self._skip_unchanged = key.skip_unchanged
-        self._index = KeyIndex(
-            tuple(found.arrow_type for found in self._keys),
-            self._cursor.arrow_type if self._cursor else None,
-            spill_dir=settings.spill_dir,
-            memory_mb=settings.merge_memory_mb,
-            threads=settings.threads,
-        )
+        memory, self._own_memory = settings.key_memory, None
+        if memory is None:
+            if settings.spill_dir is None:
+                raise ValueError("a merge needs memory for its keys, or a folder to spill to")
+            memory = self._own_memory = KeyMemory(settings.spill_dir, threads=settings.threads)
+        cursor_type = self._cursor.arrow_type if self._cursor else None
+        self._index = KeyIndex(tuple(found.arrow_type for found in self._keys), cursor_type, memory)
         self._filter = self._new_filter()
         self._looked_at: dict[Hashable, int] = {}
         self._written: list[str] = []
@@ -124,6 +123,8 @@ class MergeWriter(StagingWriter):
         self._delete_paths(self._written, FileChanges())
         super().discard()
         self._index.close()
+        if self._own_memory is not None:
+            self._own_memory.close()
 
     # ---- one attempt -------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 import pyarrow as pa
@@ -27,6 +27,9 @@ from airberg.lake.snapshots import FileChanges, current_files
 from airberg.lake.staging import StagedFile
 from airberg.plan.model import DeleteFormat, Mode
 
+if TYPE_CHECKING:  # it needs DuckDB, which appends do not
+    from airberg.lake.keymemory import KeyMemory
+
 
 @dataclass(frozen=True, slots=True)
 class WriterSettings:
@@ -39,9 +42,10 @@ class WriterSettings:
         arrange_bytes: Rows that wait to be divided among partitions and sorted, in Arrow bytes; only for
             tables that ask for it.
         open_files: Files of different partitions that are open at once.
-        spill_dir: Folder for temporary files; needed for merges, used for row numbers of partitioned tables.
-        merge_memory_mb: Memory for the keys of a checkpoint before they spill.
-        threads: Threads of a merge's join.
+        spill_dir: Folder for temporary files: row numbers of partitioned tables, keys of merges.
+        key_memory: Where merges keep the keys of a checkpoint; one for all the tables of a run. None: each
+            merge has one of its own, in `spill_dir`.
+        threads: Threads of a merge that reads the keys of a table.
     """
 
     target_file_bytes: int = 128 * 1024 * 1024
@@ -50,7 +54,7 @@ class WriterSettings:
     arrange_bytes: int = 32 * 1024 * 1024
     open_files: int = 32
     spill_dir: Path | None = None
-    merge_memory_mb: int = 128
+    key_memory: KeyMemory | None = None
     threads: int = 2
 
     @property

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pyiceberg.catalog import Catalog
@@ -65,6 +65,9 @@ from airberg.sync.progress import ProgressKeeper, open_display
 from airberg.sync.read import Reader, commit_what_is_covered
 from airberg.sync.resume import Begin, begin, configured_catalog, states
 from airberg.sync.stream import CheckpointPolicy, RunStamp, StreamSink
+
+if TYPE_CHECKING:
+    from airberg.lake.keymemory import KeyMemory
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +168,7 @@ class _Session:
         self._lane = StagingLane()
         self._native: NativeReader | None = None
         self._done: list[StreamReport] = []
+        self._key_memory: KeyMemory | None = None
         self._ledger: Ledger | None = None
         self._cancelled = False
         self._secrets: frozenset[str] = frozenset()
@@ -185,6 +189,13 @@ class _Session:
 
     def execute(self) -> None:
         """Plan, prepare the tables, read, commit."""
+        try:
+            self._execute()
+        finally:
+            if self._key_memory is not None:
+                self._key_memory.close()
+
+    def _execute(self) -> None:
         settings, job = self._parts.settings, self._job
         config = self._parts.store.source_config(job.id)
         entry = load_registry(settings).find(job.request.source_name)
@@ -352,11 +363,20 @@ class _Session:
             settings=WriterSettings(
                 target_file_bytes=settings.sync.target_file_bytes,
                 spill_dir=self.spill_dir,
+                key_memory=self._memory_of_merges() if stream.mode == "merge" else None,
             ),
             guard=self._lease.check,
             sealer=self._parts.sealer if seal else None,
             key=key,
         )
+
+    def _memory_of_merges(self) -> KeyMemory:
+        """One for all streams: it opens while the connector starts, and bounds what they use together."""
+        from airberg.lake.keymemory import KeyMemory  # needs DuckDB, which the other modes do not
+
+        if self._key_memory is None:
+            self._key_memory = KeyMemory(self.spill_dir)
+        return self._key_memory
 
     def _archive(self, plan: JobPlan, stream: StreamPlan) -> StreamArchive | None:
         if not plan.archive_staging:

@@ -326,12 +326,14 @@ def test_a_key_that_does_not_fit_is_refused(catalog: FaultyCatalog, tmp_path: Pa
 
 def test_keys_spill_to_their_folder_only(catalog: FaultyCatalog, tmp_path: Path) -> None:
     """More keys than memory allows: the merge is right, and its temporary files are gone afterwards."""
+    from airberg.lake.keymemory import KeyMemory
     from airberg.lake.note import read_note
     from airberg.lake.writers import WriterSettings, open_writer
 
     spill = tmp_path / "spill"
     table = users(catalog)
-    settings_ = WriterSettings(spill_dir=spill, merge_memory_mb=64, threads=1)
+    memory = KeyMemory(spill, memory_mb=64, threads=1)
+    settings_ = WriterSettings(key_memory=memory, threads=1)
     merging: Any = open_writer(
         "merge",
         catalog,
@@ -350,6 +352,7 @@ def test_keys_spill_to_their_folder_only(catalog: FaultyCatalog, tmp_path: Path)
     spilled = sum(path.stat().st_size for path in spill.rglob("*") if path.is_file())
     done = merging.finish(note(1))
     merging.discard()
+    memory.close()
     assert done.rows_written == count
     assert spilled > 0
     assert list(spill.iterdir()) == []
