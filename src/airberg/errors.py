@@ -131,8 +131,15 @@ class NotAllowed(RequestError):
     status = 403
     default_code = "not-allowed"
 
-    def __init__(self, message: str | None = None, *, scope: str | None = None, guidance: str = "") -> None:
-        super().__init__(message, guidance=guidance)
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        scope: str | None = None,
+        guidance: str = "",
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message, guidance=guidance, code=code)
         self.scope = scope
 
 

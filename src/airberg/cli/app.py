@@ -153,9 +153,10 @@ def list_keys() -> None:
     """List the keys and their versions; never what is in them."""
     from airberg.keys.open import open_keys
 
-    store = open_keys(load_settings())
-    for name in store.names():
-        typer.echo(f"{name}\t{len(store.versions(name))} version(s), primary {store.primary(name).version}")
+    known = open_keys(load_settings()).keys()
+    for key in known:
+        use = f"primary {key.primary.version}" if key.primary else key.state
+        typer.echo(f"{key.name}\t{len(key.versions)} version(s), {use}")
 
 
 @database.command("upgrade")

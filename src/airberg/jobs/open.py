@@ -24,11 +24,11 @@ def open_engine(settings: Settings) -> Engine:
     return engine_of(settings.database_url)
 
 
-def open_store(settings: Settings) -> SqlJobStore:
-    """The job store.
+def open_migrated(settings: Settings) -> Engine:
+    """An engine for that database, which must have the tables of this version.
 
     Raises:
-        ConfigurationFailed: Its schema is not the one of this version, or there is no master key.
+        ConfigurationFailed: Its schema is not the one of this version, or `store_url` is wrong.
         Unavailable: The database does not answer.
     """
     url = parse_url(settings.database_url)
@@ -37,6 +37,21 @@ def open_store(settings: Settings) -> SqlJobStore:
     engine = open_engine(settings)
     try:
         _require_schema(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def open_store(settings: Settings) -> SqlJobStore:
+    """The job store.
+
+    Raises:
+        ConfigurationFailed: Its schema is not the one of this version, or there is no master key.
+        Unavailable: The database does not answer.
+    """
+    engine = open_migrated(settings)
+    try:
         return SqlJobStore(engine, Sealer(load_master_key(settings)))
     except BaseException:
         engine.dispose()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import secrets
+from typing import TypeVar
 
-from airberg.errors import Conflict, InvalidRequest, NotFound
+from airberg.errors import ConfigurationFailed, Conflict, InvalidRequest, NotFound
 from airberg.keys.kek import KEY_BYTES
+from airberg.keys.port import Key
 
+_Error = TypeVar("_Error", ConfigurationFailed, Conflict)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -36,12 +39,29 @@ def new_raw_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
 
+def users_text(key: Key) -> str:
+    """Who may use a key, for the audit log."""
+    if not key.restricted:
+        return "everybody"
+    groups = (("owners", key.owners), ("roles", key.roles))
+    return "; ".join(f"{word} {', '.join(sorted(names))}" for word, names in groups if names)
+
+
 def unknown_key(name: str) -> NotFound:
-    """The error for a key that is not there, or has no usable version."""
+    """The error for a key that was never made."""
     return NotFound(
         f"There is no encryption key {name!r}.",
         guidance="Create it with `airberg keys create`, or name another one.",
         code="unknown-key",
+    )
+
+
+def unknown_version(key: Key, version: int) -> NotFound:
+    """The error for a version that was never made."""
+    return NotFound(
+        f"The encryption key {key.name!r} has no version {version}.",
+        guidance=f"It has the versions 1 to {key.versions[-1].version}.",
+        code="unknown-key-version",
     )
 
 
@@ -51,4 +71,46 @@ def key_exists(name: str) -> Conflict:
         f"The encryption key {name!r} exists already.",
         guidance="Use it, rotate it, or choose another name.",
         code="key-exists",
+    )
+
+
+def unusable_key(key: Key) -> ConfigurationFailed:
+    """The error for a key without a version that does what was asked."""
+    return _out_of_use(key, ConfigurationFailed)
+
+
+def key_out_of_use(key: Key) -> Conflict:
+    """The error for a change that a disabled or destroyed key cannot take."""
+    return _out_of_use(key, Conflict)
+
+
+def _out_of_use(key: Key, kind: type[_Error]) -> _Error:
+    if key.state == "destroyed":
+        return kind(
+            f"The encryption key {key.name!r} is destroyed.",
+            guidance="What it encrypted cannot be read again. Use another key, and load into a new table.",
+            code="key-destroyed",
+        )
+    return kind(
+        f"The encryption key {key.name!r} is disabled.",
+        guidance="Enable it with `airberg keys enable`, or use another key.",
+        code="key-disabled",
+    )
+
+
+def version_destroyed(key: Key, version: int) -> Conflict:
+    """The error for a version that nothing can be done with any more."""
+    return Conflict(
+        f"Version {version} of the encryption key {key.name!r} is destroyed.",
+        guidance="That cannot be undone.",
+        code="key-destroyed",
+    )
+
+
+def newest_version(key: Key, version: int) -> Conflict:
+    """The error for destroying the version that others would have to take the place of."""
+    return Conflict(
+        f"Version {version} is the newest one of the encryption key {key.name!r}, and older ones are there.",
+        guidance="Rotate the key first, or destroy all of it.",
+        code="key-version-newest",
     )

@@ -2,166 +2,256 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    DateTime,
-    Engine,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Row,
-    String,
-    Table,
-    func,
-    select,
-)
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy.exc import IntegrityError
 
-from airberg.errors import Unavailable
+from airberg.errors import ConfigurationFailed, NotFound, Unavailable
+from airberg.jobs.engine import outages_as_unavailable, read_only
+from airberg.keys import sql_rows as rows
+from airberg.keys import states
 from airberg.keys.kek import Kek
-from airberg.keys.names import check_key_name, key_exists, new_key_id, new_raw_key, unknown_key
-from airberg.keys.port import DataKey
-
-metadata = MetaData()
-
-data_keys = Table(
-    "data_keys",
-    metadata,
-    Column("name", String(64), primary_key=True),
-    Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("key_id", BigInteger, nullable=False, unique=True),
-    Column("state", String(16), nullable=False),
-    Column("kek", String(200), nullable=False),
-    Column("wrapped", LargeBinary, nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False),
+from airberg.keys.names import (
+    check_key_name,
+    key_exists,
+    new_key_id,
+    new_raw_key,
+    unusable_key,
+    users_text,
 )
-
-PRIMARY: Final = "primary"
-"""The version that encrypts."""
-ACTIVE: Final = "active"
-"""A version that still decrypts. Versions that are `disabled` or `destroyed` do neither."""
+from airberg.keys.port import SYSTEM, AuditEntry, DataKey, Key, KeyVersion, VersionState
+from airberg.keys.sql_audit import add_entry, latest_entries
+from airberg.keys.tables import data_keys, named_keys
 
 _ATTEMPTS = 20
+_IN_USE: tuple[VersionState, ...] = ("primary", "active")
 
 
 class SqlKeyStore:
     """A `KeyStore` in a SQL database.
 
-    Every change is one transaction that begins with the insert of a row whose primary key two processes
-    cannot both have; the slower one sees an IntegrityError and looks again. (Reading first in the same
-    transaction would instead fail on SQLite, where a reader cannot become a writer after another wrote.)
+    Every change is one transaction that locks its key first. Bytes are wrapped and unwrapped outside of
+    transactions, since a key service may take its time.
     """
 
-    def __init__(self, engine: Engine, kek: Kek) -> None:
-        self._engine = engine
-        self._kek = kek
+    def __init__(self, engine: Engine, kek: Kek, open_kek: Callable[[str], Kek] | None = None) -> None:
+        """Work on a database that has the tables.
 
-    def create(self, name: str, *, exist_ok: bool = False) -> DataKey:
-        """Make a key. See `KeyStore.create`; raises InvalidRequest for a name that a key cannot have."""
-        check_key_name(name)
-        for _ in range(_ATTEMPTS):
-            if self._last_version(name):
-                if not exist_ok or not self.exists(name):
-                    raise key_exists(name)
-                return self.primary(name)
-            if key := self._try_add(name, 1):
-                return key
-        raise Unavailable("The key store is too busy.")
+        Args:
+            engine: Made by `airberg.jobs.engine.engine_of`.
+            kek: Wraps new versions.
+            open_kek: Opens the key-encryption key of a URI, for versions that another one has wrapped.
+        """
+        self._engine = engine
+        self._reader = read_only(engine)
+        self._kek = kek
+        self._open_kek = open_kek
+
+    # ---- reading -----------------------------------------------------------------------------------------
 
     def exists(self, name: str) -> bool:
-        """Whether there is a key of that name with a usable version."""
-        return bool(self._rows(name, (PRIMARY,)))
+        """See `KeyStore.exists`."""
+        try:
+            return self.describe(name).primary is not None
+        except NotFound:
+            return False
 
     def names(self) -> Sequence[str]:
-        """All names, sorted."""
+        """See `KeyStore.names`."""
         with self._reading() as connection:
-            return sorted(connection.scalars(select(data_keys.c.name).distinct()))
+            return sorted(connection.scalars(select(named_keys.c.name)))
+
+    def keys(self) -> Sequence[Key]:
+        """See `KeyStore.keys`."""
+        with self._reading() as connection:
+            return rows.all_keys(connection)
+
+    def describe(self, name: str) -> Key:
+        """See `KeyStore.describe`."""
+        with self._reading() as connection:
+            return rows.one_key(connection, name)
 
     def primary(self, name: str) -> DataKey:
-        """The version that encrypts. Raises NotFound, ConfigurationFailed when it cannot be unwrapped."""
-        rows = self._rows(name, (PRIMARY,))
-        if not rows:
-            raise unknown_key(name)
-        return self._unwrapped(rows[-1])
+        """See `KeyStore.primary`."""
+        return self._unwrapped(self._usable(name, ("primary",))[-1])
 
     def versions(self, name: str) -> Sequence[DataKey]:
-        """All versions that may decrypt, oldest first. Raises as `primary` does."""
-        rows = self._rows(name, (PRIMARY, ACTIVE))
-        if not rows:
-            raise unknown_key(name)
-        return tuple(self._unwrapped(row) for row in rows)
+        """See `KeyStore.versions`."""
+        return tuple(self._unwrapped(row) for row in self._usable(name, _IN_USE))
 
-    def rotate(self, name: str) -> DataKey:
-        """Add a version and make it the primary one. Raises NotFound."""
+    # ---- changes -----------------------------------------------------------------------------------------
+
+    def create(
+        self,
+        name: str,
+        *,
+        actor: str = SYSTEM,
+        owners: AbstractSet[str] = frozenset(),
+        roles: AbstractSet[str] = frozenset(),
+        exist_ok: bool = False,
+    ) -> DataKey:
+        """See `KeyStore.create`."""
+        check_key_name(name)
         for _ in range(_ATTEMPTS):
-            if not self.exists(name):
-                raise unknown_key(name)
-            if key := self._try_add(name, self._last_version(name) + 1):
-                return key
-        raise Unavailable("The key store is too busy.")
+            if name in self.names():
+                if not exist_ok:
+                    raise key_exists(name)
+                return self.primary(name)
+            key, version, wrapped = self._new_version(name, 1)
+            try:
+                with self._writing() as connection:
+                    rows.add_key(connection, name, owners, roles)
+                    rows.add_version(connection, name, version, wrapped)
+                    add_entry(connection, actor, "create", name, (1,))
+            except IntegrityError:  # another process was faster, or the id is taken
+                continue
+            return key
+        raise _busy()
 
-    # ---- rows ----------------------------------------------------------------------------------------------
+    def rotate(self, name: str, *, actor: str) -> DataKey:
+        """See `KeyStore.rotate`."""
+        for _ in range(_ATTEMPTS):
+            before = self.describe(name)
+            states.check_rotation(before)
+            key, version, wrapped = self._new_version(name, len(before.versions) + 1)
+            try:
+                with self._writing() as connection:
+                    now = rows.locked_key(connection, name)
+                    if len(now.versions) != len(before.versions):
+                        continue
+                    states.check_rotation(now)
+                    after = states.with_new(now, version)
+                    rows.set_states(connection, name, states.changed(now.versions, after[:-1]))
+                    rows.add_version(connection, name, after[-1], wrapped)
+                    add_entry(connection, actor, "rotate", name, (version.version,))
+            except IntegrityError:  # the id is taken
+                continue
+            return key
+        raise _busy()
 
-    def _try_add(self, name: str, version: int) -> DataKey | None:
-        """Insert a version as the primary one; None when another process took its number or its id."""
-        key = DataKey(name, version, new_key_id(), new_raw_key())
-        row = {
-            "name": name,
-            "version": version,
-            "key_id": key.key_id,
-            "state": PRIMARY,
-            "kek": self._kek.uri,
-            "wrapped": self._kek.wrap(key.raw, _context(name, version, key.key_id)),
-            "created_at": datetime.now(UTC),
-        }
-        older = (data_keys.c.name == name) & (data_keys.c.version < version) & (data_keys.c.state == PRIMARY)
-        try:
-            with self._writing() as connection:
-                connection.execute(data_keys.insert().values(row))
-                connection.execute(data_keys.update().where(older).values(state=ACTIVE))
-        except IntegrityError:
-            return None
-        return key
+    def allow(self, name: str, *, actor: str, owners: AbstractSet[str], roles: AbstractSet[str]) -> Key:
+        """See `KeyStore.allow`."""
+        with self._writing() as connection:
+            rows.locked_key(connection, name)
+            rows.set_users(connection, name, owners, roles)
+            key = rows.one_key(connection, name)
+            add_entry(connection, actor, "allow", name, (), users_text(key))
+            return key
 
-    def _last_version(self, name: str) -> int:
+    def disable(self, name: str, *, actor: str, version: int | None = None) -> Key:
+        """See `KeyStore.disable`."""
+        return self._change(name, actor, "disable", states.disabled, version)
+
+    def enable(self, name: str, *, actor: str, version: int | None = None) -> Key:
+        """See `KeyStore.enable`."""
+        return self._change(name, actor, "enable", states.enabled, version)
+
+    def destroy(self, name: str, *, actor: str, version: int | None = None) -> Key:
+        """See `KeyStore.destroy`."""
+        return self._change(name, actor, "destroy", states.destroyed, version)
+
+    def rewrap(self, kek: Kek, *, actor: str) -> int:
+        """See `KeyStore.rewrap`."""
+        done: set[tuple[str, int]] = set()
+        while True:
+            with self._reading() as connection:
+                found = connection.execute(select(data_keys).order_by(data_keys.c.name, data_keys.c.version))
+                todo = [r for r in found if r.state != "destroyed" and (r.name, r.version) not in done]
+            if not todo:
+                return len(done)
+            for row in todo:
+                if self._rewrap_one(row, kek, actor):
+                    done.add((row.name, row.version))
+
+    # ---- audit -------------------------------------------------------------------------------------------
+
+    def record(
+        self, actor: str, action: str, name: str, versions: Sequence[int] = (), detail: str = ""
+    ) -> None:
+        """See `KeyStore.record`."""
+        with self._writing() as connection:
+            rows.one_key(connection, name)
+            add_entry(connection, actor, action, name, versions, detail)
+
+    def audit(self, name: str | None = None, limit: int = 100) -> Sequence[AuditEntry]:
+        """See `KeyStore.audit`."""
         with self._reading() as connection:
-            newest = select(func.max(data_keys.c.version)).where(data_keys.c.name == name)
-            return connection.scalar(newest) or 0
+            return latest_entries(connection, name, limit)
 
-    def _rows(self, name: str, states: tuple[str, ...]) -> Sequence[Row[Any]]:
-        wanted = (data_keys.c.name == name) & data_keys.c.state.in_(states)
+    # ---- inside ------------------------------------------------------------------------------------------
+
+    def _change(self, name: str, actor: str, action: str, change: states.Change, version: int | None) -> Key:
+        with self._writing() as connection:
+            before = rows.locked_key(connection, name)
+            touched = states.changed(before.versions, change(before, version))
+            if not touched:
+                return before
+            rows.set_states(connection, name, touched)
+            add_entry(connection, actor, action, name, tuple(v.version for v in touched))
+            return rows.one_key(connection, name)
+
+    def _rewrap_one(self, row: Row[Any], kek: Kek, actor: str) -> bool:
+        """Wrap one version anew, unless it was changed meanwhile (rewrapped too, or destroyed)."""
+        raw = self._unwrapped(row, kek).raw
+        values = {"kek": kek.uri, "wrapped": kek.wrap(raw, _context(row.name, row.version, row.key_id))}
+        same = (data_keys.c.name == row.name) & (data_keys.c.version == row.version)
+        same &= data_keys.c.wrapped == row.wrapped
+        with self._writing() as connection:
+            if connection.execute(data_keys.update().where(same).values(values)).rowcount == 0:
+                return False
+            add_entry(connection, actor, "rewrap", row.name, (row.version,), f"with {kek.uri}")
+        return True
+
+    def _new_version(self, name: str, number: int) -> tuple[DataKey, KeyVersion, bytes]:
+        key = DataKey(name, number, new_key_id(), new_raw_key())
+        wrapped = self._kek.wrap(key.raw, _context(name, number, key.key_id))
+        return key, KeyVersion(number, key.key_id, "primary", self._kek.uri, datetime.now(UTC)), wrapped
+
+    def _usable(self, name: str, wanted: tuple[VersionState, ...]) -> Sequence[Row[Any]]:
+        """The rows of a key's versions in one of the states, oldest first; at least one."""
+        here = (data_keys.c.name == name) & data_keys.c.state.in_(wanted)
         with self._reading() as connection:
-            return connection.execute(select(data_keys).where(wanted).order_by(data_keys.c.version)).all()
+            key = rows.one_key(connection, name)
+            found = connection.execute(select(data_keys).where(here).order_by(data_keys.c.version)).all()
+        if not found:
+            raise unusable_key(key)
+        return found
 
-    def _unwrapped(self, row: Row[Any]) -> DataKey:
-        raw = self._kek.unwrap(row.wrapped, _context(row.name, row.version, row.key_id))
+    def _unwrapped(self, row: Row[Any], other: Kek | None = None) -> DataKey:
+        raw = self._kek_of(row.kek, other).unwrap(row.wrapped, _context(row.name, row.version, row.key_id))
         return DataKey(row.name, row.version, row.key_id, raw)
+
+    def _kek_of(self, uri: str, other: Kek | None = None) -> Kek:
+        if uri == self._kek.uri:
+            return self._kek
+        if other is not None and uri == other.uri:
+            return other
+        if self._open_kek is None:
+            raise ConfigurationFailed(
+                f"A data key cannot be unwrapped: it was wrapped by {uri}, and that is not configured.",
+                guidance="Configure that key-encryption key again, or rewrap the keys where it is.",
+                code="cannot-unwrap-key",
+            )
+        return self._open_kek(uri)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with _reachable(), self._engine.connect() as connection:
+        with outages_as_unavailable(), self._reader.begin() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with _reachable(), self._engine.begin() as connection:
+        with outages_as_unavailable(), self._engine.begin() as connection:
             yield connection
 
 
-@contextmanager
-def _reachable() -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as e:
-        # Never the whole error: it quotes the statement's parameters.
-        raise Unavailable(f"The key store does not answer ({type(e.orig).__name__}).") from None
+def _busy() -> Unavailable:
+    return Unavailable("The key store is too busy.", guidance="Try again in a few seconds.", retry_after=5)
 
 
 def _context(name: str, version: int, key_id: int) -> dict[str, str]:

@@ -25,7 +25,7 @@ from airberg.jobs.migrate import MIGRATIONS, pending, upgrade, upgrade_sql
 from airberg.jobs.open import open_engine, open_store
 from airberg.jobs.sql import SqlJobStore
 from airberg.jobs.tables import HEAD_REVISION, metadata
-from airberg.keys import sql as key_tables
+from airberg.keys import tables as key_tables
 from airberg.keys.seal import Sealer
 from airberg.settings import KeySettings, Settings
 from support.job_race import add_a_job, migrate, race, take_the_lease

@@ -91,7 +91,7 @@ def test_the_right_version_is_found_by_its_id() -> None:
     store = MemoryKeyStore()
     store.create("k")
     old = ColumnCipher(store.primary("k"), AAD, "random").encrypt_value(b"old")
-    store.rotate("k")
+    store.rotate("k", actor="ann")
     new = ColumnCipher(store.primary("k"), AAD, "random").encrypt_value(b"new")
     assert [decrypt_value(store.versions("k"), c, AAD) for c in (old, new)] == [b"old", b"new"]
 
@@ -103,7 +103,7 @@ def test_shelf_uses_the_new_version_at_random_and_the_oldest_for_equality() -> N
     fixed = EncryptRule(key_name="k", mode="deterministic", aad="k")
     first = store.create("k")
     before = CipherShelf(store).cipher_for(fixed).encrypt_value(b"x")
-    second = store.rotate("k")
+    second = store.rotate("k", actor="ann")
     shelf = CipherShelf(store)
     assert shelf.cipher_for(fixed).encrypt_value(b"x") == before
     assert shelf.cipher_for(fixed) is shelf.cipher_for(fixed)

@@ -8,28 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, select, update
+from sqlalchemy import Engine, select, update
 
-from airberg.errors import ConfigurationFailed, Conflict, NotFound, Unavailable
+from airberg.errors import ConfigurationFailed, Unavailable
+from airberg.jobs.engine import engine_of
 from airberg.keys.kek import LocalKek
-from airberg.keys.sql import SqlKeyStore, data_keys, metadata
+from airberg.keys.sql import SqlKeyStore
+from airberg.keys.tables import data_keys, metadata
 
 KEK = LocalKek([bytes(32)])
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    """A database with the table."""
-    engine = create_engine(f"sqlite:///{tmp_path / 'keys.db'}")
+    """A database with the tables."""
+    engine = engine_of(f"sqlite:///{tmp_path / 'keys.db'}")
     metadata.create_all(engine)
     yield engine
     engine.dispose()
-
-
-def set_state(engine: Engine, version: int, state: str) -> None:
-    """Change the state of a version, as an administrator would."""
-    with engine.begin() as connection:
-        connection.execute(update(data_keys).where(data_keys.c.version == version).values(state=state))
 
 
 def test_keys_outlive_the_store_object(engine: Engine) -> None:
@@ -41,7 +37,7 @@ def test_keys_outlive_the_store_object(engine: Engine) -> None:
 def test_rows_hold_wrapped_keys_only(engine: Engine, tmp_path: Path) -> None:
     """The raw key is nowhere in the database file, and the states are as documented."""
     store = SqlKeyStore(engine, KEK)
-    keys = [store.create("a"), store.rotate("a")]
+    keys = [store.create("a"), store.rotate("a", actor="ann")]
     with engine.connect() as connection:
         rows = connection.execute(select(data_keys).order_by(data_keys.c.version)).all()
     assert [(r.name, r.version, r.key_id, r.state, r.kek) for r in rows] == [
@@ -71,27 +67,9 @@ def test_exchanged_rows_are_detected(engine: Engine) -> None:
         store.primary("b")
 
 
-@pytest.mark.parametrize("state", ["disabled", "destroyed"])
-def test_unusable_versions_are_left_out(engine: Engine, state: str) -> None:
-    """A disabled version neither encrypts nor decrypts; its number is not used again."""
-    store = SqlKeyStore(engine, KEK)
-    store.create("a")
-    store.rotate("a")
-    set_state(engine, 1, state)
-    assert [k.version for k in store.versions("a")] == [2]
-    set_state(engine, 2, state)
-    assert not store.exists("a")
-    for verb in (store.primary, store.versions, store.rotate):
-        with pytest.raises(NotFound):
-            verb("a")
-    with pytest.raises(Conflict):
-        store.create("a", exist_ok=True)
-    assert store.names() == ["a"]
-
-
 def test_a_database_without_the_table(tmp_path: Path) -> None:
     """A store that cannot be asked is unavailable; the error shows no SQL parameters."""
-    engine = create_engine(f"sqlite:///{tmp_path / 'empty.db'}")
+    engine = engine_of(f"sqlite:///{tmp_path / 'empty.db'}")
     with pytest.raises(Unavailable) as e:
         SqlKeyStore(engine, KEK).create("very-private-name")
     engine.dispose()
@@ -101,9 +79,9 @@ def test_a_database_without_the_table(tmp_path: Path) -> None:
 def test_processes_at_once_get_one_key(engine: Engine) -> None:
     """Processes that create the same key at the same time end with the same one."""
     code = (
-        "import sys; from sqlalchemy import create_engine; from airberg.keys.sql import SqlKeyStore\n"
+        "import sys; from airberg.jobs.engine import engine_of; from airberg.keys.sql import SqlKeyStore\n"
         "from airberg.keys.kek import LocalKek\n"
-        "store = SqlKeyStore(create_engine(sys.argv[1]), LocalKek([bytes(32)]))\n"
+        "store = SqlKeyStore(engine_of(sys.argv[1]), LocalKek([bytes(32)]))\n"
         "sys.stdin.read(); print(store.create('a', exist_ok=True).key_id)"
     )
     argv = [sys.executable, "-c", code, str(engine.url)]

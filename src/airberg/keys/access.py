@@ -1,0 +1,50 @@
+"""Who may use a key.
+
+A key that lists nobody may be used by everybody; else by the owners and by the holders of the roles that it
+lists. Whoever may use a key may have columns encrypted with it, and read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+
+from airberg.errors import AirbergError, NotAllowed
+from airberg.keys.names import unusable_key
+from airberg.keys.port import Key, KeyStore
+
+
+def may_use(key: Key, *, owner: str, roles: AbstractSet[str]) -> bool:
+    """Whether somebody may use a key.
+
+    Args:
+        owner: The user, as owners of jobs are named; empty for nobody in particular.
+        roles: The user's roles and groups.
+    """
+    return not key.restricted or owner in key.owners or bool(key.roles & roles)
+
+
+def check_use(key: Key, *, owner: str, roles: AbstractSet[str]) -> None:
+    """Refuse a user that may not use a key; the arguments are those of `may_use`.
+
+    Raises:
+        NotAllowed: With the code `key-not-allowed`. It does not say who may.
+    """
+    if not may_use(key, owner=owner, roles=roles):
+        raise NotAllowed(
+            f"The encryption key {key.name!r} is for its owners and roles only.",
+            guidance="Use another key, or have yourself added to those who may use it.",
+            code="key-not-allowed",
+        )
+
+
+def refusal(keys: KeyStore, name: str, *, owner: str, roles: AbstractSet[str]) -> AirbergError | None:
+    """Why a user cannot encrypt with a key of that name; None when nothing is in the way.
+
+    Whoever may not use the key is not told its state.
+    """
+    try:
+        key = keys.describe(name)
+        check_use(key, owner=owner, roles=roles)
+    except AirbergError as e:
+        return e
+    return None if key.primary is not None else unusable_key(key)
