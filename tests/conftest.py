@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.airflow_stack import AirflowStack, running_airflow
+from support.conditions import eventually
 from support.live_stack import LiveStack, running_stack
 from support.postgresql import NoServer, Server, running_server
 from support.pyairbyte import pyairbyte_environment
@@ -56,13 +57,14 @@ def airflow_stack(tmp_path_factory: pytest.TempPathFactory, pyairbyte_dir: Path)
 
 @pytest.fixture(autouse=True)
 def _airflow_runs(request: pytest.FixtureRequest) -> None:
-    """A test that needs Airflow finds it running, whatever the test before has done to it.
+    """A test that needs Airflow finds it running and healthy, whatever the test before has done to it.
 
     Looked at when the next one begins: after the last one there is nothing to start again.
     """
     if {"live", "airflow_stack"} & set(request.fixturenames):
         stack: AirflowStack = request.getfixturevalue("airflow_stack")
         stack.start_again_if_ended()
+        assert eventually(stack.orchestrator.healthy, 120.0), "Airflow runs, and is not healthy"
 
 
 @pytest.fixture(scope="session")

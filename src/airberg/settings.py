@@ -40,7 +40,9 @@ class ApiSettings(_Group):
     port: PortNumber = Field(8000, description="Port to listen on.")
     public_url: str | None = Field(None, description="Address that users see; default http://HOST:PORT.")
     max_body_bytes: Positive = Field(1_048_576, description="Larger request bodies are answered 413.")
-    registration_wait_s: float = Field(8.0, description="How long a POST waits for the flow to appear.")
+    registration_wait_s: float = Field(
+        20.0, description="Seconds that a POST waits for the flow to appear; 29 with its checks at most."
+    )
     reconcile_every_s: float = Field(5.0, description="How often jobs and flows are compared.")
     max_preflights: Positive = Field(4, description="Preflights at once; more are answered 429.")
 

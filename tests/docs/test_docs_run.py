@@ -231,6 +231,8 @@ def test_a_service_with_its_own_airflow(service_with_airflow: str) -> None:
             answer = httpx.get(f"{service_with_airflow}/api/health/ready", trust_env=False)
         except httpx.TransportError:
             return None
-        return dict(answer.json()) if answer.status_code == 200 else None
+        facts = dict(answer.json()) if answer.status_code == 200 else {}
+        # An Airflow under load may be late once with its heartbeat.
+        return facts if facts.get("orchestrator") is True else None
 
-    assert wait_for(ready, 30, "the service")["orchestrator"] is True
+    assert wait_for(ready, 120, "the service, and Airflow through it")
