@@ -93,27 +93,13 @@ class KeyIndex:
         self._waiting_rows = 0
         self._end = 0
         self._has_nulls = [False] * len(key_types)
-        self._made = False
-        self._settled = False
+        self._has_staged = False
 
     @property
     def _db(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
             self._connection = self._memory.connection()
-        if not self._made:
-            self._made = True
-            self._make_tables(self._connection.db)
         return self._connection.db
-
-    def _make_tables(self, db: duckdb.DuckDBPyConnection) -> None:
-        with _Registered(db, "rows", self._row_schema.empty_table()):
-            db.execute("CREATE TABLE staged AS SELECT * FROM rows")
-            db.execute("CREATE TABLE winners AS SELECT * FROM rows")
-        # dropped: the winner deletes its key; newer: the row is newer; same: it has the winner's values.
-        db.execute(
-            "CREATE TABLE hits"
-            "(file BIGINT, pos BIGINT, seq BIGINT, dropped BOOLEAN, newer BOOLEAN, same BOOLEAN)"
-        )
 
     # ---- staging -----------------------------------------------------------------------------------------
 
@@ -132,33 +118,31 @@ class KeyIndex:
 
     def _flush(self) -> None:
         if self._waiting:
-            arrived = pa.Table.from_batches(self._waiting)
-            with _Registered(self._db, "arrived", arrived):
-                self._execute("INSERT INTO staged SELECT * FROM arrived")
+            self._stage(pa.Table.from_batches(self._waiting))
         self._waiting, self._waiting_rows = [], 0
+
+    def _stage(self, arrived: pa.Table) -> None:
+        verb = "INSERT INTO staged" if self._has_staged else "CREATE TABLE staged AS"
+        with _Registered(self._db, "arrived", arrived):
+            self._execute(f"{verb} SELECT * FROM arrived")
+        self._has_staged = True
 
     def forget(self, until: int) -> None:
         """Drop the rows before number `until`."""
         if until >= self._end:
             self._waiting, self._waiting_rows = [], 0
             self._has_nulls = [False] * len(self._key_types)
-            if self._connection is not None and self._made:
+            if self._has_staged and self._connection is not None:
                 self._connection.clear()
-            self._made = self._settled = False
+            self._has_staged = False
             return
         self._flush()
         # New tables: deleting from one of DuckDB's does not give its memory back.
         self._execute(f"CREATE TABLE rest AS SELECT * FROM staged WHERE seq >= {int(until)}")
         self._execute("DROP TABLE staged")
         self._execute("ALTER TABLE rest RENAME TO staged")
-        for name in ("removed", "kept"):
+        for name in ("winners", "hits", "removed", "kept"):
             self._execute(f"DROP TABLE IF EXISTS {name}")
-        self._unsettle()
-
-    def _unsettle(self) -> None:
-        self._execute("TRUNCATE winners")
-        self._execute("TRUNCATE hits")
-        self._settled = False
 
     def close(self) -> None:
         """Free the memory; may be called twice."""
@@ -179,23 +163,30 @@ class KeyIndex:
             distinct: No two rows have the same key.
         """
         self._flush()
-        if self._settled:
-            self._unsettle()
-        self._settled = True
-        order = "c DESC NULLS LAST, seq DESC" if self._has_cursor else "seq DESC"
-        keys = ", ".join(f"k{i}" for i in range(len(self._key_types)))
+        if not self._has_staged:
+            self._stage(self._row_schema.empty_table())
+        # dropped: the winner deletes its key; newer: the row is newer; same: it has the winner's values.
+        self._execute(
+            "CREATE OR REPLACE TABLE hits"
+            "(file BIGINT, pos BIGINT, seq BIGINT, dropped BOOLEAN, newer BOOLEAN, same BOOLEAN)"
+        )
+        verb = "CREATE OR REPLACE TABLE winners AS"
         covered = f"seq < {int(until)}"
         if distinct:
-            return self._number(f"INSERT INTO winners SELECT * FROM staged WHERE {covered}")
-        parts = -(-self._number(f"SELECT count(*) FROM staged WHERE {covered}") // self._settled_rows)
-        return sum(
-            self._number(
-                f"INSERT INTO winners SELECT {self._columns}, d, seq FROM staged "
+            return self._number(f"{verb} SELECT * FROM staged WHERE {covered}")
+        order = "c DESC NULLS LAST, seq DESC" if self._has_cursor else "seq DESC"
+        keys = ", ".join(f"k{i}" for i in range(len(self._key_types)))
+        rows = self._number(f"SELECT count(*) FROM staged WHERE {covered}")
+        parts = max(1, -(-rows // self._settled_rows))
+        found = 0
+        for part in range(parts):
+            found += self._number(
+                f"{verb} SELECT {self._columns}, d, seq FROM staged "
                 f"WHERE {covered} AND hash({keys}) % {parts} = {part} "
                 f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
             )
-            for part in range(parts)
-        )
+            verb = "INSERT INTO winners"
+        return found
 
     def place(self, placement: Iterable[tuple[int, pa.Array]]) -> None:
         """From now on a winner goes by its place in the staged files, not by its number.
