@@ -41,10 +41,11 @@ from airberg.plan.apart import MAX_NAME_BYTES
 from airberg.plan.layout import TRANSFORMS, fitting_transforms
 from airberg.plan.model import ColumnPlan, IngestRequest
 from airberg.plan.names import table_name
-from airberg.plan.planner import Connector, KeyDirectory, build_plan
+from airberg.plan.planner import Connector, build_plan
 from airberg.plan.transformations import all_columns
 from airberg.sources.registry import ConnectorRegistry
 from support.error_codes import codes_by_file, codes_of_requests
+from support.key_directory import keys_named
 from support.pages import ROOT, Page
 
 ERRORS = Page("docs/reference/errors.md")
@@ -116,7 +117,8 @@ def test_codes_of_the_ingest_call() -> None:
     """All that a body can be told is in the table of the call, and the table has nothing else."""
     elsewhere = {"invalid-key-name"}  # `airberg keys create`
     by_connector = codes_by_file()["sources/spec.py"] | codes_by_file()["sources/preflight.py"]
-    wanted = (codes_of_requests() | by_connector) - elsewhere - {"preflight-timeout"}
+    of_keys = {"unknown-key", "key-not-allowed", "key-disabled", "key-destroyed"}  # as the key store says
+    wanted = (codes_of_requests() | by_connector | of_keys) - elsewhere - {"preflight-timeout"}
     assert codes_of("Codes of the ingest call") == wanted
 
 
@@ -300,7 +302,7 @@ def test_names_of_columns() -> None:
     schema = {"properties": properties | {"_airbyte_meta": number, "": number}}
     request = IngestRequest(name="n", source_name="source-x", schema_name="shop", mode="append")
     connector = Connector("source-x", "1", [{"name": "s", "json_schema": schema}], 0.0)
-    made = build_plan(request, connector, KeyDirectory("default", lambda _: True), domain=None)
+    made = build_plan(request, connector, keys_named("default"), domain=None)
     named = {c.source: c.name for _, c in all_columns(made.streams[0].columns)}
     checked = set()
     for source, _, column in TABLES.table("Names of columns"):

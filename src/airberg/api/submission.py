@@ -131,7 +131,11 @@ class Submitter:
             )
         try:
             return self._planner.prepare(
-                request, submission.source_config, domain=domain, preflight=submission.preflight
+                request,
+                submission.source_config,
+                domain=domain,
+                preflight=submission.preflight,
+                roles=_owner_roles(request.owner_id, submission.principal),
             )
         finally:
             self._preflights.release()
@@ -230,6 +234,14 @@ def owner_of(asked: str | None, principal: Principal) -> str:
     raise NotAllowed(
         "Only the role ingest-admin may set another owner_id.", guidance="Leave owner_id out to own the job."
     )
+
+
+def _owner_roles(owner_id: str, principal: Principal) -> frozenset[str]:
+    """The roles of a job's owner: known when the owner is the caller, who else brings no roles along.
+
+    An administrator who makes a job for somebody must not open keys to it that its owner may not use.
+    """
+    return principal.roles if owner_id in (principal.owner_id, principal.subject) else frozenset()
 
 
 def _with_key_names(request: IngestRequest, default_key: str) -> IngestRequest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from airberg.errors import AirbergError, NotAllowed
+from airberg.errors import AirbergError, NotAllowed, NotFound
 from airberg.keys.names import unusable_key
 from airberg.keys.port import Key, KeyStore
 
@@ -37,7 +37,16 @@ def check_use(key: Key, *, owner: str, roles: AbstractSet[str]) -> None:
         )
 
 
-def refusal(keys: KeyStore, name: str, *, owner: str, roles: AbstractSet[str]) -> AirbergError | None:
+def state_refusal(keys: KeyStore, name: str) -> AirbergError | None:
+    """Why nobody can encrypt with a key of that name; None when nothing is in the way."""
+    try:
+        key = keys.describe(name)
+    except NotFound as e:
+        return e
+    return None if key.primary is not None else unusable_key(key)
+
+
+def use_refusal(keys: KeyStore, name: str, *, owner: str, roles: AbstractSet[str]) -> AirbergError | None:
     """Why a user cannot encrypt with a key of that name; None when nothing is in the way.
 
     Whoever may not use the key is not told its state.
@@ -45,6 +54,6 @@ def refusal(keys: KeyStore, name: str, *, owner: str, roles: AbstractSet[str]) -
     try:
         key = keys.describe(name)
         check_use(key, owner=owner, roles=roles)
-    except AirbergError as e:
+    except (NotFound, NotAllowed) as e:
         return e
     return None if key.primary is not None else unusable_key(key)

@@ -52,6 +52,10 @@ class SqlKeyStore:
         self._kek = kek
         self._open_kek = open_kek
 
+    def close(self) -> None:
+        """Give the connections back. A key store shares its engine with nobody."""
+        self._engine.dispose()
+
     # ---- reading -----------------------------------------------------------------------------------------
 
     def exists(self, name: str) -> bool:

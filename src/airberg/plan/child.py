@@ -6,18 +6,24 @@ environment) and answers one on its standard output. It ends with us, and is end
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
 
 from airberg import errors
 from airberg.errors import AirbergError, InvalidRequest, Problem, Unavailable
+from airberg.keys.access import use_refusal
+from airberg.keys.open import open_keys
 from airberg.plan.model import IngestRequest
 from airberg.plan.prepared import Prepared
+from airberg.plan.transformations import key_problems
 from airberg.settings import Settings, settings_environment
 from airberg.sources.registry import load_registry
 from airberg.sources.secret_fields import mask_config
@@ -34,6 +40,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     request: IngestRequest
     source_config: dict[str, Any]
     domain: str | None
+    roles: tuple[str, ...] = ()
     timeout_s: float
 
 
@@ -82,6 +89,22 @@ def as_error(failure: Failure) -> AirbergError:
     )
 
 
+def check_keys(request: IngestRequest, settings: Settings, roles: AbstractSet[str]) -> None:
+    """Refuse keys that the owner of a job may not use, without asking its source for anything.
+
+    Raises:
+        InvalidRequest: A key is not there, not allowed, or out of use.
+        Unavailable: The key store does not answer.
+    """
+    if not any(t.transformation_type == "encrypt" for t in request.column_transformations):
+        return
+    with contextlib.closing(open_keys(settings)) as keys:
+        refusal = functools.partial(use_refusal, keys, owner=request.owner_id, roles=roles)
+        default = settings.keys.default_key
+        if problems := key_problems(request.column_transformations, default, refusal):
+            raise InvalidRequest(problems)
+
+
 class ChildPlanner:
     """Prepares jobs in child processes of this interpreter."""
 
@@ -95,15 +118,23 @@ class ChildPlanner:
         *,
         domain: str | None,
         preflight: bool,
+        roles: AbstractSet[str],
     ) -> Prepared:
         """See `airberg.plan.prepared.Planner`."""
         load_registry(self._settings).find(
             request.source_name
         )  # an unknown source needs no process to be refused
         if not preflight:
+            check_keys(request, self._settings, roles)
             return Prepared(plan=None, public_config=mask_config({}, source_config))
         timeout = self._settings.sources.preflight_timeout_s
-        question = Question(request=request, source_config=source_config, domain=domain, timeout_s=timeout)
+        question = Question(
+            request=request,
+            source_config=source_config,
+            domain=domain,
+            roles=tuple(sorted(roles)),
+            timeout_s=timeout,
+        )
         answer = self._ask(question, timeout + GRACE_S)
         if answer.failure is not None:
             raise as_error(answer.failure)

@@ -31,6 +31,7 @@ from airberg.plan.names import DELETED_AT, METADATA_COLUMNS
 from airberg.plan.streams import SelectedStream, select_streams
 from airberg.plan.transformations import (
     EncryptionContext,
+    Refusal,
     Rules,
     all_columns,
     column_at,
@@ -59,10 +60,15 @@ class Connector:
 
 @dataclass(frozen=True, slots=True)
 class KeyDirectory:
-    """Which encryption keys there are."""
+    """Which encryption keys the job may use.
+
+    Attributes:
+        default: The key of encryptions that name none.
+        refusal: Why a key cannot be used; None when it can.
+    """
 
     default: str
-    exists: Callable[[str], bool]
+    refusal: Refusal
 
 
 def _no_table(_: str) -> AbstractSet[Path]:
@@ -98,7 +104,7 @@ def build_plan(
     merge_keys = {s.label: _merge_key(request, s, fields[s.label]) for s in selected}
     _report_merge_keys(request, merge_keys, problems)
     names = {s.label: s.name for s in selected}
-    rules = match_rules(request.column_transformations, fields, names, keys.default, keys.exists, problems)
+    rules = match_rules(request.column_transformations, fields, names, keys.default, keys.refusal, problems)
     layouts = match_layouts(request, fields, names, problems)
     streams = [
         _plan_stream(

@@ -6,8 +6,10 @@ Imports what the HTTP process must not (Iceberg). The HTTP process reaches it th
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
@@ -18,6 +20,7 @@ from airberg.columns.arrow import table_fields
 from airberg.errors import ConfigurationFailed, InvalidRequest, Problem
 from airberg.governance.resolve import open_directory
 from airberg.jobs.model import Job
+from airberg.keys.access import state_refusal, use_refusal
 from airberg.keys.port import KeyStore
 from airberg.lake.catalog import open_catalog
 from airberg.lake.layout import partition_texts, sort_texts
@@ -28,6 +31,7 @@ from airberg.plan.merging import merge_options, new_format_version, table_notes
 from airberg.plan.model import IngestRequest, JobPlan, Path, StreamPlan
 from airberg.plan.planner import Connector, KeyDirectory, build_plan
 from airberg.plan.prepared import Prepared, TableDifference
+from airberg.plan.transformations import Refusal
 from airberg.settings import Settings
 from airberg.sources.launch import LaunchDescription
 from airberg.sources.preflight import preflight
@@ -44,12 +48,15 @@ def prepare(
     *,
     domain: str | None,
     deadline: float,
+    roles: AbstractSet[str] = frozenset(),
 ) -> Prepared:
     """Check the source, plan the job, compare with the tables that exist.
 
     Args:
+        keys: The keys, which the job's owner must be allowed to use.
         domain: The resolved domain urn.
         deadline: Moment (of `time.monotonic`) at which an answer must be there.
+        roles: The roles of the job's owner, as far as they are known.
 
     Raises:
         InvalidRequest: With everything that is wrong.
@@ -60,7 +67,9 @@ def prepare(
     found = preflight(entry, source_config, settings, deadline, on_config=renewed.append)
     connector = Connector(request.source_name, found.launch.version, found.streams, time.time())
     tables = TargetTables(settings, request.schema_name)
-    plan = _build(request, connector, settings, keys, domain, tables)
+    owner = request.owner_id
+    allowed = functools.partial(use_refusal, keys, owner=owner, roles=roles)
+    plan = _build(request, connector, settings, allowed, domain, tables)
     differences = compare_tables(plan, tables)
     notes = table_notes(request, plan, tables.format_versions())
     config = renewed[-1] if renewed else source_config
@@ -83,6 +92,8 @@ def replan(
 ) -> JobPlan:
     """Plan an existing job again, from what its source offers now.
 
+    Who may use the keys was settled when the job was made; what counts from then on is their state.
+
     Raises:
         InvalidRequest: The source no longer offers what the job asks for.
         RunError: The source could not be asked.
@@ -94,21 +105,22 @@ def replan(
     if domain is None and job.request.domain:
         domain = open_directory(settings).resolve(job.request.domain)
     tables = TargetTables(settings, job.request.schema_name)
-    return _build(job.request, connector, settings, keys, domain, tables)
+    usable = functools.partial(state_refusal, keys)
+    return _build(job.request, connector, settings, usable, domain, tables)
 
 
 def _build(
     request: IngestRequest,
     connector: Connector,
     settings: Settings,
-    keys: KeyStore,
+    refusal: Refusal,
     domain: str | None,
     tables: TargetTables,
 ) -> JobPlan:
     return build_plan(
         request,
         connector,
-        KeyDirectory(settings.keys.default_key, keys.exists),
+        KeyDirectory(settings.keys.default_key, refusal),
         domain=domain,
         present=tables.column_paths,
         merging=merge_options(request, settings.merge),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 import msgspec
@@ -57,8 +58,16 @@ class Planner(Protocol):
         *,
         domain: str | None,
         preflight: bool,
+        roles: AbstractSet[str],
     ) -> Prepared:
         """Prepare a job; with `preflight` off only what needs no source.
+
+        Args:
+            request: What was asked.
+            source_config: The source's configuration, with its secrets.
+            domain: The resolved domain urn.
+            preflight: Whether to ask the source.
+            roles: The roles of the job's owner, as far as they are known: they may use keys.
 
         Raises:
             InvalidRequest: With everything that is wrong.

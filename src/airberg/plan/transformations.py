@@ -13,10 +13,13 @@ import msgspec
 
 from airberg.columns.targets import cast_problem, parse_target_type
 from airberg.columns.types import BINARY, ColumnType, Field, Struct, stored_type
-from airberg.errors import Problem
+from airberg.errors import AirbergError, Problem
 from airberg.plan.apart import MAX_NAME_BYTES, fit_name
 from airberg.plan.model import ColumnPlan, EncryptRule, Path, Transformation
 from airberg.plan.names import did_you_mean
+
+Refusal = Callable[[str], AirbergError | None]
+"""Why the key of a name cannot encrypt for this job; None when it can."""
 
 
 @dataclass(slots=True)
@@ -64,7 +67,7 @@ def match_rules(
     streams: Mapping[str, Sequence[Field]],
     names: Mapping[str, str],
     default_key: str,
-    key_exists: Callable[[str], bool],
+    refusal: Refusal,
     problems: list[Problem],
 ) -> dict[str, Rules]:
     """Find what each transformation applies to.
@@ -74,7 +77,7 @@ def match_rules(
         streams: Selected streams (by label) and their fields.
         names: The plain name of each label; a transformation may use either.
         default_key: Key for an `encrypt` that names none.
-        key_exists: Whether a key of that name is there.
+        refusal: Says why a key cannot be used.
         problems: What is wrong is added here.
 
     Returns:
@@ -83,7 +86,7 @@ def match_rules(
     found: dict[str, Rules] = {name: {} for name in streams}
     for i, t in enumerate(transformations):
         pointer = f"/column_transformations/{i}"
-        parsed = _parse(t, pointer, default_key, key_exists, problems)
+        parsed = _parse(t, pointer, default_key, refusal, problems)
         targets = [label for label in streams if t.stream in (None, label, names[label])]
         if not targets:
             if t.stream is None:
@@ -118,6 +121,22 @@ def match_rules(
     return found
 
 
+def key_problems(
+    transformations: Sequence[Transformation], default_key: str, refusal: Refusal
+) -> list[Problem]:
+    """What is wrong with the keys alone, where nothing else of the transformations can be checked."""
+    return [
+        _key_problem(f"/column_transformations/{i}", why)
+        for i, t in enumerate(transformations)
+        if t.transformation_type == "encrypt"
+        and (why := refusal(t.encryption_key_name or default_key)) is not None
+    ]
+
+
+def _key_problem(pointer: str, why: AirbergError) -> Problem:
+    return Problem(f"{pointer}/encryption_key_name", why.code, why.message, why.guidance)
+
+
 @dataclass(frozen=True, slots=True)
 class _Parsed:
     cast: ColumnType | None = None
@@ -128,7 +147,7 @@ def _parse(
     t: Transformation,
     pointer: str,
     default_key: str,
-    key_exists: Callable[[str], bool],
+    refusal: Refusal,
     problems: list[Problem],
 ) -> _Parsed:
     """Check the members that a transformation needs by its type."""
@@ -146,15 +165,8 @@ def _parse(
         _check_new_name(t.new_name or "", f"{pointer}/new_name", problems)
     elif t.transformation_type == "encrypt":
         key = t.encryption_key_name or default_key
-        if not key_exists(key):
-            problems.append(
-                Problem(
-                    f"{pointer}/encryption_key_name",
-                    "unknown-key",
-                    f"There is no encryption key {key!r}.",
-                    "Create it with `airberg keys create`, or name another one.",
-                )
-            )
+        if (why := refusal(key)) is not None:
+            problems.append(_key_problem(pointer, why))
         return _Parsed(key=key)
     return _Parsed()
 

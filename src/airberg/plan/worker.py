@@ -32,6 +32,7 @@ def answer_to(question: Question) -> Answer:
             open_keys(settings),
             domain=question.domain,
             deadline=deadline,
+            roles=frozenset(question.roles),
         )
     except AirbergError as e:
         return Answer(failure=as_failure(e))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,10 +28,11 @@ from airberg.jobs.model import RunStatus
 from airberg.plan.child import as_error, as_failure
 from airberg.plan.merging import merge_options
 from airberg.plan.model import IngestRequest
-from airberg.plan.planner import Connector, KeyDirectory, build_plan
+from airberg.plan.planner import Connector, build_plan
 from airberg.plan.prepared import Prepared
 from airberg.settings import AirflowSettings, ApiSettings, MergeSettings, Settings, UpkeepSettings
 from airberg.sources.secret_fields import mask_config
+from support.key_directory import keys_named
 from support.served import served
 
 STREAM = {
@@ -56,16 +58,24 @@ class TablePlanner:
         self.gate.set()
         self.entered = threading.Semaphore(0)
         self.error: Exception | None = None
+        self.roles: list[AbstractSet[str]] = []
 
     def prepare(
-        self, request: IngestRequest, source_config: dict[str, Any], *, domain: str | None, preflight: bool
+        self,
+        request: IngestRequest,
+        source_config: dict[str, Any],
+        *,
+        domain: str | None,
+        preflight: bool,
+        roles: AbstractSet[str],
     ) -> Prepared:
         """Plan against the one stream."""
         self.entered.release()
         self.gate.wait(20)
         if self.error is not None:
             raise self.error
-        keys = KeyDirectory("default", lambda name: name == "default")
+        self.roles.append(roles)
+        keys = keys_named("default")
         connector = Connector(request.source_name, "1.0", [STREAM], 1.0)
         merging = merge_options(request, MergeSettings())
         plan = build_plan(request, connector, keys, domain=domain, merging=merging) if preflight else None
@@ -420,3 +430,20 @@ def test_tables_are_shown_as_they_were_sent(service: Service) -> None:
     answer = service.post(tables=tables)
     job = service.api.get(answer.headers["location"]).json()
     assert json.loads(job["properties_json"])["tables"] == tables
+
+
+def test_roles_count_for_jobs_of_ones_own_only(service: Service) -> None:
+    """Keys are opened by the roles of the owner: an administrator brings none along for somebody else."""
+
+    def ask(**changes: Any) -> int:
+        claims: dict[str, Any] = {"email": "root@example.com", "roles": ["ingest-admin", "lawyers"]}
+        token = DevelopmentIssuer(service.parts.settings).mint("root", ["ingest:write"], **claims)
+        headers = {"Authorization": f"Bearer {token}"}
+        return service.api.post(
+            "/api/airbyte/ingest?dry_run=true", json=BODY | changes, headers=headers
+        ).status_code
+
+    assert ask() == ask(owner_id="root@example.com") == ask(owner_id="root") == 200
+    assert ask(owner_id="bob@example.com") == 200
+    mine = {"ingest-admin", "lawyers"}
+    assert service.planner.roles == [mine, mine, mine, frozenset()]

@@ -14,9 +14,10 @@ from airberg.lake.layout import partition_texts, sort_texts
 from airberg.lake.tables import ensure_table
 from airberg.plan.merging import merge_options
 from airberg.plan.model import IngestRequest, JobPlan, TableRequest
-from airberg.plan.planner import Connector, KeyDirectory, build_plan
+from airberg.plan.planner import Connector, build_plan
 from airberg.plan.preparation import TargetTables, compare_tables
 from airberg.settings import MergeSettings, Settings
+from support.key_directory import keys_named
 from support.lake_tables import FIELDS
 from support.partitions import by, sorted_by
 
@@ -33,9 +34,7 @@ def plan(partition_by: tuple[str, ...] = (), sort_by: tuple[str, ...] = ()) -> J
     request = IngestRequest(
         name="n", source_name="source-x", schema_name="shop", mode="append", tables=(table,)
     )
-    return build_plan(
-        request, Connector("source-x", "1", [USERS], 1.0), KeyDirectory("default", bool), domain=None
-    )
+    return build_plan(request, Connector("source-x", "1", [USERS], 1.0), keys_named("default"), domain=None)
 
 
 def merge_plan(**changes: Any) -> JobPlan:
@@ -45,7 +44,7 @@ def merge_plan(**changes: Any) -> JobPlan:
     return build_plan(
         request,
         Connector("source-x", "1", [stream], 1.0),
-        KeyDirectory("default", bool),
+        keys_named("default"),
         domain=None,
         merging=merge_options(request, MergeSettings()),
     )

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from airberg.columns.types import ColumnType, Decimal, Field, Json, List, Primitive, Struct
 from airberg.plan.model import ColumnPlan, IngestRequest
-from airberg.plan.planner import Connector, KeyDirectory, build_plan
+from airberg.plan.planner import Connector, build_plan
 from support.column_batches import builder, by_value, rows_of
+from support.key_directory import keys_named
 from support.record_builders import WAYS, Way, built_by
 
 # ---- schemas -----------------------------------------------------------------------------------------------
@@ -372,7 +373,7 @@ def columns_of(properties: dict[str, Any]) -> tuple[ColumnPlan, ...]:
     schema = {"type": "object", "properties": properties, "definitions": {"point": POINT}}
     stream = {"name": "s", "json_schema": schema, "supported_sync_modes": ["full_refresh"]}
     request = IngestRequest(name="n", source_name="source-x", schema_name="shop", mode="append")
-    keys = KeyDirectory("default", lambda _: True)
+    keys = keys_named("default")
     return (
         build_plan(request, Connector("source-x", "1", [stream], 1.0), keys, domain=None).streams[0].columns
     )

@@ -24,8 +24,9 @@ from airberg.plan.model import (
     decode_plan,
     encode_plan,
 )
-from airberg.plan.planner import Connector, KeyDirectory, build_plan
+from airberg.plan.planner import Connector, build_plan
 from airberg.plan.transformations import columns_as_builtins
+from support.key_directory import keys_named
 
 N = {"type": "integer"}
 
@@ -49,7 +50,7 @@ def plan(
     return build_plan(
         IngestRequest(**(base | more | {"column_transformations": rules})),
         Connector("source-x", "1", [stream], 1.0),
-        KeyDirectory("default", lambda _: True),
+        keys_named("default"),
         domain=None,
         present=lambda _: present,
     )

@@ -9,8 +9,9 @@ import pytest
 from airberg.columns.types import BINARY, LONG, STRING, Decimal, Struct
 from airberg.errors import InvalidRequest
 from airberg.plan.model import IngestRequest, JobPlan, Transformation, decode_plan, encode_plan
-from airberg.plan.planner import Connector, KeyDirectory, build_plan, merge_columns
+from airberg.plan.planner import Connector, build_plan, merge_columns
 from airberg.plan.transformations import all_columns
+from support.key_directory import keys_named
 
 USERS: dict[str, Any] = {
     "name": "users",
@@ -44,7 +45,7 @@ def plan(offered: list[dict[str, Any]] | None = None, **changes: Any) -> JobPlan
     """Plan a request against some streams."""
     base: dict[str, Any] = {"name": "n", "source_name": "source-x", "schema_name": "shop", "mode": "append"}
     connector = Connector("source-x", "1.0", offered or [USERS], 1.0)
-    keys = KeyDirectory("default", lambda name: name in {"default", "pii"})
+    keys = keys_named("default", "pii")
     return build_plan(IngestRequest(**(base | changes)), connector, keys, domain=None)
 
 

@@ -39,8 +39,9 @@ from airberg.plan.model import (
     decode_plan,
     encode_plan,
 )
-from airberg.plan.planner import Connector, KeyDirectory, build_plan
+from airberg.plan.planner import Connector, build_plan
 from airberg.plan.transformations import columns_as_builtins
+from support.key_directory import keys_named
 
 USERS: dict[str, Any] = {
     "name": "users",
@@ -72,7 +73,7 @@ def plan(
     base: dict[str, Any] = {"name": "n", "source_name": "source-x", "schema_name": "shop", "mode": "append"}
     table = TableRequest(stream=stream, partition_by=partition_by, sort_by=sort_by)
     request = IngestRequest(**({**base, "tables": (table,)} | changes))
-    keys = KeyDirectory("default", lambda name: name == "default")
+    keys = keys_named("default")
     return build_plan(request, Connector("source-x", "1.0", [USERS], 1.0), keys, domain=None)
 
 
@@ -271,7 +272,7 @@ def test_one_table_is_described_once() -> None:
     request = IngestRequest(name="n", source_name="source-x", schema_name="s", mode="append", tables=tables)
     connector = Connector("source-x", "1.0", [USERS | {"namespace": "public"}], 1.0)
     with pytest.raises(InvalidRequest) as caught:
-        build_plan(request, connector, KeyDirectory("default", bool), domain=None)
+        build_plan(request, connector, keys_named("default"), domain=None)
     assert [(p.pointer, p.code) for p in caught.value.problems] == [
         ("/tables/public.users", "conflicting-tables")
     ]

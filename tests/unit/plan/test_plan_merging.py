@@ -17,8 +17,9 @@ from airberg.plan.model import (
     decode_plan,
     encode_plan,
 )
-from airberg.plan.planner import Connector, KeyDirectory, build_plan, merge_columns
+from airberg.plan.planner import Connector, build_plan, merge_columns
 from airberg.settings import MergeSettings, load_settings
+from support.key_directory import keys_named
 
 TIME = {"type": "string", "format": "date-time"}
 PROPERTIES: dict[str, Any] = {
@@ -45,7 +46,7 @@ def plan(offered: dict[str, Any], merging: MergeOptions | None = None, **changes
     return build_plan(
         IngestRequest(**(base | changes)),
         Connector("source-x", "1", [offered], 1.0),
-        KeyDirectory("default", bool),
+        keys_named("default"),
         domain=None,
         merging=merging or MergeOptions(),
     )
