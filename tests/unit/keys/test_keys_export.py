@@ -13,7 +13,7 @@ import duckdb
 import pytest
 import sqlglot
 from cryptography.exceptions import InvalidTag
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from sqlglot import exp
 
@@ -129,6 +129,8 @@ def test_names_and_texts_arrive_as_they_are(
     engine: Engine, column: EncryptedColumn, several: bool, skip: bool, with_key: bool
 ) -> None:
     """A parser of the dialect finds one query, the names and the associated data, and no other names."""
+    # BigQuery takes a dot inside of quotes for one between names; its tables and columns cannot have any.
+    assume(engine != "bigquery" or not any("." in name for name in (*column.table, *column.path)))
     versions = KEYS if several else KEYS[:1]
     text = decrypting_sql(engine, column, "crm", versions, with_key=with_key, skip_unreadable=skip)
     [tree] = sqlglot.parse(query_of(engine, text), read=engine)
