@@ -254,6 +254,11 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path(".airberg"), description="Folder of all embedded parts.")
     store_url: str | None = Field(None, description="SQLAlchemy URL; default SQLite in HOME.")
+    token: SecretStr | None = Field(
+        None,
+        description="Access token of who reads encrypted columns here (`airberg.read_table`, `airberg tables "
+        "show`); an argument goes before it.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
     api: ApiSettings = ApiSettings()
     auth: AuthSettings = AuthSettings()

@@ -101,6 +101,7 @@ SECTIONS = (
     "Codes of the ingest call",
     "Codes of answers",
     "Codes of a run",
+    "Codes of reading",
     "Codes of the deployment",
 )
 
@@ -115,7 +116,7 @@ def test_every_code_is_explained_and_exists() -> None:
 
 def test_codes_of_the_ingest_call() -> None:
     """All that a body can be told is in the table of the call, and the table has nothing else."""
-    elsewhere = {"invalid-key-name"}  # `airberg keys create`
+    elsewhere = {"invalid-key-name", "not-encrypted", "bad-condition"}  # of keys, and of `airberg.read_table`
     by_connector = codes_by_file()["sources/spec.py"] | codes_by_file()["sources/preflight.py"]
     of_keys = {"unknown-key", "key-not-allowed", "key-disabled", "key-destroyed"}  # as the key store says
     wanted = (codes_of_requests() | by_connector | of_keys) - elsewhere - {"preflight-timeout"}

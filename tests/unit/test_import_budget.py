@@ -28,6 +28,7 @@ def loaded(*modules: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     "modules",
     [
+        ("airberg",),
         ("airberg.cli.serve",),
         ("airberg.cli.app",),
         ("airberg.api.app", "airberg.plan.child", "airberg.flows.airflow", "airberg.jobs.open"),

@@ -1,4 +1,7 @@
-"""The commands `airberg tables ...` and their arguments; what they do is in `airberg.cli.upkeep`."""
+"""The commands `airberg tables ...` and their arguments; what they do is in `airberg.cli.upkeep`.
+
+`airberg tables show` is in `airberg.cli.tables`.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ def add_upkeep_commands(app: typer.Typer) -> None:
     )
     app.command("upkeep")(_command(everything, "compact", "manifests", "expire", "orphans"))
     app.command("jobs")(_jobs)
+    app.command("show")(_show)
 
 
 def _report(tables: Tables = None, job: Job = None, every: Every = False, as_json: AsJson = False) -> None:
@@ -80,6 +84,22 @@ def _orphans(
         older_than_days=older_than_days,
         force=force,
     )
+
+
+def _show(
+    table: Annotated[str, typer.Argument(help="Dotted name of the table.")],
+    decrypt: Annotated[
+        list[str] | None, typer.Option(help="Encrypted column to show decrypted; nested with dots.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="How many rows to show.")] = 5,
+) -> None:
+    """Show a table: schema, row count, snapshots, first rows; encrypted columns decrypted for who may.
+
+    AIRBERG_TOKEN has the access token of the reader, for keys that not everybody may use.
+    """
+    from airberg.cli.tables import print_table
+
+    print_table(load_settings(), table, rows, decrypt=decrypt or ())
 
 
 def _jobs() -> None:

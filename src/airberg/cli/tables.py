@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from pyiceberg.table import Table
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
@@ -12,8 +14,9 @@ from rich.table import Table as Grid
 
 from airberg.errors import NotFound
 from airberg.lake.catalog import open_catalog
-from airberg.lake.read import first_rows
+from airberg.lake.read import dictionaries, first_rows
 from airberg.lake.tables import describe, find_table
+from airberg.reader.read import read_batches
 from airberg.settings import Settings
 
 CELL = 32
@@ -22,17 +25,33 @@ SEPARATOR = 3
 """Width of what stands between two columns."""
 
 
-def print_table(settings: Settings, dotted: str, rows: int, console: Console | None = None) -> None:
+def print_table(
+    settings: Settings,
+    dotted: str,
+    rows: int,
+    console: Console | None = None,
+    *,
+    decrypt: Sequence[str] = (),
+) -> None:
     """Print a table's schema, row count, snapshots and first rows.
+
+    Args:
+        settings: Of the deployment; its `token` says who reads encrypted columns.
+        dotted: Name of the table.
+        rows: How many rows to print.
+        console: Where to.
+        decrypt: Encrypted columns that are shown decrypted.
 
     Raises:
         NotFound: There is no such table.
+        AirbergError: Any of `airberg.read_table`, when columns are decrypted.
     """
     console = console or Console()
     *namespace, name = dotted.split(".")
     table = find_table(open_catalog(settings), tuple(namespace), name)
     if table is None:
         raise NotFound(f"There is no table {dotted!r}.", guidance="Check the name: schema.table.")
+    found = _first_rows(settings, table, rows, decrypt) if rows else []
     summary = describe(table)
     console.print(
         f"\n[bold]{escape(dotted)}[/]  {summary.row_count:,} rows, {len(summary.snapshots)} snapshot(s)"
@@ -45,8 +64,17 @@ def print_table(settings: Settings, dotted: str, rows: int, console: Console | N
             f"+{s.added_records:,} -{s.deleted_records:,} = {s.total_records:,} rows"
         )
     if rows:
-        _print_rows(console, first_rows(table, rows))
+        _print_rows(console, found)
     console.print(f"  metadata: {escape(summary.metadata_location)}", style="dim", soft_wrap=True)
+
+
+def _first_rows(
+    settings: Settings, table: Table, rows: int, decrypt: Sequence[str]
+) -> list[dict[str, object]]:
+    if not decrypt:
+        return first_rows(table, rows)
+    batches = read_batches(".".join(table.name()), decrypt, limit=rows, settings=settings)
+    return [row for batch in batches for row in dictionaries(batch)]
 
 
 def _print_rows(console: Console, rows: list[dict[str, object]]) -> None:

@@ -23,11 +23,12 @@ def first_rows(table: Table, n: int) -> list[dict[str, Any]]:
         for _, batch in live_batches(table, task, schema, batch_rows=max(1, min(n, 8192))):
             if len(rows) >= n:
                 return rows
-            rows += _dictionaries(batch.slice(0, n - len(rows)))
+            rows += dictionaries(batch.slice(0, n - len(rows)))
     return rows
 
 
-def _dictionaries(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+def dictionaries(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows of a batch; dates and times that Python has not come as text."""
     columns = {
         name: python_values(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)
     }
