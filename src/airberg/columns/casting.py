@@ -1,24 +1,26 @@
-"""Casts, with Spark's meaning, except that what overflows is rejected instead of wrapped around.
+"""Casts, with Spark's meaning (its `cast` without ANSI mode), except that what overflows is rejected.
 
 | to | from |
 |---|---|
 | string | anything, as the source wrote it: text as it is, everything else as JSON |
 | json | text that is JSON; anything else as JSON |
 | boolean | numbers (not 0), `true t yes y 1` and `false f no n 0` |
-| integers | numbers towards zero, numeric text, booleans, timestamps as whole seconds since 1970 |
-| float, double | the same, with fractions |
-| decimal | the same, rounded half up |
-| date | ISO text, also partial (`2026`, `2026-1`), with a time, or ` BC`; timestamps by their day in UTC |
+| integers | numbers towards zero, text with digits, booleans, timestamps as whole seconds since 1970 |
+| float, double | numbers, numeric text, `NaN` and `Infinity`, booleans, timestamps |
+| decimal | the same without the last two of text, rounded half up |
+| date | text that begins with a date, also `2026`, `2026-1`, or BC; timestamps by their day in UTC |
 | timestamps | ISO text, dates at midnight, numbers as seconds since 1970; without an offset it is UTC |
-| time | ISO text; timestamps by their time in UTC |
+| time | text (`3:04`, `03:04:05.5`, `3:04 PM`); timestamps by their time in UTC |
 | binary | text, in UTF-8 |
 
-Space around text does not matter. Text without meaning in the target is rejected.
+ASCII space and control characters around text do not matter. Text without meaning in the target is
+rejected. `docs/reference/casts.md` has an example of each kind, and where Spark differs; tests compare both.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 import struct
 from decimal import Decimal as Exact
@@ -36,10 +38,10 @@ from airberg.columns.far_dates import (
     moment_in_utc,
     moved_day,
     moved_moment,
-    near,
     without_zone,
 )
 from airberg.columns.json_text import CellValue, JsonValue, json_text, parse_exact
+from airberg.columns.moment_text import SPACE, trimmed, written_date, written_moment, written_time
 from airberg.columns.reading import (
     REJECTIONS,
     SIZE,
@@ -57,8 +59,14 @@ from airberg.columns.reading import (
 )
 from airberg.columns.types import (
     BINARY,
+    BYTE,
     DATE,
+    DOUBLE,
+    FLOAT,
+    INT,
     JSON,
+    LONG,
+    SHORT,
     STRING,
     TIME,
     TIMESTAMP,
@@ -73,28 +81,33 @@ _TRUE: Final = frozenset({"true", "t", "yes", "y", "1"})
 _FALSE: Final = frozenset({"false", "f", "no", "n", "0"})
 _BITS: Final = {"byte": 8, "short": 16, "int": 32, "long": 64}
 
+_NUMBERS: Final = frozenset({BYTE, SHORT, INT, LONG, FLOAT, DOUBLE})
 _READ_FIRST: Final = frozenset({DATE, TIME, TIMESTAMP, TIMESTAMPTZ, BINARY})
 
 _FAR: Final = (FarDate, FarTimestamp, FarTimestamptz)
-_MOMENT = re.compile(
-    r"([0-9]{4})(?:-([0-9]{1,2})(?:-([0-9]{1,2})"
-    r"(?:[T ]([0-9]{1,2})(?::([0-9]{1,2})(?::([0-9]{1,2})(?:\.([0-9]*))?)?)?)?"
-    r"\s*(?:(Z|UTC|GMT)|([+-])([0-9]{1,2})(?::?([0-9]{2}))?)?)?)?",
-    re.IGNORECASE,
-)
+_INTEGER = re.compile(r"([+-]?[0-9]*)(?:\.([0-9]*))?")
+_WORDS: Final = {
+    sign + word: value
+    for word, number in (("inf", math.inf), ("infinity", math.inf), ("nan", math.nan))
+    for sign, value in (("", number), ("+", number), ("-", -number))
+}
+_MAX_DIGITS: Final = 30
+"""Integers of more digits fit no column; leading zeros aside."""
 
 
 def caster(source: ColumnType, target: ColumnType) -> Convert:
     """The cast of a column's JSON values.
 
-    Texts that are declared as dates, times or bytes are read as such first, which gives them their meaning;
-    every other value, and one that is not what was declared, is cast as what it is.
+    Texts that are declared as numbers, dates, times or bytes are read as such first, which gives them their
+    meaning; every other value, and one that is not what was declared, is cast as what it is.
     """
     if target == STRING:
         return text_of
     if target == JSON:
         return _json_from_text if source == STRING else json_text
     to = _target(target)
+    if source in _NUMBERS or isinstance(source, Decimal):
+        return lambda value: to(_read_number(value) if isinstance(value, str) else value)
     if source not in _READ_FIRST:
         return to
     read = reader(source)
@@ -108,6 +121,13 @@ def caster(source: ColumnType, target: ColumnType) -> Convert:
         return to(value)
 
     return cast
+
+
+def _read_number(text: str) -> Exact | str:
+    try:
+        return parse_number(text)
+    except REJECTIONS:
+        return text
 
 
 def _target(target: ColumnType) -> Convert:
@@ -142,8 +162,22 @@ def _number(value: CellValue) -> int | float | Exact:
         case int() | float() | Exact():
             return value
         case str():
-            return parse_number(value.strip())
+            return parse_number(value.strip(SPACE))
     return reject()
+
+
+def _integer_of(text: str) -> int:
+    """Spark's integers in a text: digits, and a fraction that is cut off, but no exponent."""
+    match = _INTEGER.fullmatch(trimmed(text))
+    if not match:
+        reject()
+    digits, fraction = match.groups()
+    if digits in ("", "+", "-") and not fraction:
+        reject()
+    significant = digits.lstrip("+-0") or "0"
+    if len(significant) > _MAX_DIGITS:
+        reject(SIZE)
+    return -int(significant) if digits.startswith("-") else int(significant)
 
 
 def _to_integer(bits: int) -> Convert:
@@ -152,6 +186,8 @@ def _to_integer(bits: int) -> Convert:
     def cast(value: CellValue) -> int:
         if isinstance(value, dt.datetime | FarTimestamp | FarTimestamptz):
             number = micros_of(value) // _SECOND_US  # Spark rounds down, also before 1970
+        elif isinstance(value, str):
+            number = _integer_of(value)
         else:
             found = _number(value)
             number = int(expandable(found)) if isinstance(found, Exact) else int(found)
@@ -166,6 +202,8 @@ def _to_decimal(target: Decimal) -> Convert:
 
 
 def _to_double(value: CellValue) -> float:
+    if isinstance(value, str) and (word := _WORDS.get(value.strip(SPACE).lower())) is not None:
+        return word
     return to_float(_number(value))
 
 
@@ -179,7 +217,7 @@ def _to_float(value: CellValue) -> float:
 
 def _to_boolean(value: CellValue) -> bool:
     if isinstance(value, str):
-        word = value.strip().lower()
+        word = trimmed(value).lower()
         return True if word in _TRUE else False if word in _FALSE else reject()
     if isinstance(value, bool | int | float | Exact) and not isinstance(value, _FAR):
         return bool(value)
@@ -189,25 +227,6 @@ def _to_boolean(value: CellValue) -> bool:
 # ---- dates and times ---------------------------------------------------------------------------------------
 
 
-def _moment(text: str) -> tuple[dt.datetime, int]:
-    """Spark's forms of a date or timestamp in a text, also with ` BC`; without an offset it has no zone.
-
-    The second value is by how many cycles of years a far one was moved.
-    """
-    text, cycles = near(text.strip()) or (text.strip(), 0)
-    match = _MOMENT.fullmatch(text)
-    if not match:
-        reject()
-    year, month, day, hour, minute, second, fraction, utc, sign, hours, minutes = match.groups()
-    zone: dt.tzinfo | None = dt.UTC if utc else None
-    if sign:
-        offset = dt.timedelta(hours=int(hours), minutes=int(minutes or 0))
-        zone = dt.timezone(offset if sign == "+" else -offset)
-    micro = int((fraction or "0").ljust(6, "0")[:6])
-    clock = (int(hour or 0), int(minute or 0), int(second or 0), micro)
-    return dt.datetime(int(year), int(month or 1), int(day or 1), *clock, tzinfo=zone), cycles
-
-
 def _to_timestamptz(value: CellValue) -> dt.datetime | FarTimestamptz:
     match value:
         case dt.datetime() | FarTimestamp() | FarTimestamptz():
@@ -215,8 +234,8 @@ def _to_timestamptz(value: CellValue) -> dt.datetime | FarTimestamptz:
         case dt.date() | FarDate():
             return moment_in_utc(days_of(value) * DAY_US)
         case str():
-            moment, cycles = _moment(value)
-            return moved_moment(moment, cycles)
+            moment = written_moment(value)
+            return moved_moment(moment.clock, moment.cycles)
         case bool():
             reject()
         case int() | float() | Exact():
@@ -226,6 +245,9 @@ def _to_timestamptz(value: CellValue) -> dt.datetime | FarTimestamptz:
 
 
 def _to_timestamp(value: CellValue) -> dt.datetime | FarTimestamp:
+    if isinstance(value, str):  # as written: an offset does not move the clock, as in Spark
+        moment = written_moment(value)
+        return without_zone(moved_moment(moment.clock.replace(tzinfo=None), moment.cycles))
     return without_zone(_to_timestamptz(value))
 
 
@@ -236,8 +258,7 @@ def _to_date(value: CellValue) -> Day:
         case dt.date() | FarDate():
             return value
         case str():
-            moment, cycles = _moment(value)  # as written: an offset does not move the day, as in Spark
-            return moved_day(moment.date(), cycles)
+            return moved_day(*written_date(value))
     return reject()
 
 
@@ -248,7 +269,7 @@ def _to_time(value: CellValue) -> dt.time:
         case dt.time():
             return value
         case str():
-            return utc_time(dt.time.fromisoformat(value.strip()))
+            return utc_time(written_time(value))
     return reject()
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import math
 from decimal import Decimal as D
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from airberg.columns.far_dates import FarTimestamp, FarTimestamptz
+from airberg.columns.moment_text import SPACE
+from airberg.columns.targets import TARGET_TYPES, cast_problem
 from airberg.columns.types import (
     BINARY,
     BOOLEAN,
@@ -19,7 +25,10 @@ from airberg.columns.types import (
     TIMESTAMP,
     TIMESTAMPTZ,
     ColumnType,
+    Decimal,
 )
+from support.cast_edges import EDGES, PIECES
+from support.cast_examples import cast_outcome
 from support.column_values import CAST, MOMENT, PERSON, SERIAL, SIZE, change, convert, day, far, plan, utc
 
 
@@ -69,7 +78,15 @@ from support.column_values import CAST, MOMENT, PERSON, SERIAL, SIZE, change, co
         (LONG, "timestamp", 1, utc(1970, 1, 1, 0, 0, 1)),
         (DOUBLE, "timestamp", -1.5, utc(1969, 12, 31, 23, 59, 58, 500000)),
         (DATE, "timestamp", "2026-01-02", utc(2026, 1, 2)),
-        (STRING, "timestamp_ntz", "2026-01-02T03:04:05+05:00", dt.datetime(2026, 1, 1, 22, 4, 5)),
+        (STRING, "timestamp_ntz", "2026-01-02T03:04:05+05:00", dt.datetime(2026, 1, 2, 3, 4, 5)),
+        (STRING, "timestamp_ntz", "0044-03-15T03:04:05+05:00 BC", far(FarTimestamp, -43, 3, 15, 3, 4, 5)),
+        (STRING, "timestamp", "2026-07-01 12:00:00 Europe/Berlin", utc(2026, 7, 1, 10)),
+        (STRING, "timestamp", "2026-03-29 02:30:00 Europe/Berlin", utc(2026, 3, 29, 1, 30)),
+        (STRING, "timestamp", "2026-10-25 02:30:00 Europe/Berlin", utc(2026, 10, 25, 0, 30)),
+        (STRING, "timestamp", "2026-01-02 03:04:05 UTC+05:30:15", utc(2026, 1, 1, 21, 33, 50)),
+        (LONG, "int", "1e3", 1000),
+        (Decimal(38, 0), "long", "1E+3", 1000),
+        (DOUBLE, "double", "-inf", -math.inf),
         (TIMESTAMPTZ, "timestamp_ntz", "2026-01-02T03:04:05", dt.datetime(2026, 1, 2, 3, 4, 5)),
         (STRING, "date", " 0044-3-15 BC ", day(-43, 3, 15)),
         (STRING, "date", "-0043", day(-43, 1, 1)),
@@ -117,11 +134,18 @@ def test_casts(source: ColumnType, target: str, value: object, expected: object)
         (STRING, "int", "2147483648", SIZE),
         (LONG, "byte", 128, SIZE),
         (LONG, "short", -32769, SIZE),
-        (STRING, "long", "1e999999999", SIZE),
+        (STRING, "long", "1e3", CAST),
+        (LONG, "long", "1e999999999", SIZE),
+        (STRING, "timestamp", "2026-01-02 03:04:05 ../etc", CAST),
+        (STRING, "timestamp", "2026-01-02 03:04:05 Europe", CAST),
+        (STRING, "timestamp", "2026-01-02 03:04:05 No/Where", CAST),
+        (STRING, "timestamp", "0044-03-15 03:04:05 Europe/Berlin BC", CAST),
+        (STRING, "timestamp", "2026-01-02 03:04:05+05:60", CAST),
         (DOUBLE, "long", 1e300, SIZE),
         (STRING, "float", "1e39", SIZE),
         (STRING, "double", "1e309", SIZE),
-        (STRING, "double", "NaN", CAST),
+        (STRING, "double", "NaN0", CAST),
+        (STRING, "decimal", "NaN", CAST),
         (STRING, "decimal(3,1)", "100", SIZE),
         (STRING, "decimal(3,1)", "99.95", SIZE),
         (STRING, "boolean", "maybe", CAST),
@@ -150,3 +174,46 @@ def test_casts(source: ColumnType, target: str, value: object, expected: object)
 def test_casts_that_fail(source: ColumnType, target: str, value: object, reason: str) -> None:
     """A failed cast is null with a reason; nothing wraps around."""
     assert convert(plan(source, cast=target), value) == (None, [change(reason)])
+
+
+def test_texts_of_thousands_of_digits() -> None:
+    """Python refuses to make numbers of them, for the time that it takes; zeros in front do not count."""
+    assert convert(plan(STRING, cast="int"), "-" + "0" * 5000 + "7") == (-7, [])
+    assert convert(plan(STRING, cast="int"), "1." + "9" * 5000) == (1, [])
+    assert convert(plan(STRING, cast="long"), "9" * 5000) == (None, [change(SIZE)])
+
+
+def test_not_a_number_and_zero_keep_what_they_are() -> None:
+    """They are not equal to themselves, or equal to another."""
+    (nan, _), (zero, _) = (convert(plan(STRING, cast="float"), text) for text in (" -NaN ", "-0.0"))
+    assert math.isnan(nan)
+    assert math.copysign(1, zero) == -1
+
+
+KINDS: list[tuple[ColumnType, list[str]]] = [
+    (source, values) for source, values in EDGES if source in (STRING, BOOLEAN, LONG, DOUBLE)
+]
+
+
+@pytest.mark.parametrize(("source", "values"), KINDS, ids=[str(source) for source, _ in KINDS])
+def test_what_json_columns_hold_is_cast_as_what_it_is(source: ColumnType, values: list[str]) -> None:
+    """A text, number or boolean in a JSON column becomes what it would become in a column of its own type."""
+    for target in TARGET_TYPES:
+        if target == "json" or cast_problem(source, TARGET_TYPES[target]):
+            continue
+        for value in values:
+            alone, inside = (cast_outcome(kind, target, value) for kind in (source, JSON))
+            assert repr(alone) == repr(inside), f"{value} to {target}"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join), st.sampled_from([*TARGET_TYPES])
+)
+def test_space_around_a_text_does_not_matter(text: str, target: str) -> None:
+    """Neither to its value nor to the reason why it has none; but strings, JSON and bytes keep it."""
+    if target in ("string", "json", "binary"):
+        return
+    bare = text.strip(SPACE + "\x7f")
+    around = cast_outcome(STRING, target, json.dumps(f"\t {bare}\n "))
+    assert repr(around) == repr(cast_outcome(STRING, target, json.dumps(bare))) or bare.startswith("T")
