@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from fastapi import FastAPI
 
 from airberg import __version__
-from airberg.api import auth, ingest, jobs, problems, service_routes
+from airberg.api import auth, ingest, jobs, keys, problems, service_routes
 from airberg.api.openapi import DocumentedApp
 from airberg.api.submission import Submitter
 from airberg.flows.port import Orchestrator
@@ -19,6 +19,8 @@ from airberg.flows.reconciler import FlowReconciler
 from airberg.governance.resolve import DomainDirectory
 from airberg.identity.verifier import Verifier
 from airberg.jobs.port import JobStore
+from airberg.keys.open import open_keys
+from airberg.keys.port import KeyStore
 from airberg.plan.prepared import Planner
 from airberg.settings import Settings
 
@@ -29,7 +31,11 @@ Errors are problem documents (RFC 9457) that also carry the members of the inges
 
 @dataclass(frozen=True, slots=True)
 class AppParts:
-    """What the application works with; real parts, or their in-memory twins."""
+    """What the application works with; real parts, or their in-memory twins.
+
+    Attributes:
+        open_keys: Opens the key store, when it is needed first; None: that of the settings.
+    """
 
     settings: Settings
     store: JobStore
@@ -38,6 +44,7 @@ class AppParts:
     domains: DomainDirectory
     verifier: Verifier
     machine_token: str
+    open_keys: Callable[[], KeyStore] | None = None
 
 
 def create_app(parts: AppParts) -> FastAPI:
@@ -68,6 +75,7 @@ def create_app(parts: AppParts) -> FastAPI:
     app.state.reconciler = reconciler
     app.state.verifier = parts.verifier
     app.state.machine_token = parts.machine_token
+    app.state.keys = keys.OpenedOnce(parts.open_keys or (lambda: open_keys(settings)))
     app.state.submitter = Submitter(
         settings,
         parts.store,
@@ -79,6 +87,6 @@ def create_app(parts: AppParts) -> FastAPI:
     )
     problems.install(app, max_body_bytes=settings.api.max_body_bytes)
     auth.install(app)
-    for router in (ingest.router, jobs.router, service_routes.health, service_routes.internal):
+    for router in (ingest.router, jobs.router, keys.router, service_routes.health, service_routes.internal):
         app.include_router(router)
     return app

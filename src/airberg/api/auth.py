@@ -27,7 +27,7 @@ KEYS_ADMIN: Final = "keys:admin"
 SCOPES: Final = {
     INGEST_READ: "See jobs and runs.",
     INGEST_WRITE: "Create, change, start and delete jobs.",
-    KEYS_ADMIN: "Make and rotate encryption keys.",
+    KEYS_ADMIN: "Make, rotate, restrict and destroy encryption keys; see their audit log.",
 }
 
 REALM = "airberg"

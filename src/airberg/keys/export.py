@@ -63,7 +63,7 @@ class NumberedKey(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class EncryptedColumn:
+class ExportedColumn:
     """An encrypted column of a table.
 
     Attributes:
@@ -110,7 +110,7 @@ def tink_keyset(keys: Sequence[DataKey]) -> str:
 
 def decrypting_sql(
     engine: Engine,
-    column: EncryptedColumn,
+    column: ExportedColumn,
     key_name: str,
     versions: Sequence[NumberedKey],
     *,
@@ -192,7 +192,7 @@ _HOW_TO_GIVE = {
 
 def _head(
     engine: Engine,
-    column: EncryptedColumn,
+    column: ExportedColumn,
     key_name: str,
     versions: Sequence[NumberedKey],
     *,

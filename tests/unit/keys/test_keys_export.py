@@ -19,11 +19,11 @@ from sqlglot import exp
 
 from airberg.keys.cipher import ColumnCipher, canonical_text, decrypt_value
 from airberg.keys.dialects import DIALECTS
-from airberg.keys.export import ENGINES, EncryptedColumn, Engine, decrypting_sql, hex_lines, tink_keyset
+from airberg.keys.export import ENGINES, Engine, ExportedColumn, decrypting_sql, hex_lines, tink_keyset
 from airberg.keys.port import DataKey
 
 KEYS = [DataKey("crm", n, 0x1A2B3C00 + n, bytes([n]) * 32) for n in (1, 2, 3)]
-EMAIL = EncryptedColumn(("shop", "users"), ("email",), "shop.users.email", "string")
+EMAIL = ExportedColumn(("shop", "users"), ("email",), "shop.users.email", "string")
 SQL_ENGINES = [e for e in ENGINES if e != "duckdb"]
 
 names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12) | st.sampled_from(
@@ -45,7 +45,7 @@ names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_
 )
 associated = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | names
 columns = st.builds(
-    EncryptedColumn,
+    ExportedColumn,
     st.tuples(names, names),
     st.lists(names, min_size=1, max_size=3).map(tuple),
     associated,
@@ -123,10 +123,10 @@ def test_a_keyset_has_all_versions_and_the_newest_is_primary() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @given(column=columns, several=st.booleans(), skip=st.booleans(), with_key=st.booleans())
-@example(EncryptedColumn(("s", "t"), ("x' OR 1=1 --",), "\\' OR 1=1 --", "string"), False, False, False)
+@example(ExportedColumn(("s", "t"), ("x' OR 1=1 --",), "\\' OR 1=1 --", "string"), False, False, False)
 @settings(max_examples=60, deadline=None)
 def test_names_and_texts_arrive_as_they_are(
-    engine: Engine, column: EncryptedColumn, several: bool, skip: bool, with_key: bool
+    engine: Engine, column: ExportedColumn, several: bool, skip: bool, with_key: bool
 ) -> None:
     """A parser of the dialect finds one query, the names and the associated data, and no other names."""
     # BigQuery takes a dot inside of quotes for one between names; its tables and columns cannot have any.
@@ -184,7 +184,7 @@ def test_keys_are_placeholders_by_default(engine: Engine) -> None:
 def test_names_that_spark_would_replace_come_with_a_warning(engine: Engine) -> None:
     """Spark replaces `${...}` even inside of quoted names."""
     said = "spark.sql.variable.substitute"
-    odd = EncryptedColumn(("s", "t"), ("${env:HOME}",), "a", "string")
+    odd = ExportedColumn(("s", "t"), ("${env:HOME}",), "a", "string")
     assert said in decrypting_sql(engine, odd, "crm", KEYS)
     assert said not in decrypting_sql(engine, EMAIL, "crm", KEYS)
 
@@ -227,7 +227,7 @@ def test_values_get_their_type_back(type_name: str) -> None:
     wanted = dict(zip(ENGINES, [spark, spark, *others], strict=True))
     assert {e: DIALECTS[e].type_for(type_name) or "" for e in ENGINES} == wanted
     for engine in ENGINES:
-        column = EncryptedColumn(EMAIL.table, EMAIL.path, EMAIL.aad, type_name)
+        column = ExportedColumn(EMAIL.table, EMAIL.path, EMAIL.aad, type_name)
         query = query_of(engine, decrypting_sql(engine, column, "crm", KEYS))
         written = wanted[engine]
         if engine == "clickhouse":  # a cast of null to a type that is not nullable is an error
@@ -254,7 +254,7 @@ VALUES: list[tuple[str, list[Any]]] = [
 HOSTILE = ["email", "it's", 'a"b', "back\\slash", "a.b", "{x}", "t", "select", "ü"]
 
 
-def in_duckdb(column: EncryptedColumn, ciphertexts: list[bytes | None], **how: Any) -> list[Any]:
+def in_duckdb(column: ExportedColumn, ciphertexts: list[bytes | None], **how: Any) -> list[Any]:
     """What the exported query answers.
 
     The exported function decrypts; DuckDB calls it through a table of its answers, since it takes functions
@@ -296,7 +296,7 @@ def encrypted(value: Any, aad: str, key: DataKey = KEYS[0]) -> bytes:
 @pytest.mark.parametrize(("type_name", "values"), VALUES)
 def test_duckdb_answers_the_values(type_name: str, values: list[Any]) -> None:
     """Values of both versions, and null, come back in the type that they had."""
-    column = EncryptedColumn(EMAIL.table, EMAIL.path, EMAIL.aad, type_name)
+    column = ExportedColumn(EMAIL.table, EMAIL.path, EMAIL.aad, type_name)
     sent = [encrypted(v, column.aad, KEYS[i % 2]) for i, v in enumerate(values * 2)]
     assert in_duckdb(column, [*sent, None]) == [*values, *values, None]
     assert in_duckdb(column, [*sent, None], with_key=True) == [*values, *values, None]
@@ -306,7 +306,7 @@ def test_duckdb_answers_the_values(type_name: str, values: list[Any]) -> None:
 def test_duckdb_finds_columns_with_any_name(name: str) -> None:
     """At the top and inside of structs, with any associated data."""
     for path in [(name,), ("outer", name), (name, "inner"), (name, name, name)]:
-        column = EncryptedColumn((f"s{name}", name), path, f"s.{name}\n", "int")
+        column = ExportedColumn((f"s{name}", name), path, f"s.{name}\n", "int")
         assert in_duckdb(column, [encrypted(5, column.aad), None]) == [5, None]
 
 

@@ -1,0 +1,285 @@
+"""Encryption keys over HTTP: who may use them, their versions, their audit log. Never what is in them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Query, Request, Response, Security
+from pydantic import BaseModel, ConfigDict, Field
+
+from airberg.api.auth import KEYS_ADMIN, principal
+from airberg.api.problems import PROBLEM_RESPONSES
+from airberg.errors import ConfigurationFailed, Conflict, InvalidRequest, NotFound, Unavailable
+from airberg.identity.principal import Principal
+from airberg.keys.names import check_key_name
+from airberg.keys.port import AuditEntry, Key, KeyState, KeyStore, VersionState
+from airberg.keys.states import changed, destroyed
+
+_ADMIN = Security(principal, scopes=[KEYS_ADMIN])
+router = APIRouter(tags=["keys"], responses=PROBLEM_RESPONSES, dependencies=[_ADMIN])
+
+Admin = Annotated[Principal, _ADMIN]
+Who = Annotated[str, Field(min_length=1, max_length=255)]
+Several = Annotated[list[Who], Field(max_length=1000)]
+Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+_RETRY_CONFIGURATION_S = 60
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class NewKey(_Body):
+    """A key to be made. Without owners and roles everybody may use it."""
+
+    name: str = Field(description="1 to 64 of a-z, 0-9, dot, underscore, hyphen.")
+    owners: Several = Field(default=[], description="Users (owner ids) that may use it.")
+    roles: Several = Field(default=[], description="Roles and groups that may use it.")
+
+
+class Access(_Body):
+    """Who may use a key, in place of who might before. Two empty lists mean everybody."""
+
+    owners: Several
+    roles: Several
+
+
+class VersionChoice(_Body):
+    """Which version; without one all of them."""
+
+    version: Version | None = Field(None, description="Number of a version.")
+
+
+class Destruction(VersionChoice):
+    """What to erase, and that it is meant."""
+
+    confirm: str | None = Field(None, description="The name of the key.")
+
+
+_ALL_VERSIONS = VersionChoice()
+_UNCONFIRMED = Destruction()
+
+
+class KeyVersionView(BaseModel):
+    """A version of a key."""
+
+    version: int
+    key_id: str = Field(description="Eight hex digits: bytes 2 to 5 of each value that it encrypted.")
+    state: VersionState
+    kek: str = Field(description="URI of the key-encryption key that wraps it.")
+    created_at: datetime
+
+
+class KeyView(BaseModel):
+    """A key. What is in it is not shown anywhere in this API."""
+
+    name: str
+    state: KeyState
+    primary: int | None = Field(description="The version that encrypts.")
+    restricted: bool = Field(description="Whether only owners and roles may use it.")
+    owners: list[str]
+    roles: list[str]
+    versions: list[KeyVersionView] = Field(description="Oldest first.")
+
+
+class AuditView(BaseModel):
+    """What somebody did to a key, or with it."""
+
+    at: datetime
+    actor: str
+    action: str
+    key: str
+    versions: list[int]
+    detail: str
+
+
+class OpenedOnce:
+    """The key store, opened by the first request that needs it.
+
+    So a deployment without a master key still answers everything else, and this too once it has one.
+    """
+
+    def __init__(self, open_store: Callable[[], KeyStore]) -> None:
+        self._open = open_store
+        self._lock = threading.Lock()
+        self._store: KeyStore | None = None
+
+    def __call__(self) -> KeyStore:
+        """The store. What stops it from being opened is raised, and tried again the next time."""
+        with self._lock:
+            if self._store is None:
+                self._store = self._open()
+            return self._store
+
+
+@contextlib.contextmanager
+def _store(request: Request) -> Iterator[KeyStore]:
+    """The key store; what is wrong with the deployment's own configuration is no fault of the request."""
+    opened: OpenedOnce = request.app.state.keys
+    try:
+        yield opened()
+    except ConfigurationFailed as e:
+        raise Unavailable(
+            e.message, guidance=e.guidance, code=e.code, retry_after=_RETRY_CONFIGURATION_S
+        ) from None
+
+
+def _checked(name: str) -> str:
+    """A name from an address; one that no key can have is not repeated, and not looked for."""
+    try:
+        check_key_name(name)
+    except InvalidRequest:
+        raise NotFound(
+            "There is no encryption key of that name.", guidance="See GET /api/keys.", code="unknown-key"
+        ) from None
+    return name
+
+
+def _actor(caller: Principal) -> str:
+    """Who acts, for the audit log: the name that people know, and the identity that cannot change."""
+    return f"{caller.owner_id} ({caller.key})"
+
+
+# ---- views -----------------------------------------------------------------------------------------------
+
+
+def key_view(key: Key) -> KeyView:
+    """A key as shown."""
+    return KeyView(
+        name=key.name,
+        state=key.state,
+        primary=key.primary.version if key.primary else None,
+        restricted=key.restricted,
+        owners=sorted(key.owners),
+        roles=sorted(key.roles),
+        versions=[
+            KeyVersionView(
+                version=v.version,
+                key_id=f"{v.key_id:08x}",
+                state=v.state,
+                kek=v.kek,
+                created_at=v.created_at,
+            )
+            for v in key.versions
+        ],
+    )
+
+
+def audit_view(entry: AuditEntry) -> AuditView:
+    """An entry of the audit log as shown."""
+    return AuditView(
+        at=entry.at,
+        actor=entry.actor,
+        action=entry.action,
+        key=entry.key,
+        versions=list(entry.versions),
+        detail=entry.detail,
+    )
+
+
+# ---- routes ----------------------------------------------------------------------------------------------
+
+
+@router.get("/api/keys", response_model=list[KeyView])
+def list_keys(request: Request) -> list[KeyView]:
+    """All keys, sorted by name, whatever their state."""
+    with _store(request) as store:
+        found = store.keys()
+    return [key_view(key) for key in found]
+
+
+@router.post("/api/keys", status_code=201, response_model=KeyView)
+def create_key(request: Request, response: Response, new: NewKey, caller: Admin) -> KeyView:
+    """Make a key with its first version."""
+    with _store(request) as store:
+        store.create(new.name, actor=_actor(caller), owners=frozenset(new.owners), roles=frozenset(new.roles))
+        response.headers["Location"] = f"/api/keys/{new.name}"
+        return key_view(store.describe(new.name))
+
+
+@router.get("/api/keys/{name}", response_model=KeyView)
+def get_key(request: Request, name: str) -> KeyView:
+    """A key and its versions."""
+    with _store(request) as store:
+        return key_view(store.describe(_checked(name)))
+
+
+@router.put("/api/keys/{name}/access", response_model=KeyView)
+def set_access(request: Request, name: str, access: Access, caller: Admin) -> KeyView:
+    """Say who may use a key. Jobs that use it already go on."""
+    with _store(request) as store:
+        return key_view(
+            store.allow(
+                _checked(name),
+                actor=_actor(caller),
+                owners=frozenset(access.owners),
+                roles=frozenset(access.roles),
+            )
+        )
+
+
+@router.post("/api/keys/{name}/rotate", response_model=KeyView)
+def rotate_key(request: Request, name: str, caller: Admin) -> KeyView:
+    """Add a version that encrypts from now on. Older ones still decrypt."""
+    with _store(request) as store:
+        store.rotate(_checked(name), actor=_actor(caller))
+        return key_view(store.describe(name))
+
+
+@router.post("/api/keys/{name}/disable", response_model=KeyView)
+def disable_key(
+    request: Request, name: str, caller: Admin, choice: Annotated[VersionChoice, Body()] = _ALL_VERSIONS
+) -> KeyView:
+    """Put a key, or one version, out of use: runs that need it fail, nothing decrypts."""
+    with _store(request) as store:
+        return key_view(store.disable(_checked(name), actor=_actor(caller), version=choice.version))
+
+
+@router.post("/api/keys/{name}/enable", response_model=KeyView)
+def enable_key(
+    request: Request, name: str, caller: Admin, choice: Annotated[VersionChoice, Body()] = _ALL_VERSIONS
+) -> KeyView:
+    """Undo `disable`."""
+    with _store(request) as store:
+        return key_view(store.enable(_checked(name), actor=_actor(caller), version=choice.version))
+
+
+@router.post("/api/keys/{name}/destroy", response_model=KeyView)
+def destroy_key(
+    request: Request, name: str, caller: Admin, asked: Annotated[Destruction, Body()] = _UNCONFIRMED
+) -> KeyView:
+    """Erase a key, or one version, for good. Without `confirm` nothing happens; 409 says what would."""
+    with _store(request) as store:
+        key = store.describe(_checked(name))
+        doomed = changed(key.versions, destroyed(key, asked.version))
+        if doomed and asked.confirm != name:
+            raise unconfirmed(key, [v.version for v in doomed], asked.version)
+        return key_view(store.destroy(name, actor=_actor(caller), version=asked.version))
+
+
+@router.get("/api/keys/{name}/audit", response_model=list[AuditView])
+def list_audit(
+    request: Request, name: str, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> list[AuditView]:
+    """What was done to a key and with it, newest first."""
+    with _store(request) as store:
+        key = store.describe(_checked(name))
+        return [audit_view(entry) for entry in store.audit(key.name, limit)]
+
+
+def unconfirmed(key: Key, versions: list[int], asked: int | None) -> Conflict:
+    """What a destruction would erase, and how to say that it is meant."""
+    count = f"{len(versions)} version{'s' if len(versions) > 1 else ''}"
+    numbers = ", ".join(map(str, versions))
+    which = f'"version": {asked}, ' if asked is not None else ""
+    return Conflict(
+        f"This would erase {count} ({numbers}) of the encryption key {key.name!r}; "
+        "what they encrypted could never be read again.",
+        guidance=f'Send {{{which}"confirm": "{key.name}"}} if that is meant.',
+        code="confirmation-needed",
+    )
