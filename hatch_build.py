@@ -1,6 +1,6 @@
 """Builds the compiled modules (`native/`) when the package is built or installed.
 
-They read RECORD messages and look for changed keys in tables.
+They read RECORD messages, look for changed keys in tables and encrypt columns.
 
 Needs a C++17 compiler: the one that `CXX` names, else `c++`. Without one the package is built all the same
 and does this in Python, several times slower, with the same results. `AIRBERG_NATIVE=require` makes that an
@@ -18,7 +18,11 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULES = {"module.cpp": "airberg/columns/_records.abi3.so", "keys.cpp": "airberg/lake/_keys.abi3.so"}
+MODULES = {
+    "module.cpp": "airberg/columns/_records.abi3.so",
+    "keys.cpp": "airberg/lake/_keys.abi3.so",
+    "cipher.cpp": "airberg/keys/_cipher.abi3.so",
+}
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra")
 STABLE_ABI = "cp311-abi3"
 
@@ -56,7 +60,7 @@ def compiled(source: Path, module: Path) -> str | None:
     compiler = shlex.split(os.environ.get("CXX", "c++"))
     include = sysconfig.get_path("include")
     aside = module.with_suffix(f".{os.getpid()}")
-    command = [*compiler, *FLAGS, f"-I{include}", str(source), "-o", str(aside)]
+    command = [*compiler, *FLAGS, f"-I{include}", str(source), "-o", str(aside), "-ldl"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:

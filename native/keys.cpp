@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "keyset.hpp"
+#include "views.hpp"
 
 namespace {
 
@@ -27,10 +28,6 @@ struct Filter {
 // Columns from Python, and the buffers that are held for them.
 class Columns {
   public:
-    ~Columns() {
-        for (Py_buffer& view : views_) PyBuffer_Release(&view);
-    }
-
     // From a tuple of `(layout, width, offset, validity, values, ends)`; sets an error when it is none.
     bool read(PyObject* given, size_t rows) {
         if (!PyTuple_Check(given)) {
@@ -38,7 +35,6 @@ class Columns {
             return false;
         }
         const Py_ssize_t count = PyTuple_Size(given);
-        views_.reserve(static_cast<size_t>(count) * 3);
         for (Py_ssize_t i = 0; i < count; ++i) {
             if (!read_column(PyTuple_GetItem(given, i), rows)) return false;
         }
@@ -59,8 +55,9 @@ class Columns {
         column.width = static_cast<size_t>(width);
         column.offset = static_cast<size_t>(offset);
         size_t validity_size = 0, ends_size = 0;
-        if (!hold(validity, column.validity, validity_size) || !hold(values, column.values, column.values_size) ||
-            !hold(ends, column.ends, ends_size)) {
+        if (!views_.hold(validity, column.validity, validity_size) ||
+            !views_.hold(values, column.values, column.values_size) ||
+            !views_.hold(ends, column.ends, ends_size)) {
             return false;
         }
         const size_t end = column.offset + rows;
@@ -97,17 +94,7 @@ class Columns {
         return false;
     }
 
-    bool hold(PyObject* given, const uint8_t*& data, size_t& size) {
-        if (given == Py_None) return true;
-        Py_buffer view;
-        if (PyObject_GetBuffer(given, &view, PyBUF_SIMPLE) != 0) return false;
-        views_.push_back(view);
-        data = static_cast<const uint8_t*>(view.buf);
-        size = static_cast<size_t>(view.len);
-        return true;
-    }
-
-    std::vector<Py_buffer> views_;
+    airberg::Views views_;
 };
 
 // Runs `work` on columns without the interpreter lock; its errors become Python's.

@@ -1,4 +1,8 @@
-"""Whole columns encrypted and decrypted: Arrow arrays in, Arrow arrays out."""
+"""Whole columns encrypted and decrypted: Arrow arrays in, Arrow arrays out.
+
+The compiled cipher (`native/cipher.cpp`) does it where it was built and has found OpenSSL's libcrypto: the
+same bytes as value by value, several times as fast, and without the interpreter lock.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,24 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airberg.keys.cipher import OVERHEAD, Decipher, Undecryptable, cannot_decrypt
+from airberg.errors import ConfigurationFailed
+from airberg.keys import compiled
+from airberg.keys.cipher import (
+    FOREIGN,
+    MISMATCH,
+    OVERHEAD,
+    Decipher,
+    Undecryptable,
+    cannot_decrypt,
+    no_such_key,
+)
 from airberg.keys.port import DataKey
 
 if TYPE_CHECKING:
+    from airberg.keys._cipher import Made, Texts
     from airberg.keys.cipher import ColumnCipher
+
+_FOREIGN, _MISMATCH = 1, 3  # faults of the compiled cipher
 
 _SAMPLE: Final = 1_000
 _MAX_BYTES: Final = 2**31 - 1
@@ -60,14 +77,15 @@ def decrypt_array(keys: Iterable[DataKey], values: pa.Array, aad: bytes, *, firs
             and nothing of the value.
     """
     sealed = _as_binary(values)
-    decipher = Decipher(keys, aad)
-    plain: list[bytes | None] = []
-    for row, value in enumerate(sealed.to_pylist(), first_row):
-        try:
-            plain.append(None if value is None else decipher.plaintext(value))
-        except Undecryptable as e:
-            raise cannot_decrypt(f"The value in row {row}", str(e)) from None
-    return pa.array(plain, sealed.type)
+    raw = {key.key_id: key for key in keys}
+    if (native := compiled.cipher()) is None:
+        return _decrypted(Decipher(raw.values(), aad), sealed, first_row)
+    found = native.decrypt(tuple((i, key.raw) for i, key in raw.items()), aad, _texts(sealed))
+    if isinstance(found[1], bytes):
+        return _array(sealed.type, len(sealed), found)
+    row, fault, key_id = found
+    why = {_FOREIGN: FOREIGN, _MISMATCH: MISMATCH}.get(fault) or no_such_key(key_id)
+    raise _cannot_decrypt(first_row + row, why)
 
 
 def _as_binary(values: pa.Array) -> pa.Array:
@@ -83,8 +101,24 @@ def _as_binary(values: pa.Array) -> pa.Array:
 
 
 def _encrypted(cipher: ColumnCipher, plain: pa.Array) -> pa.Array:
+    if (native := compiled.cipher()) is not None:
+        return _array(plain.type, len(plain), cipher.encrypt_texts(native, _texts(plain)))
     encrypt = cipher.encrypt_value
     return pa.array([None if v is None else encrypt(v) for v in plain.to_pylist()], plain.type)
+
+
+def _decrypted(decipher: Decipher, sealed: pa.Array, first_row: int) -> pa.Array:
+    plain: list[bytes | None] = []
+    for row, value in enumerate(sealed.to_pylist(), first_row):
+        try:
+            plain.append(None if value is None else decipher.plaintext(value))
+        except Undecryptable as e:
+            raise _cannot_decrypt(row, str(e)) from None
+    return pa.array(plain, sealed.type)
+
+
+def _cannot_decrypt(row: int, why: str) -> ConfigurationFailed:
+    return cannot_decrypt(f"The value in row {row}", why)
 
 
 def _each_once(values: pa.Array, work: Callable[[pa.Array], pa.Array]) -> pa.Array:
@@ -93,3 +127,18 @@ def _each_once(values: pa.Array, work: Callable[[pa.Array], pa.Array]) -> pa.Arr
         return work(values)
     encoded = values.dictionary_encode()
     return work(encoded.dictionary).take(encoded.indices)
+
+
+# ---- the compiled cipher -----------------------------------------------------------------------------------
+
+
+def _texts(array: pa.Array) -> Texts:
+    """The array as the compiled cipher wants to see it."""
+    validity, ends, chars = array.buffers()
+    nulls = validity if array.null_count else None
+    return len(array), array.offset, pa.types.is_large_binary(array.type), nulls, ends, chars
+
+
+def _array(kind: pa.DataType, length: int, made: Made) -> pa.Array:
+    buffers = [None if buffer is None else pa.py_buffer(buffer) for buffer in made]
+    return pa.Array.from_buffers(kind, length, buffers)

@@ -13,6 +13,7 @@ import os
 import struct
 from collections.abc import Iterable
 from decimal import Decimal
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +27,8 @@ from airberg.plan.model import EncryptionMode, EncryptRule
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from airberg.keys._cipher import Made, Texts
 
 OVERHEAD = 33
 """How many bytes longer than its plaintext a ciphertext is."""
@@ -53,6 +56,7 @@ class ColumnCipher:
             aad: Associated data: where a ciphertext belongs. Decryption needs the same.
         """
         self.mode: EncryptionMode = mode
+        self._key = key.raw
         self._aad = aad
         self._head = b"\x01" + struct.pack(">I", key.key_id)
         self._encrypt = AESGCM(key.raw).encrypt
@@ -72,6 +76,12 @@ class ColumnCipher:
         from airberg.keys.arrays import encrypt_array  # needs pyarrow, which single values do not
 
         return encrypt_array(self, values)
+
+    def encrypt_texts(self, compiled: ModuleType, texts: Texts) -> Made:
+        """The ciphertexts of texts as they lie in memory, by the compiled cipher."""
+        iv_key = None if self.mode == "random" else self._iv_key
+        made: Made = compiled.encrypt(self._key, iv_key, self._iv_prefix, self._head, self._aad, texts)
+        return made
 
 
 def decrypt_value(keys: Iterable[DataKey], ciphertext: bytes, aad: bytes) -> bytes:
@@ -158,10 +168,10 @@ class CipherShelf:
 def canonical_text(value: object) -> bytes:
     """The bytes of a value that are encrypted: UTF-8 text that every engine can cast back.
 
-    Numbers as Python writes them (decimals with all digits of their scale), `true` and `false`, `2026-01-02`,
-    `2026-01-02T03:04:05.123456Z` (without the Z when it has no zone), `03:04:05.123456`, objects and lists as
-    JSON with sorted keys and no spaces. Years before 1 are `0000` (1 BC), `-0001` and so on, those after 9999
-    have more digits. Bytes stay as they are.
+    Numbers as Python writes them (decimals with all digits of their scale, zero without a sign), `true` and
+    `false`, `2026-01-02`, `2026-01-02T03:04:05.123456Z` (without the Z when it has no zone),
+    `03:04:05.123456`, objects and lists as JSON with sorted keys and no spaces. Years before 1 are `0000`
+    (1 BC), `-0001` and so on, those after 9999 have more digits. Bytes stay as they are.
 
     Raises:
         TypeError: No column has values of that type.
@@ -177,7 +187,7 @@ def canonical_text(value: object) -> bytes:
         case int():  # also days and moments that Python has not: `-0043-03-15`, `12026-01-01`
             return str(value).encode()
         case Decimal():
-            return format(value, "f").encode()
+            return format(value or abs(value), "f").encode()  # no table has a decimal of -0
         case float():
             return repr(value).encode()
         case dt.datetime():

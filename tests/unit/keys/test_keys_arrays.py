@@ -1,8 +1,9 @@
-"""Whole arrays encrypted and decrypted: the same as value by value."""
+"""Whole arrays encrypted and decrypted, by the compiled cipher and by Python: the same as value by value."""
 
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -15,12 +16,20 @@ from airberg.keys.arrays import decrypt_array
 from airberg.keys.cipher import ColumnCipher, decrypt_value
 from airberg.keys.port import DataKey
 from airberg.plan.model import EncryptionMode
+from support.ciphers import CIPHER_WAYS, ciphered_by
 
 KEY = DataKey("k", 1, 0x01020304, bytes(range(32)))
 NEXT = DataKey("k", 2, 0x0A0B0C0D, bytes(range(1, 33)))
 AAD = b"s.t.c"
 TYPES = (pa.string(), pa.binary(), pa.large_string(), pa.large_binary())
 MODES: tuple[EncryptionMode, ...] = ("random", "deterministic")
+
+
+@pytest.fixture(scope="module", params=CIPHER_WAYS, autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test is about both."""
+    with ciphered_by(request.param):
+        yield request.param
 
 
 def cipher(mode: EncryptionMode = "random", key: DataKey = KEY, aad: bytes = AAD) -> ColumnCipher:
@@ -68,6 +77,18 @@ def test_an_array_is_encrypted_like_its_values(
     opened.validate(full=True)
     assert opened.type == found.type
     assert opened.to_pylist() == plain(values)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_ciphertexts_of_single_values_and_of_another_way_decrypt(mode: EncryptionMode, way: str) -> None:
+    """What one way has encrypted the other one decrypts, and so does the cipher of single values."""
+    values = pa.array([None if i % 5 == 2 else "v" * i for i in range(80)], pa.string())
+    one = cipher(mode)
+    singly = pa.array([None if v is None else one.encrypt_value(v.encode()) for v in values.to_pylist()])
+    with ciphered_by("python" if way == "native" else "native"):
+        elsewhere = one.encrypt_array(values)
+    for sealed in (singly, elsewhere):
+        assert decrypt_array([KEY], sealed, AAD).cast(pa.string()) == values
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,0 +1,348 @@
+// The Python module `airberg.keys._cipher`: whole columns encrypted, decrypted, hashed and written as text. See
+// `airberg/keys/arrays.py` and `airberg/columns/canonical.py`. Uses the stable ABI of CPython 3.11.
+//
+// Every function gives the interpreter lock away while it works, and keeps nothing: a key is in memory of ours
+// for one call, inside contexts of OpenSSL, which wipes them.
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+#include <exception>
+#include <cstddef>
+#include <iterator>
+#include <limits>
+#include <memory>
+#include <new>
+#include <string_view>
+
+#include "canonical.hpp"
+#include "sealing.hpp"
+#include "texts.hpp"
+#include "views.hpp"
+
+namespace {
+
+using namespace airberg;
+
+bool refused(const char* problem) {
+    PyErr_SetString(PyExc_ValueError, problem);
+    return false;
+}
+
+std::nullptr_t refusal(const char* problem) {
+    PyErr_SetString(PyExc_ValueError, problem);
+    return nullptr;
+}
+
+std::string_view view(const char* data, Py_ssize_t size) { return {data, static_cast<size_t>(size)}; }
+
+bool readable_rows(Py_ssize_t rows, Py_ssize_t offset) {
+    constexpr Py_ssize_t kMost = std::numeric_limits<Py_ssize_t>::max() / 64;
+    return (rows >= 0 && offset >= 0 && rows < kMost && offset < kMost) || refused("no such number of rows");
+}
+
+bool enough_bits(const uint8_t* validity, size_t size, size_t end) {
+    return validity == nullptr || size >= (end + 7) / 8 || refused("too few validity bits");
+}
+
+// `(rows, offset, large, validity, ends, chars)`
+bool texts_from(PyObject* given, Views& views, Texts& texts) {
+    Py_ssize_t rows, offset;
+    int wide;
+    PyObject *validity, *ends, *chars;
+    if (!PyTuple_Check(given)) return refused("a tuple was expected");
+    if (!PyArg_ParseTuple(given, "nnpOOO", &rows, &offset, &wide, &validity, &ends, &chars)) return false;
+    if (!readable_rows(rows, offset)) return false;
+    texts.rows = static_cast<size_t>(rows);
+    texts.offset = static_cast<size_t>(offset);
+    texts.wide = wide != 0;
+    size_t validity_size = 0, ends_size = 0;
+    if (!views.hold(validity, texts.validity, validity_size) || !views.hold(ends, texts.ends, ends_size) ||
+        !views.hold(chars, texts.chars, texts.chars_size)) {
+        return false;
+    }
+    const size_t end = texts.offset + texts.rows;
+    if (!enough_bits(texts.validity, validity_size, end)) return false;
+    return rows == 0 || ends_size >= (end + 1) * texts.end_size() || refused("too few ends");
+}
+
+// Bytes that are written to before Python sees them.
+class Made {
+  public:
+    Made() = default;
+    ~Made() { Py_XDECREF(object_); }
+    Made(const Made&) = delete;
+    Made& operator=(const Made&) = delete;
+
+    bool make(size_t size) {
+        object_ = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size));
+        return object_ != nullptr;
+    }
+    uint8_t* data() { return reinterpret_cast<uint8_t*>(PyBytes_AsString(object_)); }
+    PyObject* release() {
+        PyObject* const object = object_;
+        object_ = nullptr;
+        return object;
+    }
+
+  private:
+    PyObject* object_ = nullptr;
+};
+
+// Runs work without the interpreter lock; its errors become Python's.
+template <class Work>
+bool unlocked(Work work) {
+    try {
+        std::exception_ptr fault;
+        Py_BEGIN_ALLOW_THREADS
+        try {
+            work();
+        } catch (...) {
+            fault = std::current_exception();
+        }
+        Py_END_ALLOW_THREADS
+        if (fault) std::rethrow_exception(fault);
+        return true;
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    } catch (const std::length_error& error) {
+        PyErr_SetString(PyExc_OverflowError, error.what());
+    } catch (const std::invalid_argument& error) {
+        PyErr_SetString(PyExc_ValueError, error.what());
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return false;
+}
+
+// The validity bits of some rows, moved to the beginning; None without nulls.
+template <class Values>
+PyObject* validity_of(const Values& values) {
+    if (values.validity == nullptr) Py_RETURN_NONE;
+    Made made;
+    if (!made.make((values.rows + 7) / 8)) return nullptr;
+    uint8_t* const out = made.data();
+    std::memset(out, 0, (values.rows + 7) / 8);
+    for (size_t row = 0; row < values.rows; ++row) {
+        if (values.valid(row)) out[row >> 3] |= static_cast<uint8_t>(1 << (row & 7));
+    }
+    return made.release();
+}
+
+template <class Values>
+PyObject* array_of(const Values& values, Made& ends, Made& chars) {
+    PyObject* const validity = validity_of(values);
+    if (validity == nullptr) return nullptr;
+    return Py_BuildValue("(NNN)", validity, ends.release(), chars.release());
+}
+
+const Libcrypto* the_library() {
+    const Libcrypto* const ssl = libcrypto();
+    if (ssl == nullptr) PyErr_SetString(PyExc_RuntimeError, "there is no libcrypto");
+    return ssl;
+}
+
+PyObject* available(PyObject*, PyObject*) { return PyBool_FromLong(libcrypto() != nullptr); }
+
+// ---- encrypt, decrypt, hash --------------------------------------------------------------------------------
+
+PyObject* encrypt(PyObject*, PyObject* arguments) {
+    const char *key, *iv_key, *iv_prefix, *head, *aad;
+    Py_ssize_t key_size, iv_key_size, iv_prefix_size, head_size, aad_size;
+    PyObject* given;
+    const Libcrypto* const ssl = the_library();
+    if (ssl == nullptr || !PyArg_ParseTuple(arguments, "y#z#y#y#y#O:encrypt", &key, &key_size, &iv_key, &iv_key_size,
+                                            &iv_prefix, &iv_prefix_size, &head, &head_size, &aad, &aad_size, &given)) {
+        return nullptr;
+    }
+    const bool sizes = key_size == kKeyBytes && head_size == kHeadBytes && (iv_key == nullptr || iv_key_size == kKeyBytes);
+    Views views;
+    Texts plain;
+    if (!sizes) return refusal("a key has 32 bytes and a head 5");
+    if (!texts_from(given, views, plain)) return nullptr;
+    Made ends, chars;
+    if (!ends.make((plain.rows + 1) * plain.end_size())) return nullptr;
+    uint64_t size = 0;
+    uint8_t* out = ends.data();
+    if (!unlocked([&] { size = sealed_ends(plain, Ends(out, plain.wide)); }) || !chars.make(size)) return nullptr;
+    out = chars.data();
+    const bool done = unlocked([&] {
+        Gcm gcm(*ssl, reinterpret_cast<const uint8_t*>(key), true);
+        if (iv_key == nullptr) {
+            RandomIvs ivs(*ssl);
+            seal_all(gcm, ivs, view(head, head_size), view(aad, aad_size), plain, out);
+        } else {
+            SyntheticIvs ivs(*ssl, view(iv_key, iv_key_size), view(iv_prefix, iv_prefix_size));
+            seal_all(gcm, ivs, view(head, head_size), view(aad, aad_size), plain, out);
+        }
+    });
+    return done ? array_of(plain, ends, chars) : nullptr;
+}
+
+// Keys from a tuple of `(id, key)`; what they point to belongs to the tuple.
+bool keys_from(PyObject* given, std::vector<NumberedKey>& keys) {
+    if (!PyTuple_Check(given)) return refused("a tuple of keys was expected");
+    for (Py_ssize_t i = 0; i < PyTuple_Size(given); ++i) {
+        unsigned long id;
+        const char* raw;
+        Py_ssize_t size;
+        PyObject* const item = PyTuple_GetItem(given, i);
+        if (!PyTuple_Check(item)) return refused("a key is a tuple");
+        if (!PyArg_ParseTuple(item, "ky#", &id, &raw, &size)) return false;
+        if (size != kKeyBytes) return refused("a key has 32 bytes");
+        keys.push_back({static_cast<uint32_t>(id), {raw, kKeyBytes}});
+    }
+    return true;
+}
+
+PyObject* decrypt(PyObject*, PyObject* arguments) {
+    const char* aad;
+    Py_ssize_t aad_size;
+    PyObject *given_keys, *given;
+    const Libcrypto* const ssl = the_library();
+    if (ssl == nullptr ||
+        !PyArg_ParseTuple(arguments, "Oy#O:decrypt", &given_keys, &aad, &aad_size, &given)) {
+        return nullptr;
+    }
+    Views views;
+    Texts sealed;
+    std::vector<NumberedKey> keys;
+    if (!keys_from(given_keys, keys) || !texts_from(given, views, sealed)) return nullptr;
+    Made ends, chars;
+    if (!ends.make((sealed.rows + 1) * sealed.end_size())) return nullptr;
+    Opened outcome;
+    uint64_t size = 0;
+    uint8_t* out = ends.data();
+    if (!unlocked([&] { size = opened_ends(sealed, Ends(out, sealed.wide), outcome); }) || !chars.make(size)) {
+        return nullptr;
+    }
+    out = chars.data();
+    if (!unlocked([&] { open_all(*ssl, keys, view(aad, aad_size), sealed, out, outcome); })) {
+        return nullptr;
+    }
+    if (outcome.fault != Fault::none) {
+        return Py_BuildValue("(nik)", static_cast<Py_ssize_t>(outcome.row), static_cast<int>(outcome.fault),
+                             static_cast<unsigned long>(outcome.key_id));
+    }
+    return array_of(sealed, ends, chars);
+}
+
+PyObject* hashes(PyObject*, PyObject* arguments) {
+    const char *key, *prefix;
+    Py_ssize_t key_size, prefix_size;
+    PyObject* given;
+    const Libcrypto* const ssl = the_library();
+    if (ssl == nullptr ||
+        !PyArg_ParseTuple(arguments, "y#y#O:hashes", &key, &key_size, &prefix, &prefix_size, &given)) {
+        return nullptr;
+    }
+    Views views;
+    Texts texts;
+    if (!texts_from(given, views, texts)) return nullptr;
+    Made made;
+    if (!made.make(texts.rows * kDigestBytes)) return nullptr;
+    uint8_t* const out = made.data();
+    const bool done = unlocked([&] {
+        Hmac hmac(*ssl, view(key, key_size), view(prefix, prefix_size));
+        for (size_t row = 0; row < texts.rows; ++row) {
+            if (texts.valid(row)) {
+                hmac.digest(texts.at(row), out + kDigestBytes * row);
+            } else {
+                std::memset(out + kDigestBytes * row, 0, kDigestBytes);
+            }
+        }
+    });
+    return done ? made.release() : nullptr;
+}
+
+// ---- text --------------------------------------------------------------------------------------------------
+
+struct FixedValues {
+    size_t rows = 0;
+    size_t offset = 0;
+    const uint8_t* validity = nullptr;
+    const uint8_t* values = nullptr;
+
+    bool valid(size_t row) const {
+        const size_t at = offset + row;
+        return validity == nullptr || (validity[at >> 3] >> (at & 7) & 1) != 0;
+    }
+};
+
+bool form_from(std::string_view name, Form& form) {
+    constexpr std::string_view names[] = {"boolean", "int32",     "int64",       "float64", "date",
+                                          "time",    "timestamp", "timestamptz", "decimal"};
+    for (size_t i = 0; i < std::size(names); ++i) {
+        if (names[i] == name) {
+            form = static_cast<Form>(i);
+            return true;
+        }
+    }
+    return refused("no such form");
+}
+
+PyObject* texts(PyObject*, PyObject* arguments) {
+    const char* name;
+    int scale;
+    Py_ssize_t rows, offset;
+    PyObject *validity, *given;
+    Form form;
+    if (!PyArg_ParseTuple(arguments, "sinnOO:texts", &name, &scale, &rows, &offset, &validity, &given)) return nullptr;
+    if (!readable_rows(rows, offset) || !form_from(name, form)) return nullptr;
+    if (scale < 0 || scale > 38) return refusal("no such scale");
+    Views views;
+    FixedValues values;
+    values.rows = static_cast<size_t>(rows);
+    values.offset = static_cast<size_t>(offset);
+    size_t validity_size = 0, values_size = 0;
+    if (!views.hold(validity, values.validity, validity_size) || !views.hold(given, values.values, values_size)) {
+        return nullptr;
+    }
+    const size_t end = values.offset + values.rows;
+    const size_t width = kFormWidths[static_cast<size_t>(form)];
+    if (!enough_bits(values.validity, validity_size, end)) return nullptr;
+    if (rows > 0 && values_size < (width == 0 ? (end + 7) / 8 : end * width)) return refusal("too few values");
+    Made ends, chars;
+    if (!ends.make((values.rows + 1) * 4)) return nullptr;
+    uint8_t* const ends_out = ends.data();
+    std::unique_ptr<char[]> written_to;
+    size_t size = 0;
+    const bool done = unlocked([&] {
+        written_to.reset(new char[values.rows * kFormTexts[static_cast<size_t>(form)] + 1]);
+        char* const begin = written_to.get();
+        char* out = begin;
+        Ends written(ends_out, false);
+        written.set(0, 0);
+        for (size_t row = 0; row < values.rows; ++row) {
+            if (values.valid(row)) out = put_text(out, form, values.values, values.offset + row, scale);
+            written.set(row + 1, static_cast<uint64_t>(out - begin));
+        }
+        size = static_cast<size_t>(out - begin);
+    });
+    if (!done || !chars.make(size)) return nullptr;
+    std::memcpy(chars.data(), written_to.get(), size);
+    return array_of(values, ends, chars);
+}
+
+PyMethodDef methods[] = {
+    {"available", available, METH_NOARGS, "available() -> bool\n\nWhether there is a libcrypto."},
+    {"encrypt", encrypt, METH_VARARGS,
+     "encrypt(key, iv_key, iv_prefix, head, aad, texts) -> (validity, ends, chars)\n\n"
+     "The ciphertexts of an array; IVs are random when `iv_key` is None."},
+    {"decrypt", decrypt, METH_VARARGS,
+     "decrypt(keys, aad, texts) -> (validity, ends, chars) | (row, fault, key_id)\n\n"
+     "The plaintexts of an array, or the first value that has none: 1 no ciphertext, 2 no such key, 3 no match."},
+    {"hashes", hashes, METH_VARARGS,
+     "hashes(key, prefix, texts) -> bytes\n\nHMAC-SHA256 of the prefix and each text, 32 bytes for every row; zeros for a null."},
+    {"texts", texts, METH_VARARGS,
+     "texts(form, scale, rows, offset, validity, values) -> (validity, ends, chars)\n\nThe canonical texts of values."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef module_definition = {PyModuleDef_HEAD_INIT, "_cipher", "Encryption of whole columns.", -1,
+                                 methods, nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__cipher() { return PyModule_Create(&module_definition); }
