@@ -20,7 +20,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
 .PHONY: help run up test chaos model race test-spark check lint types sanitize reference lock clean \
-  bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge
+  bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -58,7 +58,7 @@ lint: $(ENV)/.dev
 types: $(ENV)/.dev
 	@$(ENV)/bin/mypy
 
-bench: bench-append bench-live bench-memory bench-conversion bench-tables bench-merge  ## All benchmarks, to benchmarks/results (QUICK=1: tiny)
+bench: bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns  ## All benchmarks, to benchmarks/results (QUICK=1: tiny)
 
 bench-append: $(ENV)/.dev $(BENCH_ENV)/.made  ## Rows per second beside DuckDB, pyarrow, PyAirbyte and dlt
 	@$(PY) -m benchmarks.append $(BENCH_OPTIONS)
@@ -78,7 +78,10 @@ bench-tables: $(ENV)/.dev  ## Rows per second of writing alone, append and merge
 bench-merge: $(ENV)/.dev $(BENCH_ENV)/.made  ## What a merge costs beside pyiceberg's upsert and dlt, and scans afterwards
 	@$(PY) -m benchmarks.merge $(BENCH_OPTIONS)
 
-sanitize: $(ENV)/.dev  ## Test the compiled reader under the address and undefined-behaviour sanitizers
+bench-columns: $(ENV)/.dev  ## Casts, renames and encryption, and an append with two encrypted columns beside a plain one
+	@$(PY) -m benchmarks.columns $(BENCH_OPTIONS)
+
+sanitize: $(ENV)/.dev  ## Test the compiled modules under the address and undefined-behaviour sanitizers
 	@scripts/sanitize.sh $(PY)
 
 reference: $(ENV)/.dev  ## Write the reference pages that come from code

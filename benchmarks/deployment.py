@@ -25,7 +25,7 @@ from airberg.jobs.open import open_store
 from airberg.keys.kek import ensure_master_key
 from airberg.keys.open import open_keys
 from airberg.lake.catalog import open_catalog
-from airberg.plan.model import IngestRequest
+from airberg.plan.model import IngestRequest, Transformation
 from airberg.plan.preparation import prepare
 from airberg.settings import Settings, SourceSettings
 from airberg.stack.environments import ensure_pyairbyte_environment
@@ -100,7 +100,14 @@ class Deployment:
         """The Iceberg catalog."""
         return open_catalog(self.settings)
 
-    def job(self, source: str, config: dict[str, Any], schema: str, streams: tuple[str, ...] = ()) -> Job:
+    def job(
+        self,
+        source: str,
+        config: dict[str, Any],
+        schema: str,
+        streams: tuple[str, ...] = (),
+        transformations: tuple[Transformation, ...] = (),
+    ) -> Job:
         """Plan and store a job in the mode append; its plan is fresh enough for the next run."""
         request = IngestRequest(
             name=f"bench {uuid4()}",
@@ -109,6 +116,7 @@ class Deployment:
             mode="append",
             owner_id=OWNER,
             streams=streams,
+            column_transformations=transformations,
         )
         deadline = time.monotonic() + SETUP_WITHIN_S
         prepared = prepare(
@@ -126,11 +134,14 @@ class Deployment:
         with contextlib.closing(open_store(self.settings)) as store:
             return store.add_job(job, config)
 
-    def replay(self, recording: Recording, schema: str) -> SyncRun:
+    def replay(
+        self, recording: Recording, schema: str, transformations: tuple[Transformation, ...] = ()
+    ) -> SyncRun:
         """Load a recording into tables of a new schema."""
         began = self.settings.home / f"{schema}.began"
         files = {"catalog": str(recording.catalog), "files": [str(recording.messages)]}
-        job = self.job("source-replay", {**files, "repeat": recording.repeat, "began": str(began)}, schema)
+        config = {**files, "repeat": recording.repeat, "began": str(began)}
+        job = self.job("source-replay", config, schema, transformations=transformations)
         measured, run = self.sync(job.id)
         return SyncRun(measured, run, float(began.read_text()))
 

@@ -1,0 +1,215 @@
+"""What transformations of columns take: `results/columns.json`.
+
+    python -m benchmarks.columns [--quick] [--only values,append]
+
+`values` measures single columns of a million values on one core, see `benchmarks.values`. `append` loads the
+recorded shape as `benchmarks.append` does, plain and with two encrypted columns in every stream, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from airberg.keys.arrays import decrypt_array
+from airberg.keys.open import open_keys
+from airberg.lake.tables import find_table
+from airberg.plan.model import Transformation
+from benchmarks import values
+from benchmarks.deployment import Deployment, RunFailed, SyncRun
+from benchmarks.recording import SHAPES, WORK, Recording, recording_of
+from benchmarks.report import Target, arguments, medians, ratio, say, write
+
+ROWS = 1_000_000
+QUICK_ROWS = 4_000
+QUICK_BLOCK = 2_000
+ROUNDS = 5
+PARTS = ("values", "append")
+TARGETS = {"encrypted_append_over_plain": Target(low=0.6)}
+KEY = "bench-pii"
+COLUMNS = {
+    "users": ("email", "telephone"),
+    "purchases": ("user_id", "created_at"),
+    "products": ("make", "model"),
+}
+"""What is encrypted: two columns of every stream, so that every row has two; text, numbers and moments."""
+
+METHOD = (
+    "values: CPU nanoseconds a value, medians, one thread; read_ns is the reading of RECORD lines with one "
+    "column, convert_ns what makes Arrow batches of it. append: as in append.json; seconds from the start of "
+    "the connector process to the end of the run; cpu_s of the whole process tree."
+)
+
+
+def encrypted_columns() -> tuple[Transformation, ...]:
+    """The transformations of the encrypted load."""
+    return tuple(
+        Transformation(column=column, transformation_type="encrypt", stream=stream, encryption_key_name=KEY)
+        for stream, columns in COLUMNS.items()
+        for column in columns
+    )
+
+
+class AppendBench:
+    """The same lines appended plain and encrypted."""
+
+    def __init__(self, quick: bool) -> None:
+        block = recording_of(SHAPES["recorded"], QUICK_BLOCK if quick else None)
+        self._recording = block.times(QUICK_ROWS if quick else ROWS)
+        self.runs: dict[str, list[dict[str, Any]]] = {"plain": [], "encrypted": []}
+        self.equal: dict[str, bool] = {}
+
+    def round(self, number: int) -> None:
+        """Measure both once, beginning with another one each time; compare what they wrote the first time."""
+        names = list(self.runs) if number % 2 == 0 else list(self.runs)[::-1]
+        deployments = {name: self._measure(name) for name in names}
+        if number == 0:
+            self.equal = compared(deployments["plain"], deployments["encrypted"])
+        for deployment in deployments.values():
+            shutil.rmtree(deployment.settings.home, ignore_errors=True)
+
+    def _measure(self, name: str) -> Deployment:
+        deployment = Deployment(WORK / name)
+        open_keys(deployment.settings).create(KEY)
+        asked = encrypted_columns() if name == "encrypted" else ()
+        done = deployment.replay(self._recording, "bench", asked)
+        self.runs[name].append(figures(done, self._recording))
+        run = self.runs[name][-1]
+        say(f"append, {name}: {run['seconds']} s, {run['rows_per_s']:,} rows/s, {run['cpu_s']} CPU s")
+        return deployment
+
+    def ratios(self) -> dict[str, float | None]:
+        """The encrypted load over the plain one, by the clock and by CPU time."""
+        median = {name: medians(runs) for name, runs in self.runs.items()}
+
+        def over(figure: str) -> float | None:
+            return ratio(median["encrypted"][figure], median["plain"][figure])
+
+        return {
+            "encrypted_append_over_plain": over("rows_per_s"),
+            "encrypted_append_over_plain_cpu": over("rows_per_cpu_s"),
+            "encrypted_append_bytes_over_plain": over("data_bytes"),
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """For the result."""
+        return {
+            "rows": self._recording.total_rows,
+            "encrypted": COLUMNS,
+            "equal": self.equal,
+            **{name: {"median": medians(runs), "runs": runs} for name, runs in self.runs.items()},
+        }
+
+
+def figures(done: SyncRun, recording: Recording) -> dict[str, Any]:
+    """What is written down of one load."""
+    written = {s.stream: s.rows_written for s in done.run.report.streams}
+    if written != recording.rows or sum(s.values_nulled for s in done.run.report.streams):
+        raise RunFailed(f"rows {written} instead of {recording.rows}, or values that became null")
+    rows = recording.total_rows
+    return {
+        "seconds": round(done.engine_s, 3),
+        "rows_per_s": round(rows / done.engine_s),
+        "cpu_s": round(done.measured.cpu_s, 2),
+        "rows_per_cpu_s": round(rows / done.measured.cpu_s),
+        "peak_tree_mb": done.measured.peak_tree_mb,
+        "data_bytes": sum(s.bytes_written for s in done.run.report.streams),
+    }
+
+
+def compared(plain: Deployment, encrypted: Deployment) -> dict[str, bool]:
+    """Whether each encrypted column has, decrypted, the values of the plain one."""
+    versions = open_keys(encrypted.settings).versions(KEY)
+    equal = {}
+    for stream, columns in COLUMNS.items():
+        for column in columns:
+            sealed = column_of(encrypted, stream, column)
+            aad = f"bench.{stream}.{column}".encode()
+            opened = [decrypt_array(versions, chunk, aad).cast(pa.string()) for chunk in sealed.chunks]
+            equal[f"{stream}.{column}"] = checksum(pa.chunked_array(opened, pa.string())) == checksum(
+                column_of(plain, stream, column)
+            )
+    return equal
+
+
+def column_of(deployment: Deployment, stream: str, column: str) -> pa.ChunkedArray:
+    """A column of a table."""
+    table = find_table(deployment.catalog, ("bench",), stream)
+    assert table is not None
+    return table.scan(selected_fields=(column,)).to_arrow().column(column)
+
+
+def checksum(found: pa.ChunkedArray) -> tuple[int, int]:
+    """How many values there are, and the sum of the hashes of their canonical texts."""
+    column = pa.table({"v": found})
+    text = "strftime(v, '%Y-%m-%dT%H:%M:%S.%fZ')" if pa.types.is_timestamp(found.type) else "v::VARCHAR"
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("found", column)
+        query = f"SELECT count({text}), sum(hash({text})) FROM found"
+        count, total = connection.execute(query).fetchall()[0]
+    return int(count), int(total or 0)
+
+
+def measure_values(quick: bool) -> dict[str, dict[str, Any]]:
+    """All single columns, by kind and transformation."""
+    shown: dict[str, dict[str, Any]] = {}
+    for case in values.cases():
+        found = values.measure(case, QUICK_ROWS if quick else ROWS, 1 if quick else values.PASSES)
+        shown.setdefault(case.kind.name, {})[case.name] = found
+        say(
+            f"{case.kind.name}, {case.name}: {found['convert_ns']:.0f} ns to convert and "
+            f"{found['read_ns']:.0f} ns to read a value, equal: {found['equal']}"
+        )
+    return shown
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure; returns the exit code."""
+    begun = time.monotonic()
+    parts = options.only.split(",") if options.only else list(PARTS)
+    if unknown := set(parts) - set(PARTS):
+        raise SystemExit(f"unknown parts: {', '.join(sorted(unknown))}")
+    shown: dict[str, Any] = {"method": METHOD}
+    ratios: dict[str, float | None] = {}
+    wrong: list[str] = []
+    if "values" in parts:
+        shown["values"] = measure_values(options.quick)
+        wrong += [
+            f"{k}: {n}" for k, found in shown["values"].items() for n, f in found.items() if not f["equal"]
+        ]
+    if "append" in parts:
+        bench = AppendBench(options.quick)
+        try:
+            for number in range(1 if options.quick else ROUNDS):
+                bench.round(number)
+        finally:
+            shutil.rmtree(WORK, ignore_errors=True)
+        ratios |= bench.ratios()
+        shown["append"] = bench.as_json()
+        wrong += [name for name, equal in bench.equal.items() if not equal]
+    shown |= {
+        "parity": {"equal": not wrong, "different": wrong},
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+    write("columns", options, ratios=ratios, targets=TARGETS, found_versions={}, figures=shown)
+    for name in wrong:
+        say(f"NOT EQUAL: {name}")
+    return 1 if wrong else 0
+
+
+def main() -> int:
+    """Read the arguments and measure."""
+    parser = arguments(__doc__)
+    parser.add_argument("--only", help=f"some of {', '.join(PARTS)}, with commas between")
+    return run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

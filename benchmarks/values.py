@@ -1,0 +1,227 @@
+"""Single columns of a million values: what a cast, a rename and an encryption take, on one core.
+
+Each case is a stream of one column, without metadata columns. Its RECORD lines are read (`read_s`) and what
+was taken is converted to Arrow batches of 10,000 rows (`convert_s`): a transformation is work of the latter,
+and of the former where it needs the JSON text of its values.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from airberg.columns.batch import BatchBuilder, PendingBatch
+from airberg.columns.compiled import available
+from airberg.columns.native import NativeBuilder, NativeReader
+from airberg.columns.types import LONG, STRING, TIMESTAMPTZ, ColumnType, Field
+from airberg.keys.arrays import decrypt_array
+from airberg.keys.cipher import CipherShelf, canonical_text
+from airberg.keys.memory import MemoryKeyStore
+from airberg.plan.model import StreamPlan, Transformation
+from airberg.plan.transformations import EncryptionContext, match_rules, plan_columns
+from airberg.protocol.messages import Record, decode
+from benchmarks.report import medians
+
+BATCH_ROWS = 10_000
+FEW = 100
+PASSES = 3
+STREAM = "bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of values.
+
+    Attributes:
+        name: Its name.
+        type: The type of the column.
+        text: The JSON text of value number n.
+        casts: Target types; every value can be cast to each.
+    """
+
+    name: str
+    type: ColumnType
+    text: Callable[[int], bytes]
+    casts: tuple[str, ...]
+
+
+def _mixed(n: int) -> int:
+    return n * 2_654_435_761 % 2**32
+
+
+def _moment(n: int) -> bytes:
+    day, micro = n % 28 + 1, _mixed(n) % 1_000_000
+    return b'"20%02d-%02d-%02dT%02d:%02d:%02d.%06dZ"' % (
+        n % 25,
+        n % 12 + 1,
+        day,
+        n % 24,
+        n % 59,
+        n % 61 % 60,
+        micro,
+    )
+
+
+KINDS = (
+    Kind("string", STRING, lambda n: b'"user%d.%d@example.com"' % (_mixed(n), n), ("binary",)),
+    Kind("digits", STRING, lambda n: b'"%d"' % _mixed(n), ("long", "double", "decimal(18,2)")),
+    Kind(
+        "int64",
+        LONG,
+        lambda n: b"%d" % (_mixed(n) * 1_009 + n),
+        ("string", "double", "decimal(18,2)", "timestamp"),
+    ),
+    Kind("timestamp", TIMESTAMPTZ, _moment, ("string", "date", "long")),
+)
+ENCRYPTED = ("string", "int64", "timestamp")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One kind of values with one transformation.
+
+    Attributes:
+        name: What is done.
+        distinct: How many values there are; None for as many as rows.
+    """
+
+    kind: Kind
+    name: str
+    asked: tuple[Transformation, ...] = ()
+    deterministic: bool = False
+    distinct: int | None = None
+
+
+def cases() -> Iterator[Case]:
+    """All of them, by kind."""
+
+    def asked(how: str, **more: str) -> tuple[Transformation, ...]:
+        return (Transformation(column="value", transformation_type=how, **more),)  # type: ignore[arg-type]
+
+    for kind in KINDS:
+        yield Case(kind, "untouched")
+        yield Case(kind, "rename", asked("rename", new_name="renamed"))
+        for target in kind.casts:
+            yield Case(kind, f"cast_{target.partition('(')[0]}", asked("cast", target_type=target))
+        if kind.name in ENCRYPTED:
+            encrypt = asked("encrypt")
+            yield Case(kind, "encrypt_random", encrypt)
+            yield Case(kind, "encrypt_deterministic", encrypt, deterministic=True)
+            yield Case(kind, "encrypt_deterministic_few_values", encrypt, deterministic=True, distinct=FEW)
+
+
+def stream_plan(case: Case) -> StreamPlan:
+    """The plan, as it would be made of a request."""
+    fields = (Field("value", case.kind.type),)
+    rules = match_rules(case.asked, {STREAM: fields}, {STREAM: STREAM}, "default", lambda _: None, [])
+    fixed = frozenset({("value",)}) if case.deterministic else frozenset[tuple[str, ...]]()
+    return StreamPlan(
+        name=STREAM,
+        table=STREAM,
+        sync_mode="full_refresh",
+        mode="append",
+        columns=plan_columns(fields, rules[STREAM], EncryptionContext(f"bench.{STREAM}", fixed)),
+        catalog_stream={},
+    )
+
+
+class Values:
+    """The values of a case in RECORD lines, and what has to come out of them."""
+
+    def __init__(self, case: Case, rows: int) -> None:
+        count = case.distinct or rows
+        self.texts = [case.kind.text(n % count) for n in range(rows)]
+        line = (
+            b'{"type":"RECORD","record":{"stream":"bench","data":{"value":%b},"emitted_at":1767225600000}}\n'
+        )
+        self.blocks = [
+            b"".join(line % text for text in self.texts[first : first + BATCH_ROWS])
+            for first in range(0, rows, BATCH_ROWS)
+        ]
+
+
+def convert(
+    plan: StreamPlan, values: Values, shelf: CipherShelf
+) -> tuple[dict[str, float], list[pa.Array], int]:
+    """CPU seconds of reading and of converting, the arrays, and how many values became null."""
+    options: dict[str, Any] = {"add_metadata": False, "sync_id": 1, "generation_id": 1}
+    feed, builder = _reader(plan, options | {"cipher_for": shelf.cipher_for})
+    read = converting = 0.0
+    made: list[pa.Array] = []
+    for block in values.blocks:
+        begun = time.process_time()
+        pending = feed(block)
+        taken = time.process_time()
+        made.append(pending.batch().column(0))
+        converting += time.process_time() - taken
+        read += taken - begun
+    return {"read_s": read, "convert_s": converting}, made, builder.values_nulled
+
+
+def _reader(
+    plan: StreamPlan, options: dict[str, Any]
+) -> tuple[Callable[[bytes], PendingBatch], NativeBuilder | BatchBuilder]:
+    if available():
+        builder = NativeBuilder(plan, **options)
+        reader = NativeReader({plan.state_key: builder})
+
+        def feed(block: bytes) -> PendingBatch:
+            assert reader.feed(block, 0).position == len(block)
+            return builder.take()
+
+        return feed, builder
+    plain = BatchBuilder(plan, **options)
+
+    def feed_lines(block: bytes) -> PendingBatch:
+        for number, line in enumerate(block.splitlines(), 1):
+            record = decode(line, number)
+            assert isinstance(record, Record)
+            plain.add(record.data, record.emitted_at)
+        return plain.take()
+
+    return feed_lines, plain
+
+
+def measure(case: Case, rows: int, passes: int) -> dict[str, Any]:
+    """The figures of a case; `equal` says whether every value came out as it must."""
+    plan, values = stream_plan(case), Values(case, rows)
+    keys = MemoryKeyStore()
+    keys.create("default")
+    runs: list[dict[str, Any]] = []
+    equal = True
+    for _ in range(passes):
+        shelf = CipherShelf(keys)
+        seconds, made, nulled = convert(plan, values, shelf)
+        runs.append(seconds)
+        equal = equal and nulled == 0 and _decrypted(plan, made, keys) == _expected(plan, values, rows)
+    median = medians([{name: run[name] * 1e9 / rows for name in run} for run in runs])
+    return {
+        "rows": rows,
+        "values_per_s": round(1e9 / (median["read_s"] + median["convert_s"])),
+        "convert_values_per_s": round(1e9 / max(median["convert_s"], 0.001)),
+        "read_ns": median["read_s"],
+        "convert_ns": median["convert_s"],
+        "equal": equal,
+    }
+
+
+def _expected(plan: StreamPlan, values: Values, rows: int) -> list[bytes] | int:
+    """The plaintexts of an encrypted column; of any other one only how many values there are."""
+    if plan.columns[0].encrypt is None:
+        return rows
+    untouched = stream_plan(Case(Kind("", plan.columns[0].source_type, values.texts.__getitem__, ()), ""))
+    _, plain, _ = convert(untouched, values, CipherShelf(MemoryKeyStore()))
+    return [canonical_text(value) for array in plain for value in array.to_pylist()]
+
+
+def _decrypted(plan: StreamPlan, made: list[pa.Array], keys: MemoryKeyStore) -> list[bytes] | int:
+    rule = plan.columns[0].encrypt
+    if rule is None:
+        return sum(len(array) - array.null_count for array in made)
+    versions = keys.versions(rule.key_name)
+    opened = (decrypt_array(versions, array, rule.aad.encode()) for array in made)
+    return [value for array in opened for value in array.to_pylist()]
