@@ -30,6 +30,8 @@ class ColumnEncryption(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         aad: Associated data.
         type: The type before encryption, as text.
         schema: The same in full where the text does not say everything: of objects and lists.
+        version: The version of the key, where equal values have to be equal. Others change it when the key
+            is rotated; each value says which one it has.
     """
 
     key: str
@@ -38,9 +40,10 @@ class ColumnEncryption(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     aad: str
     type: str
     schema: ColumnType | None = None
+    version: int | None = None
 
     @classmethod
-    def of(cls, rule: EncryptRule, plain: ColumnType) -> ColumnEncryption:
+    def of(cls, rule: EncryptRule, plain: ColumnType, version: int | None = None) -> ColumnEncryption:
         """What a table says of a column that is encrypted by a rule."""
         nested = plain if isinstance(plain, Struct | List) else None
         return cls(
@@ -50,6 +53,7 @@ class ColumnEncryption(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
             aad=rule.aad,
             type=str(plain),
             schema=nested,
+            version=version if rule.mode == "deterministic" else None,
         )
 
     @property

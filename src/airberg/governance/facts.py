@@ -14,6 +14,7 @@ from airberg.columns.encryption import ENCRYPTION_PREFIX, ColumnEncryption, enco
 from airberg.columns.types import ColumnType
 from airberg.errors import ConfigurationFailed
 from airberg.governance.resolve import owner_urn
+from airberg.plan.key_versions import noted_versions
 from airberg.plan.model import ColumnPlan, EncryptRule, JobPlan, Path, StreamPlan
 
 if TYPE_CHECKING:
@@ -55,12 +56,20 @@ def column_lines(
         yield ColumnLine(path, name, operation, column.encrypt, column.cast_to or column.source_type)
 
 
-def table_facts(job_id: UUID, plan: JobPlan, stream: StreamPlan) -> dict[str, str]:
+def table_facts(
+    job_id: UUID, plan: JobPlan, stream: StreamPlan, versions: Mapping[str, int]
+) -> dict[str, str]:
     """The Iceberg table properties that a stream's table carries.
 
     `owner` (a user id; a group as urn, which DataHub's source passes through), `comment`, `airberg.job`,
     `airberg.source`, `airberg.stream`, `airberg.stream-namespace` where there is one, and per encrypted
     column `airberg.encryption.<dotted column>`: see `ColumnEncryption`.
+
+    Args:
+        job_id: The job that fills the table.
+        plan: Its plan.
+        stream: The stream that the table is of.
+        versions: Which version of each key encrypts its deterministic columns.
     """
     facts = {
         "comment": _description(plan, stream),
@@ -74,7 +83,7 @@ def table_facts(job_id: UUID, plan: JobPlan, stream: StreamPlan) -> dict[str, st
         facts["owner"] = owner_urn(owner) if owner.startswith("group:") else owner
     for line in column_lines(stream.columns):
         if line.rule:
-            encryption = ColumnEncryption.of(line.rule, line.type)
+            encryption = ColumnEncryption.of(line.rule, line.type, versions.get(line.rule.key_name))
             facts[ENCRYPTION_PREFIX + ".".join(line.target)] = encode_encryption(encryption)
     return facts
 
@@ -93,7 +102,8 @@ def write_table_facts(table: Table, job: Job, stream: StreamPlan) -> bool:
     """
     if job.plan is None:
         raise ConfigurationFailed(f"The job {job.id} has no plan yet.", code="no-plan")
-    updates, removals = facts_difference(table.properties, table_facts(job.id, job.plan, stream))
+    facts = table_facts(job.id, job.plan, stream, noted_versions(table.properties))
+    updates, removals = facts_difference(table.properties, facts)
     if not updates and not removals:
         return False
     with table.transaction() as transaction:

@@ -11,10 +11,10 @@ import datetime as dt
 import hmac
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from types import ModuleType
-from typing import TYPE_CHECKING
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from airberg.errors import ConfigurationFailed
 from airberg.keys.kek import derive_key
-from airberg.keys.port import DataKey, KeyStore
+from airberg.keys.port import DataKey
 from airberg.plan.model import EncryptionMode, EncryptRule
 
 if TYPE_CHECKING:
@@ -141,28 +141,58 @@ def cannot_decrypt(what: str, why: str) -> ConfigurationFailed:
     return ConfigurationFailed(f"{what} cannot be decrypted: {why}.", code="cannot-decrypt")
 
 
-class CipherShelf:
-    """The ciphers of one run: each key is unwrapped once."""
+class DataKeys(Protocol):
+    """What unwraps keys: a `KeyStore`, or what remembers what it unwrapped."""
 
-    def __init__(self, keys: KeyStore) -> None:
+    def primary(self, name: str) -> DataKey:
+        """The version that encrypts."""
+        ...
+
+    def versions(self, name: str) -> Sequence[DataKey]:
+        """All versions that may decrypt, oldest first."""
+        ...
+
+
+class CipherShelf:
+    """The ciphers of one table, each made once."""
+
+    def __init__(self, keys: DataKeys, versions: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Start without ciphers.
+
+        Args:
+            keys: The keys.
+            versions: The version of each key that deterministic columns are encrypted with.
+        """
         self._keys = keys
+        self._versions = versions
         self._ciphers: dict[EncryptRule, ColumnCipher] = {}
 
     def cipher_for(self, rule: EncryptRule) -> ColumnCipher:
         """The cipher of a rule.
 
-        Random columns use the primary version of their key. Deterministic ones stay with the oldest version
-        that is in use: with a new one, the rows of a merge would no longer find their earlier versions.
+        Random columns use the primary version of their key. Deterministic ones stay with one version (see
+        `airberg.plan.key_versions`); where none is given, with the oldest that may decrypt.
 
         Raises:
-            NotFound: There is no such key, or it has no usable version.
+            NotFound: There is no such key.
+            ConfigurationFailed: It is disabled or destroyed.
         """
         cipher = self._ciphers.get(rule)
         if cipher is None:
-            random = rule.mode == "random"
-            key = self._keys.primary(rule.key_name) if random else self._keys.versions(rule.key_name)[0]
+            key = self._keys.primary(rule.key_name) if rule.mode == "random" else self._steady(rule.key_name)
             cipher = self._ciphers[rule] = ColumnCipher(key, rule.aad.encode(), rule.mode)
         return cipher
+
+    def _steady(self, name: str) -> DataKey:
+        usable, wanted = self._keys.versions(name), self._versions.get(name)
+        found = usable[0] if wanted is None else next((k for k in usable if k.version == wanted), None)
+        if found is None:
+            raise ConfigurationFailed(
+                f"Version {wanted} of the encryption key {name!r} may not be used any more.",
+                guidance="Enable it, or load into a new table.",
+                code="key-version-unusable",
+            )
+        return found
 
 
 def canonical_text(value: object) -> bytes:

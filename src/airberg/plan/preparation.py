@@ -26,6 +26,7 @@ from airberg.lake.catalog import open_catalog
 from airberg.lake.layout import partition_texts, sort_texts
 from airberg.lake.schema import column_paths, schema_changes
 from airberg.lake.tables import find_table
+from airberg.plan.key_versions import deterministic_versions
 from airberg.plan.layout import pointer_part
 from airberg.plan.merging import merge_options, new_format_version, table_notes
 from airberg.plan.model import IngestRequest, JobPlan, Path, StreamPlan
@@ -70,7 +71,7 @@ def prepare(
     owner = request.owner_id
     allowed = functools.partial(use_refusal, keys, owner=owner, roles=roles)
     plan = _build(request, connector, settings, allowed, domain, tables)
-    differences = compare_tables(plan, tables)
+    differences = compare_tables(plan, tables, keys)
     notes = table_notes(request, plan, tables.format_versions())
     config = renewed[-1] if renewed else source_config
     return Prepared(
@@ -157,12 +158,12 @@ class TargetTables:
         return column_paths(table.schema()) if table else frozenset()
 
 
-def compare_tables(plan: JobPlan, tables: TargetTables) -> list[TableDifference]:
+def compare_tables(plan: JobPlan, tables: TargetTables, keys: KeyStore) -> list[TableDifference]:
     """How each target table differs from what exists.
 
     Raises:
         InvalidRequest: A column would have to change in a way that a table cannot follow, or a table that
-            exists is partitioned or sorted otherwise than asked.
+            exists is partitioned, sorted or encrypted otherwise than asked.
     """
     problems: list[Problem] = []
     out: list[TableDifference] = []
@@ -187,6 +188,7 @@ def compare_tables(plan: JobPlan, tables: TargetTables) -> list[TableDifference]
         problems += _layout_problems(stream, name, table)
         try:
             changes = schema_changes(table.schema(), wanted)
+            deterministic_versions(stream, table.properties, keys.describe)
         except ConfigurationFailed as e:
             problems.append(Problem("/schema_name", "table-does-not-fit", f"{name}: {e.message}", e.guidance))
             continue

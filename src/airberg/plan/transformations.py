@@ -121,6 +121,13 @@ def match_rules(
     return found
 
 
+def key_names(transformations: Sequence[Transformation], default_key: str) -> frozenset[str]:
+    """The keys that transformations need."""
+    return frozenset(
+        t.encryption_key_name or default_key for t in transformations if t.transformation_type == "encrypt"
+    )
+
+
 def key_problems(
     transformations: Sequence[Transformation], default_key: str, refusal: Refusal
 ) -> list[Problem]:

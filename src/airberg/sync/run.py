@@ -36,7 +36,6 @@ from airberg.errors import (
 from airberg.governance.facts import facts_difference, table_facts
 from airberg.jobs.model import Job, Run, RunReport, RunStatus, StreamReport
 from airberg.jobs.port import JobStore
-from airberg.keys.cipher import CipherShelf
 from airberg.keys.port import KeyStore
 from airberg.keys.seal import Sealer
 from airberg.lake.catalog import catalog_errors
@@ -48,6 +47,7 @@ from airberg.plan.merging import new_format_version
 from airberg.plan.model import JobPlan, MergeOptions, StreamPlan
 from airberg.plan.planner import merge_columns
 from airberg.plan.preparation import replan
+from airberg.plan.transformations import key_names
 from airberg.protocol.ledger import Ledger
 from airberg.protocol.state import StateKey
 from airberg.settings import Settings
@@ -58,6 +58,7 @@ from airberg.sources.registry import load_registry
 from airberg.sources.secret_fields import mask_config, secret_values
 from airberg.sync.archive import StreamArchive, archive_folder
 from airberg.sync.checkpoint import finish_together, keep_promises
+from airberg.sync.keys import RunKeys
 from airberg.sync.lane import StagingLane
 from airberg.sync.lease import LeaseKeeper, job_lease
 from airberg.sync.memory import WaitingRows
@@ -199,14 +200,21 @@ class _Session:
         settings, job = self._parts.settings, self._job
         config = self._parts.store.source_config(job.id)
         entry = load_registry(settings).find(job.request.source_name)
+        # Before the connector does anything, even say what it offers.
+        names = key_names(job.request.column_transformations, settings.keys.default_key)
+        keys = RunKeys(self._parts.keys, names)
+        if job.plan is not None:
+            keys.settle(job.plan, self._parts.catalog)
         launch = resolve(entry, settings, deadline=time.monotonic() + INSTALL_WITHIN_S)
         self._secrets = secret_values(launch.spec, config)
         self.redactor = Redactor(self._secrets)
         plan = self._current_plan(launch, config)
-        tables = self._prepare_tables(plan)
+        if plan is not job.plan:
+            keys.settle(plan, self._parts.catalog)
+        tables = self._prepare_tables(plan, keys)
         keep_promises(plan.streams, tables, str(job.id), self._parts.sealer, self._writer_of(plan))
         begins = {s.table: self._begin(s, tables[s.table]) for s in plan.streams}
-        self._open_sinks(plan, tables, begins)
+        self._open_sinks(plan, tables, begins, keys)
         active = [s for s in plan.streams if not begins[s.table].done]
         if not active:
             log.info("every stream was completed by an earlier attempt")
@@ -249,13 +257,13 @@ class _Session:
 
     # ---- tables ------------------------------------------------------------------------------------------
 
-    def _prepare_tables(self, plan: JobPlan) -> dict[str, Table]:
+    def _prepare_tables(self, plan: JobPlan, keys: RunKeys) -> dict[str, Table]:
         """Make or evolve all tables before anything is read; a change that cannot be made fails here."""
         opened: dict[str, Table] = {}
         changes = {}
         for stream in plan.streams:
             fields = table_fields(stream.columns, plan.add_ingestion_metadata)
-            facts = table_facts(self._job.id, plan, stream)
+            facts = table_facts(self._job.id, plan, stream, keys.settled(stream))
             table = ensure_table(
                 self._parts.catalog,
                 plan.namespace,
@@ -294,7 +302,9 @@ class _Session:
         """What earlier attempts of this run reported of the stream."""
         return next((r for r in self._run.report.streams if r.table == stream.table), None)
 
-    def _open_sinks(self, plan: JobPlan, tables: dict[str, Table], begins: dict[str, Begin]) -> None:
+    def _open_sinks(
+        self, plan: JobPlan, tables: dict[str, Table], begins: dict[str, Begin], keys: RunKeys
+    ) -> None:
         settings = self._parts.settings.sync
         open_for = self._writer_of(plan)
         policy = CheckpointPolicy(settings.checkpoint_seconds, settings.checkpoint_bytes, settings.batch_rows)
@@ -305,7 +315,7 @@ class _Session:
             start = begins[stream.table]
             if start.done:
                 continue
-            builder = self._builder(plan, stream, start.generation_id)
+            builder = self._builder(plan, stream, start.generation_id, keys)
             if isinstance(builder, NativeBuilder):
                 builders[stream.state_key] = builder
             self._sinks[stream.state_key] = StreamSink(
@@ -324,12 +334,12 @@ class _Session:
         if self._sinks and not builders:
             log.warning("records are read in Python: the compiled reader is switched off or was not built")
 
-    def _builder(self, plan: JobPlan, stream: StreamPlan, generation_id: int) -> RecordBuilder:
+    def _builder(self, plan: JobPlan, stream: StreamPlan, generation_id: int, keys: RunKeys) -> RecordBuilder:
         facts: dict[str, Any] = {
             "add_metadata": plan.add_ingestion_metadata,
             "sync_id": int(self._run.created_at.timestamp()),
             "generation_id": generation_id,
-            "cipher_for": CipherShelf(self._parts.keys).cipher_for,
+            "cipher_for": keys.cipher_for(stream),
         }
         if self._parts.settings.sync.compiled_reader and available():
             return NativeBuilder(stream, keeps_text=plan.archive_staging, **facts)

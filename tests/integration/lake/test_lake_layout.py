@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airberg.errors import InvalidRequest
+from airberg.keys.memory import MemoryKeyStore
 from airberg.lake.catalog import open_catalog
 from airberg.lake.layout import partition_texts, sort_texts
 from airberg.lake.tables import ensure_table
@@ -53,10 +54,10 @@ def merge_plan(**changes: Any) -> JobPlan:
 def test_a_new_merge_table_is_shown_as_it_will_be(tmp_path: Path) -> None:
     """Sorted by its key, with identifier fields, of the version that the delete format needs."""
     tables = TargetTables(Settings(home=tmp_path), "shop")
-    (found,) = compare_tables(merge_plan(), tables)
+    (found,) = compare_tables(merge_plan(), tables, MemoryKeyStore())
     assert (found.sort_by, found.identifier, found.format_version) == (("id asc nulls first",), ("id",), 2)
     assert tables.format_versions() == {}
-    (found,) = compare_tables(merge_plan(delete_format="vector"), tables)
+    (found,) = compare_tables(merge_plan(delete_format="vector"), tables, MemoryKeyStore())
     assert found.format_version == 3
 
 
@@ -66,19 +67,21 @@ def test_a_merge_into_a_table_without_an_order_is_no_contradiction(tmp_path: Pat
     catalog = open_catalog(settings)
     ensure_table(catalog, ("shop",), "users", FIELDS)
     tables = TargetTables(settings, "shop")
-    (found,) = compare_tables(merge_plan(), tables)
+    (found,) = compare_tables(merge_plan(), tables, MemoryKeyStore())
     assert (found.exists, found.sort_by, found.identifier, found.format_version) == (True, (), (), 2)
     assert tables.format_versions() == {"users": 2}
     asked = TableRequest(stream="users", sort_by=("id",))
     with pytest.raises(InvalidRequest, match="sorted by nothing, not id"):
-        compare_tables(merge_plan(tables=(asked,)), tables)
+        compare_tables(merge_plan(tables=(asked,)), tables, MemoryKeyStore())
     catalog.close()
 
 
 def test_a_table_that_does_not_exist_will_be_as_asked(tmp_path: Path) -> None:
     """The dry run shows it."""
     settings = Settings(home=tmp_path)
-    (found,) = compare_tables(plan(("bucket(4, id)",), ("name desc",)), TargetTables(settings, "shop"))
+    (found,) = compare_tables(
+        plan(("bucket(4, id)",), ("name desc",)), TargetTables(settings, "shop"), MemoryKeyStore()
+    )
     assert (found.exists, found.partition_by, found.sort_by) == (
         False,
         ("bucket(4, id)",),
@@ -101,10 +104,10 @@ def test_a_table_that_exists_keeps_what_it_has(tmp_path: Path, caplog: pytest.Lo
     assert partition_texts(table) == ["bucket(4, id)", "truncate(1, name)"]
     assert sort_texts(table) == ["name desc nulls last"]
     for fine in (plan(), plan(("bucket(4, id)", "truncate(1, name)"), ("name desc",))):
-        (found,) = compare_tables(fine, TargetTables(settings, "shop"))
+        (found,) = compare_tables(fine, TargetTables(settings, "shop"), MemoryKeyStore())
         assert (found.exists, found.partition_by) == (True, ("bucket(4, id)", "truncate(1, name)"))
     with pytest.raises(InvalidRequest) as caught:
-        compare_tables(plan(("bucket(8, id)",), ("id",)), TargetTables(settings, "shop"))
+        compare_tables(plan(("bucket(8, id)",), ("id",)), TargetTables(settings, "shop"), MemoryKeyStore())
     assert [(p.pointer, p.code, p.message) for p in caught.value.problems] == [
         (
             "/tables/users/partition_by",
@@ -130,6 +133,6 @@ def test_an_unpartitioned_table_is_named_so(tmp_path: Path) -> None:
     catalog = open_catalog(settings)
     ensure_table(catalog, ("shop",), "users", FIELDS)
     with pytest.raises(InvalidRequest) as caught:
-        compare_tables(plan(("id",)), TargetTables(settings, "shop"))
+        compare_tables(plan(("id",)), TargetTables(settings, "shop"), MemoryKeyStore())
     assert caught.value.problems[0].message == "shop.users exists and is partitioned by nothing, not id."
     catalog.close()

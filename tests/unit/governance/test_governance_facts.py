@@ -24,7 +24,7 @@ def owned_by(owner: str) -> JobPlan:
 
 def test_facts_of_a_table_with_encrypted_columns() -> None:
     """Owner, comment, job, source, stream, and how each encrypted column was encrypted, nested ones too."""
-    facts = table_facts(JOB_ID, PLAN, CUSTOMERS)
+    facts = table_facts(JOB_ID, PLAN, CUSTOMERS, {})
     encryption = {k: json.loads(facts.pop(k)) for k in list(facts) if k.startswith("airberg.encryption.")}
     assert facts == {
         "owner": "alice@example.com",
@@ -55,7 +55,7 @@ def test_facts_of_a_table_with_encrypted_columns() -> None:
 
 def test_a_stream_without_description_is_named_with_its_source() -> None:
     """There is always a comment."""
-    assert table_facts(JOB_ID, PLAN, ORDERS)["comment"] == (
+    assert table_facts(JOB_ID, PLAN, ORDERS, {})["comment"] == (
         "Stream public.orders of source-postgres, loaded by Airberg."
     )
 
@@ -66,7 +66,7 @@ def test_a_stream_without_description_is_named_with_its_source() -> None:
 )
 def test_owner_property_is_what_datahubs_source_makes_the_owner_of(owner: str, stored: str | None) -> None:
     """A group goes as urn, which that source passes through; no owner is no property."""
-    assert table_facts(JOB_ID, owned_by(owner), ORDERS).get("owner") == stored
+    assert table_facts(JOB_ID, owned_by(owner), ORDERS, {}).get("owner") == stored
 
 
 def test_operations_name_what_happens_to_each_leaf_in_order() -> None:
@@ -103,9 +103,22 @@ def test_facts_are_written_once(tmp_path: Path) -> None:
     before = table.current_snapshot()
     assert write_table_facts(table, make_job(), CUSTOMERS) is True
     stored = catalog.load_table("sales.customers")
-    assert stored.properties == table_facts(JOB_ID, PLAN, CUSTOMERS)
+    assert stored.properties == table_facts(JOB_ID, PLAN, CUSTOMERS, {})
     assert stored.current_snapshot() == before
     assert write_table_facts(stored, make_job(), CUSTOMERS) is False
+
+
+def test_a_noted_version_of_a_key_outlives_the_facts_of_others(tmp_path: Path) -> None:
+    """Who writes facts without knowing the versions leaves those that the table notes."""
+    catalog = memory_catalog(tmp_path)
+    facts = table_facts(JOB_ID, PLAN, CUSTOMERS, {"crm-pii": 4})
+    deterministic = {
+        k for k, v in facts.items() if k.startswith("airberg.encryption.") and '"version": 4' in v
+    }
+    assert deterministic == {k for k, v in facts.items() if '"mode": "deterministic"' in v} != set()
+    table = make_customers(catalog, facts | {"owner": "somebody else"})
+    assert write_table_facts(table, make_job(), CUSTOMERS) is True
+    assert catalog.load_table("sales.customers").properties == facts
 
 
 def test_a_job_without_plan_has_no_facts(tmp_path: Path) -> None:

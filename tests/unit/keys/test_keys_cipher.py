@@ -111,6 +111,20 @@ def test_shelf_uses_the_new_version_at_random_and_the_oldest_for_equality() -> N
     assert shelf.cipher_for(random).encrypt_value(b"x")[1:5] == second.key_id.to_bytes(4, "big")
 
 
+def test_shelf_stays_with_the_version_that_it_is_told() -> None:
+    """Equality holds under one version; without it there is no cipher, rather than another one."""
+    store = MemoryKeyStore()
+    store.create("k")
+    second = store.rotate("k", actor="ann")
+    fixed = EncryptRule(key_name="k", mode="deterministic", aad="k")
+    told = CipherShelf(store, {"k": 2}).cipher_for(fixed)
+    assert told.encrypt_value(b"x")[1:5] == second.key_id.to_bytes(4, "big")
+    store.disable("k", actor="ann", version=1)
+    with pytest.raises(ConfigurationFailed) as e:
+        CipherShelf(store, {"k": 1}).cipher_for(fixed)
+    assert e.value.code == "key-version-unusable"
+
+
 def test_shelf_without_the_key() -> None:
     """A key that is gone is reported as such."""
     with pytest.raises(NotFound):

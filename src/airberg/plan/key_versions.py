@@ -1,0 +1,116 @@
+"""Which version of a key the deterministic columns of a table are encrypted with.
+
+Equal values are equal only under one version: with another one, a merge would no longer find the rows that
+are there, and nothing would tell. So a table notes the version in its property of the column, and stays with
+it through rotations. A version that may not be used any more ends that: the table is not written to until the
+version is enabled again. Only an overwrite, which replaces all rows, goes on with another version.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+from airberg.columns.encryption import ENCRYPTION_PREFIX, ColumnEncryption, decode_encryption
+from airberg.errors import ConfigurationFailed
+from airberg.keys.names import unusable_key
+from airberg.keys.port import Key
+from airberg.plan.model import EncryptRule, StreamPlan
+from airberg.plan.transformations import all_columns
+
+
+def is_deterministic(stream: StreamPlan) -> bool:
+    """Whether a stream has columns for which the version of the key matters."""
+    return any(True for _ in _deterministic(stream))
+
+
+def deterministic_versions(
+    stream: StreamPlan, properties: Mapping[str, str], describe: Callable[[str], Key]
+) -> dict[str, int]:
+    """The version of each key that the deterministic columns of a stream's table are encrypted with.
+
+    One that the table notes, else the oldest that may decrypt: so all new tables of a key agree, and their
+    columns can be joined. Tables that were written before versions were noted have the first one.
+
+    Args:
+        stream: The stream as planned.
+        properties: The properties of its table; none for a table that is to be made.
+        describe: Gives the keys by name.
+
+    Raises:
+        NotFound: There is no such key.
+        ConfigurationFailed: A version that the table needs is disabled or destroyed
+            (`key-version-unusable`), or the column was encrypted otherwise (`encryption-differs`).
+    """
+    found: dict[str, int] = {}
+    new: set[str] = set()
+    for column, rule in _deterministic(stream):
+        noted = _noted(column, properties)
+        if noted is None:
+            new.add(rule.key_name)
+            continue
+        key, version = describe(rule.key_name), noted.version or 1
+        same = (noted.key, noted.mode, noted.aad) == (rule.key_name, rule.mode, rule.aad)
+        if same and any(v.version == version and v.decrypts for v in key.versions):
+            found[rule.key_name] = version
+        elif stream.mode == "overwrite":
+            new.add(rule.key_name)
+        elif same:
+            raise _unusable(stream, column, key, version)
+        else:
+            raise _differs(stream, column, noted, rule)
+    return {name: _oldest(describe(name)) for name in new} | found
+
+
+def noted_versions(properties: Mapping[str, str]) -> dict[str, int]:
+    """The versions that a table notes, by the names of the keys."""
+    found: dict[str, int] = {}
+    for name, text in properties.items():
+        if name.startswith(ENCRYPTION_PREFIX):
+            with contextlib.suppress(ConfigurationFailed):  # written by nobody that we know
+                noted = decode_encryption(name.removeprefix(ENCRYPTION_PREFIX), text)
+                if noted.version is not None:
+                    found[noted.key] = noted.version
+    return found
+
+
+def _deterministic(stream: StreamPlan) -> Iterator[tuple[str, EncryptRule]]:
+    for path, column in all_columns(stream.columns):
+        if column.encrypt is not None and column.encrypt.mode == "deterministic":
+            yield ".".join(path), column.encrypt
+
+
+def _noted(column: str, properties: Mapping[str, str]) -> ColumnEncryption | None:
+    text = properties.get(ENCRYPTION_PREFIX + column)
+    return None if text is None else decode_encryption(column, text)
+
+
+def _oldest(key: Key) -> int:
+    for version in key.versions:
+        if version.decrypts:
+            return version.version
+    raise unusable_key(key)
+
+
+def _unusable(stream: StreamPlan, column: str, key: Key, version: int) -> ConfigurationFailed:
+    state = next((v.state for v in key.versions if v.version == version), "not there")
+    ways = "load into a new table (another schema_name), or with mode overwrite"
+    return ConfigurationFailed(
+        f"The column {column!r} of the table {stream.table!r} is encrypted with version {version} of the key "
+        f"{key.name!r}, which is {state}; under another one, new rows would not match those that are there.",
+        guidance=f"Enable that version, {ways}." if state == "disabled" else f"{ways[0].upper()}{ways[1:]}.",
+        code="key-version-unusable",
+    )
+
+
+def _differs(
+    stream: StreamPlan, column: str, noted: ColumnEncryption, rule: EncryptRule
+) -> ConfigurationFailed:
+    was = f"{noted.mode} with the key {noted.key!r}"
+    now = f"{rule.mode} with the key {rule.key_name!r}"
+    return ConfigurationFailed(
+        f"The column {column!r} of the table {stream.table!r} is encrypted {was}, and would be encrypted "
+        f"{now}: new rows would not match those that are there.",
+        guidance="Encrypt it as before, load into a new table (another schema_name), or with mode overwrite.",
+        code="encryption-differs",
+    )
