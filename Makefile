@@ -9,6 +9,7 @@ ENV    := .venv
 UV     := .build/uv/bin/uv
 PY     := $(ENV)/bin/python
 BENCH_ENV := .build/bench-env
+ENGINES_ENV := .build/engines
 BENCH_OPTIONS := $(if $(filter-out 0,$(QUICK)),--quick)
 export AIRBERG_HOME ?= $(CURDIR)/.airberg
 export VIRTUAL_ENV := $(CURDIR)/$(ENV)
@@ -31,7 +32,7 @@ run: $(ENV)/.runtime  ## Start everything, load source-faker, show the rows (ONC
 up: $(ENV)/.runtime  ## Start the embedded stack and stay
 	@$(ENV)/bin/airberg up
 
-test: $(ENV)/.dev  ## Run the tests (real Airflow and a real connector among them)
+test: $(ENV)/.dev $(ENGINES_ENV)/.made  ## Run the tests (real Airflow and a real connector among them)
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 chaos: $(ENV)/.dev  ## Kill runs 200 times and look at the tables (KILLS=…; SEED=… and EPISODE=… replay)
@@ -95,6 +96,7 @@ lock: $(UV)  ## Lock the dependencies again
 	$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) --upgrade requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) --upgrade requirements/spark.in -o requirements/spark.txt
+	$(COMPILE) --upgrade requirements/engines.in -o requirements/engines.txt
 
 clean:  ## Remove environments and the embedded stack's data
 	rm -rf .build $(ENV) .airberg
@@ -123,4 +125,10 @@ $(BENCH_ENV)/.made: requirements/bench.txt | $(UV)
 	@echo "Installing the peers of the benchmarks"
 	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(BENCH_ENV)
 	@$(UV) pip install -q --python $(BENCH_ENV)/bin/python --compile-bytecode --require-hashes -r requirements/bench.txt
+	@touch $@
+
+$(ENGINES_ENV)/.made: requirements/engines.txt | $(UV)
+	@echo "Installing ClickHouse, DuckDB and Tink for tests"
+	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(ENGINES_ENV)
+	@$(UV) pip install -q --python $(ENGINES_ENV)/bin/python --require-hashes -r requirements/engines.txt
 	@touch $@

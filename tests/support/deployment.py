@@ -22,7 +22,7 @@ from airberg.lake.catalog import open_catalog
 from airberg.lake.tables import find_table
 from airberg.plan.model import IngestRequest, Transformation
 from airberg.plan.preparation import prepare
-from airberg.settings import Settings, SourceSettings, SyncSettings
+from airberg.settings import CatalogSettings, Settings, SourceSettings, SyncSettings
 from airberg.sync.run import Parts, run_sync
 
 SCRIPTED = Path(__file__).parent / "connectors" / "scripted_source.py"
@@ -43,6 +43,7 @@ class Deployment:
     pyairbyte_dir: Path
     connectors_dir: Path
     sync: SyncSettings = field(default_factory=SyncSettings)
+    catalog_settings: CatalogSettings = field(default_factory=CatalogSettings)
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -50,7 +51,9 @@ class Deployment:
             f'[connectors.source-scripted]\nexecutable = "{SCRIPTED}"\n'
         )
         sources = SourceSettings(pyairbyte_dir=self.pyairbyte_dir, connectors_dir=self.connectors_dir)
-        self.settings = Settings(home=self.home, sources=sources, sync=self.sync)
+        self.settings = Settings(
+            home=self.home, sources=sources, sync=self.sync, catalog=self.catalog_settings
+        )
         ensure_master_key(self.settings)
         upgrade(self.settings.database_url)
         self.store = open_store(self.settings)

@@ -59,7 +59,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever Java prints goes to standard error
     spark = session(*sys.argv[1:])
-    answers.write(pickle.dumps("ready"))
+    answers.write(pickle.dumps(("ready",)))
     answers.flush()
     while True:
         try:

@@ -32,3 +32,8 @@ class Principal:
     def key(self) -> str:
         """The identity that access is decided by: `issuer|subject`."""
         return f"{self.issuer}|{self.subject}"
+
+    @property
+    def actor(self) -> str:
+        """How the caller is named in audit logs: as an owner, with the identity that cannot be taken over."""
+        return f"{self.owner_id} ({self.key})"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from airberg.errors import NotAllowed
+from airberg.identity.operating_system import operator
 from airberg.identity.verifier import build_verifier
 from airberg.keys.access import check_use, may_use
 from airberg.keys.port import DataKey, Key, KeyStore
@@ -44,9 +44,9 @@ def identify(settings: Settings, token: str | None) -> ReaderIdentity:
     if token is None and settings.token is not None:
         token = settings.token.get_secret_value()
     if not token:
-        return ReaderIdentity(f"{getpass.getuser()} (without a token)")
+        return ReaderIdentity(operator())
     caller = build_verifier(settings).verify(token)
-    return ReaderIdentity(caller.owner_id, caller.owner_id, caller.roles)
+    return ReaderIdentity(caller.actor, caller.owner_id, caller.roles)
 
 
 @dataclass(frozen=True, slots=True)
