@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from airberg.keys.address import parse_kek_address
 from airberg.plan.readers import cannot_read, reader_problem
 
 Positive = Annotated[int, Field(gt=0)]
@@ -232,13 +233,51 @@ class UpkeepSettings(_Group):
 
 
 class KeySettings(_Group):
-    """Column encryption. The master key wraps all data keys; 32 bytes, base64; the first one wraps."""
+    """Column encryption: the key-encryption key that wraps the data keys, and how to reach it.
+
+    [Key management](../how-to/key-management.md) tells how addresses are written and what each service needs.
+    """
 
     master_key: SecretStr | None = Field(
         None,
-        description="32 bytes in base64, several with commas between; default HOME/secrets/master.key.",
+        description="32 bytes in base64, several with commas between: the first one wraps, all of them "
+        "unwrap; default HOME/secrets/master.key.",
     )
     default_key: str = Field("default", description="Key of encryptions that name none; made when missing.")
+    kek: str = Field(
+        "local",
+        description="What wraps data keys: `local` (the master key), or the address of a key in AWS KMS "
+        "(`aws-kms://`), Vault or OpenBao (`vault-transit://`), Google Cloud KMS (`gcp-kms://`), or a "
+        "PKCS#11 module (`pkcs11://`).",
+    )
+    previous_keks: tuple[str, ...] = Field(
+        (), description="Addresses that may still unwrap, until `airberg keys rewrap` has been run."
+    )
+    kek_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Seconds that a key service may take for one answer."
+    )
+    kek_attempts: Positive = Field(
+        3, description="How often a key service is asked before it counts as away."
+    )
+    vault_token: SecretStr | None = Field(
+        None, description="Token for Vault; default AppRole, else what hvac finds (`VAULT_TOKEN`)."
+    )
+    vault_role_id: str | None = Field(None, description="Role id of an AppRole in Vault.")
+    vault_secret_id: SecretStr | None = Field(None, description="Its secret id.")
+    pkcs11_pin: SecretStr | None = Field(None, description="PIN of the user of the PKCS#11 token.")
+
+    @field_validator("kek")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        parse_kek_address(value)
+        return value
+
+    @field_validator("previous_keks")
+    @classmethod
+    def _are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            parse_kek_address(address)
+        return value
 
 
 class Settings(BaseSettings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, select
 from sqlalchemy.exc import IntegrityError
 
-from airberg.errors import ConfigurationFailed, NotFound, Unavailable
+from airberg.errors import NotFound, Unavailable
 from airberg.jobs.engine import outages_as_unavailable, read_only
 from airberg.keys import sql_rows as rows
 from airberg.keys import states
@@ -25,6 +25,7 @@ from airberg.keys.names import (
     users_text,
 )
 from airberg.keys.port import SYSTEM, AuditEntry, DataKey, Key, KeyVersion, VersionState
+from airberg.keys.ring import KekRing
 from airberg.keys.sql_audit import add_entry, latest_entries
 from airberg.keys.tables import data_keys, named_keys
 
@@ -39,18 +40,16 @@ class SqlKeyStore:
     transactions, since a key service may take its time.
     """
 
-    def __init__(self, engine: Engine, kek: Kek, open_kek: Callable[[str], Kek] | None = None) -> None:
+    def __init__(self, engine: Engine, kek: Kek | KekRing) -> None:
         """Work on a database that has the tables.
 
         Args:
             engine: Made by `airberg.jobs.engine.engine_of`.
-            kek: Wraps new versions.
-            open_kek: Opens the key-encryption key of a URI, for versions that another one has wrapped.
+            kek: Wraps new versions; a ring also unwraps those that other keys have wrapped.
         """
         self._engine = engine
         self._reader = read_only(engine)
-        self._kek = kek
-        self._open_kek = open_kek
+        self._kek = KekRing.of(kek)
 
     def close(self) -> None:
         """Give the connections back. A key store shares its engine with nobody."""
@@ -227,21 +226,9 @@ class SqlKeyStore:
         return found
 
     def _unwrapped(self, row: Row[Any], other: Kek | None = None) -> DataKey:
-        raw = self._kek_of(row.kek, other).unwrap(row.wrapped, _context(row.name, row.version, row.key_id))
+        ring = self._kek if other is None else self._kek.also(other)
+        raw = ring.unwrap_from(row.kek, row.wrapped, _context(row.name, row.version, row.key_id))
         return DataKey(row.name, row.version, row.key_id, raw)
-
-    def _kek_of(self, uri: str, other: Kek | None = None) -> Kek:
-        if uri == self._kek.uri:
-            return self._kek
-        if other is not None and uri == other.uri:
-            return other
-        if self._open_kek is None:
-            raise ConfigurationFailed(
-                f"A data key cannot be unwrapped: it was wrapped by {uri}, and that is not configured.",
-                guidance="Configure that key-encryption key again, or rewrap the keys where it is.",
-                code="cannot-unwrap-key",
-            )
-        return self._open_kek(uri)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
