@@ -25,7 +25,19 @@ LINE_RULES = {
 }
 LIGHT = ("airberg.api", "airberg.jobs", "airberg.identity", "airberg.flows", "airberg.keys")
 ARROW_IN_LIGHT = ("airberg.keys.arrays",)  # for the sync and for readers; no HTTP process loads it
-HEAVY = ("pyarrow", "pyiceberg", "duckdb", "datahub", "airbyte")
+HEAVY = (
+    *("pyarrow", "pyiceberg", "duckdb", "datahub", "airbyte"),
+    *(
+        "boto3",
+        "botocore",
+        "hvac",
+        "google",
+        "google_crc32c",
+        "pkcs11",
+        "requests",
+        "urllib3",
+    ),  # key services
+)
 
 
 def tracked(pattern: str) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,11 @@ from support.conditions import eventually
 from support.live_stack import LiveStack, running_stack
 from support.postgresql import NoServer, Server, running_server
 from support.pyairbyte import pyairbyte_environment
+
+if TYPE_CHECKING:  # their client libraries are loaded by the tests that use them
+    from support.kek_cases import KekCase
+    from support.moto_kms import MotoKms
+    from support.softhsm import SoftHsm
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -31,6 +37,53 @@ def postgresql_server() -> Iterator[Server]:
             yield server
     except NoServer as e:
         pytest.skip(f"PostgreSQL: {e}")
+
+
+@pytest.fixture(scope="session")
+def moto_kms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MotoKms]:
+    """AWS KMS, as moto has it. Its user has the policy of the documentation, for all keys."""
+    from support.moto_kms import running_moto
+    from support.pages import Page
+
+    policy = Page("docs/how-to/key-management.md").json_block('"kms:Encrypt"')
+    policy["Statement"][0]["Resource"] = "*"
+    with running_moto(tmp_path_factory.mktemp("moto"), policy) as kms:
+        yield kms
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> SoftHsm:
+    """A PKCS#11 token; without SoftHSM, those tests are skipped."""
+    from support.softhsm import NoToken, prepared_token
+
+    try:
+        return prepared_token(tmp_path_factory.mktemp("softhsm"))
+    except NoToken as e:
+        pytest.skip(f"PKCS#11: {e}")
+
+
+@pytest.fixture
+def kek_case(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[KekCase]:
+    """A kind of key-encryption key, named by the parameter."""
+    from support import kek_cases
+    from support.gcp_kms_double import running_gcp_kms
+    from support.vault_double import running_vault
+
+    match request.param:
+        case "local":
+            yield kek_cases.local_case()
+        case "aws-kms":
+            yield kek_cases.aws_case(request.getfixturevalue("moto_kms"), monkeypatch)
+        case "vault-transit":
+            with running_vault() as vault:
+                yield kek_cases.vault_case(vault)
+        case "gcp-kms":
+            with running_gcp_kms() as kms:
+                yield kek_cases.gcp_case(kms, tmp_path, monkeypatch)
+        case "pkcs11":
+            yield kek_cases.pkcs11_case(request.getfixturevalue("softhsm"))
 
 
 @pytest.fixture(scope="session")

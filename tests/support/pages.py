@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[a-z]*)\s*$")
@@ -62,6 +64,11 @@ class Page:
     def anchors(self) -> frozenset[str]:
         """What `#...` may name in it."""
         return frozenset(_anchor(line) for line in self.prose.splitlines() if re.match(r"#+ ", line))
+
+    def json_block(self, containing: str) -> Any:
+        """The value of the one JSON block that contains a text."""
+        [block] = [b for b in self.blocks if b.language == "json" and containing in b.text]
+        return json.loads(block.text)
 
     def table(self, heading: str) -> list[list[str]]:
         """Cells of the first table under a heading, without its head."""

@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
-HEAVY = ("pyarrow", "pyiceberg", "duckdb", "datahub", "airbyte", "airflow", "pandas", "alembic")
+HEAVY = (
+    *("pyarrow", "pyiceberg", "duckdb", "datahub", "airbyte", "airflow", "pandas", "alembic"),
+    *("boto3", "botocore", "hvac", "google", "google_crc32c", "pkcs11"),
+)
 LOADED = """
 import importlib, json, re, sys
 for name in sys.argv[1:]:
@@ -33,6 +36,7 @@ def loaded(*modules: str) -> dict[str, object]:
         ("airberg.cli.app",),
         ("airberg.api.app", "airberg.plan.child", "airberg.flows.airflow", "airberg.jobs.open"),
         ("airberg.keys.open", "airberg.identity.development"),
+        tuple(f"airberg.keys.backends.{name}" for name in ("aws", "vault", "gcp", "pkcs11")),
     ],
 )
 def test_light_processes_stay_light(modules: tuple[str, ...]) -> None:
