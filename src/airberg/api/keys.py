@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from airberg.api.auth import KEYS_ADMIN, principal
 from airberg.api.problems import PROBLEM_RESPONSES
-from airberg.errors import ConfigurationFailed, Conflict, InvalidRequest, NotFound, Unavailable
+from airberg.errors import ConfigurationFailed, InvalidRequest, NotFound, Unavailable
 from airberg.identity.principal import Principal
 from airberg.keys.names import check_key_name
-from airberg.keys.port import AuditEntry, Key, KeyState, KeyStore, VersionState
+from airberg.keys.port import Key, KeyState, KeyStore, VersionState
+from airberg.keys.shown import audit_facts, key_facts, unconfirmed
 from airberg.keys.states import changed, destroyed
 
 _ADMIN = Security(principal, scopes=[KEYS_ADMIN])
@@ -145,41 +146,8 @@ def _actor(caller: Principal) -> str:
     return f"{caller.owner_id} ({caller.key})"
 
 
-# ---- views -----------------------------------------------------------------------------------------------
-
-
-def key_view(key: Key) -> KeyView:
-    """A key as shown."""
-    return KeyView(
-        name=key.name,
-        state=key.state,
-        primary=key.primary.version if key.primary else None,
-        restricted=key.restricted,
-        owners=sorted(key.owners),
-        roles=sorted(key.roles),
-        versions=[
-            KeyVersionView(
-                version=v.version,
-                key_id=f"{v.key_id:08x}",
-                state=v.state,
-                kek=v.kek,
-                created_at=v.created_at,
-            )
-            for v in key.versions
-        ],
-    )
-
-
-def audit_view(entry: AuditEntry) -> AuditView:
-    """An entry of the audit log as shown."""
-    return AuditView(
-        at=entry.at,
-        actor=entry.actor,
-        action=entry.action,
-        key=entry.key,
-        versions=list(entry.versions),
-        detail=entry.detail,
-    )
+def _view(key: Key) -> KeyView:
+    return KeyView(**key_facts(key))
 
 
 # ---- routes ----------------------------------------------------------------------------------------------
@@ -190,7 +158,7 @@ def list_keys(request: Request) -> list[KeyView]:
     """All keys, sorted by name, whatever their state."""
     with _store(request) as store:
         found = store.keys()
-    return [key_view(key) for key in found]
+    return [_view(key) for key in found]
 
 
 @router.post("/api/keys", status_code=201, response_model=KeyView)
@@ -199,21 +167,21 @@ def create_key(request: Request, response: Response, new: NewKey, caller: Admin)
     with _store(request) as store:
         store.create(new.name, actor=_actor(caller), owners=frozenset(new.owners), roles=frozenset(new.roles))
         response.headers["Location"] = f"/api/keys/{new.name}"
-        return key_view(store.describe(new.name))
+        return _view(store.describe(new.name))
 
 
 @router.get("/api/keys/{name}", response_model=KeyView)
 def get_key(request: Request, name: str) -> KeyView:
     """A key and its versions."""
     with _store(request) as store:
-        return key_view(store.describe(_checked(name)))
+        return _view(store.describe(_checked(name)))
 
 
 @router.put("/api/keys/{name}/access", response_model=KeyView)
 def set_access(request: Request, name: str, access: Access, caller: Admin) -> KeyView:
     """Say who may use a key. Jobs that use it already go on."""
     with _store(request) as store:
-        return key_view(
+        return _view(
             store.allow(
                 _checked(name),
                 actor=_actor(caller),
@@ -228,7 +196,7 @@ def rotate_key(request: Request, name: str, caller: Admin) -> KeyView:
     """Add a version that encrypts from now on. Older ones still decrypt."""
     with _store(request) as store:
         store.rotate(_checked(name), actor=_actor(caller))
-        return key_view(store.describe(name))
+        return _view(store.describe(name))
 
 
 @router.post("/api/keys/{name}/disable", response_model=KeyView)
@@ -237,7 +205,7 @@ def disable_key(
 ) -> KeyView:
     """Put a key, or one version, out of use: runs that need it fail, nothing decrypts."""
     with _store(request) as store:
-        return key_view(store.disable(_checked(name), actor=_actor(caller), version=choice.version))
+        return _view(store.disable(_checked(name), actor=_actor(caller), version=choice.version))
 
 
 @router.post("/api/keys/{name}/enable", response_model=KeyView)
@@ -246,7 +214,7 @@ def enable_key(
 ) -> KeyView:
     """Undo `disable`."""
     with _store(request) as store:
-        return key_view(store.enable(_checked(name), actor=_actor(caller), version=choice.version))
+        return _view(store.enable(_checked(name), actor=_actor(caller), version=choice.version))
 
 
 @router.post("/api/keys/{name}/destroy", response_model=KeyView)
@@ -258,8 +226,10 @@ def destroy_key(
         key = store.describe(_checked(name))
         doomed = changed(key.versions, destroyed(key, asked.version))
         if doomed and asked.confirm != name:
-            raise unconfirmed(key, [v.version for v in doomed], asked.version)
-        return key_view(store.destroy(name, actor=_actor(caller), version=asked.version))
+            which = f'"version": {asked.version}, ' if asked.version is not None else ""
+            how = f'Send {{{which}"confirm": "{name}"}} if that is meant.'
+            raise unconfirmed(key, [v.version for v in doomed], how)
+        return _view(store.destroy(name, actor=_actor(caller), version=asked.version))
 
 
 @router.get("/api/keys/{name}/audit", response_model=list[AuditView])
@@ -269,17 +239,4 @@ def list_audit(
     """What was done to a key and with it, newest first."""
     with _store(request) as store:
         key = store.describe(_checked(name))
-        return [audit_view(entry) for entry in store.audit(key.name, limit)]
-
-
-def unconfirmed(key: Key, versions: list[int], asked: int | None) -> Conflict:
-    """What a destruction would erase, and how to say that it is meant."""
-    count = f"{len(versions)} version{'s' if len(versions) > 1 else ''}"
-    numbers = ", ".join(map(str, versions))
-    which = f'"version": {asked}, ' if asked is not None else ""
-    return Conflict(
-        f"This would erase {count} ({numbers}) of the encryption key {key.name!r}; "
-        "what they encrypted could never be read again.",
-        guidance=f'Send {{{which}"confirm": "{key.name}"}} if that is meant.',
-        code="confirmation-needed",
-    )
+        return [AuditView(**audit_facts(entry)) for entry in store.audit(key.name, limit)]

@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from airberg import __version__
+from airberg.cli import keys
 from airberg.cli.logs import log_to_stdout
 from airberg.cli.maintenance import add_upkeep_commands
 from airberg.errors import AirbergError, InvalidRequest, RunError
@@ -22,10 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-keys = typer.Typer(help="Keys of encrypted columns.", no_args_is_help=True)
 database = typer.Typer(help="The job store.", no_args_is_help=True)
 tables = typer.Typer(help="Tables of all jobs.", no_args_is_help=True)
-app.add_typer(keys, name="keys")
+app.add_typer(keys.app, name="keys")
 app.add_typer(database, name="db")
 app.add_typer(tables, name="tables")
 add_upkeep_commands(tables)
@@ -137,26 +137,6 @@ def show(
     from airberg.cli.tables import print_table
 
     print_table(load_settings(), table, rows)
-
-
-@keys.command("create")
-def create_key(name: Annotated[str, typer.Argument(help="Name of the key.")]) -> None:
-    """Make a key for column encryption."""
-    from airberg.keys.open import open_keys
-
-    key = open_keys(load_settings()).create(name)
-    typer.echo(f"{key.name} version {key.version}")
-
-
-@keys.command("list")
-def list_keys() -> None:
-    """List the keys and their versions; never what is in them."""
-    from airberg.keys.open import open_keys
-
-    known = open_keys(load_settings()).keys()
-    for key in known:
-        use = f"primary {key.primary.version}" if key.primary else key.state
-        typer.echo(f"{key.name}\t{len(key.versions)} version(s), {use}")
 
 
 @database.command("upgrade")

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from airberg.errors import ConfigurationFailed, Conflict, InvalidRequest, NotFound
 from airberg.keys.kek import KEY_BYTES
-from airberg.keys.port import Key
+from airberg.keys.port import Key, KeyVersion
 
 _Error = TypeVar("_Error", ConfigurationFailed, Conflict)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -95,6 +95,17 @@ def _out_of_use(key: Key, kind: type[_Error]) -> _Error:
         f"The encryption key {key.name!r} is disabled.",
         guidance="Enable it with `airberg keys enable`, or use another key.",
         code="key-disabled",
+    )
+
+
+def unusable_version(key: Key, version: KeyVersion) -> ConfigurationFailed:
+    """The error for a version that was to decrypt, and does not."""
+    return ConfigurationFailed(
+        f"Version {version.version} of the encryption key {key.name!r} is {version.state}.",
+        guidance="That cannot be undone."
+        if version.state == "destroyed"
+        else "Enable it with `airberg keys enable`.",
+        code="key-destroyed" if version.state == "destroyed" else "key-disabled",
     )
 
 
