@@ -132,11 +132,10 @@ def _confirm(key: Key, versions: list[int], answered: str | None) -> None:
 @app.command("rewrap")
 def _rewrap() -> None:
     """Wrap all versions of all keys with the key-encryption key that the settings name now."""
-    from airberg.keys.kek import LocalKek, load_master_key
-    from airberg.keys.open import open_keys
+    from airberg.keys.open import open_kek, open_keys
 
     settings = load_settings()
-    kek = LocalKek(load_master_key(settings))
+    kek = open_kek(settings).current
     count = open_keys(settings).rewrap(kek, actor=operator())
     typer.echo(f"{count} version(s) wrapped with {kek.uri}")
 
