@@ -353,6 +353,9 @@ def test_every_change_leaves_an_entry(store: KeyStore) -> None:
     assert sorted(v for e in rewrapped for v in e.versions) == [1, 2]
     assert {(e.actor, e.detail) for e in rewrapped} == {("fay", "with local://other")}
     assert next(e.detail for e in store.audit() if e.action == "allow") == "owners w, x; roles y"
+    assert next(e.detail for e in store.audit() if e.action == "create") == "everybody"
+    store.create("b", actor="ann", owners={"x"}, roles={"y"})
+    assert store.audit("b")[0].detail == "owners x; roles y"
     times = [e.at for e in store.audit()]
     assert times == sorted(times, reverse=True)
     assert times[0].utcoffset() == timedelta(0)

@@ -210,7 +210,13 @@ def _print_keys(keys: Sequence[Key], *, as_json: bool = False) -> None:
     from airberg.keys.names import users_text
 
     rows = [
-        (k.name, k.state, k.primary.version if k.primary else "-", len(k.versions), users_text(k))
+        (
+            k.name,
+            k.state,
+            k.primary.version if k.primary else "-",
+            len(k.versions),
+            users_text(k.owners, k.roles),
+        )
         for k in keys
     ]
     _print_table(("name", "state", "primary", "versions", "for"), rows)

@@ -94,7 +94,7 @@ class MemoryKeyStore:
                 kept = _Kept(Key(name, frozenset(owners), frozenset(roles), ()), {})
                 made = self._add_version(kept)
                 self._kept[name] = kept
-                self._note(actor, "create", name, (1,))
+                self._note(actor, "create", name, (1,), users_text(owners, roles))
                 return made
         if not exist_ok:
             raise key_exists(name)
@@ -114,7 +114,7 @@ class MemoryKeyStore:
         with self._lock:
             kept = self._find(name)
             kept.key = replace(kept.key, owners=frozenset(owners), roles=frozenset(roles))
-            self._note(actor, "allow", name, (), users_text(kept.key))
+            self._note(actor, "allow", name, (), users_text(owners, roles))
             return kept.key
 
     def disable(self, name: str, *, actor: str, version: int | None = None) -> Key:

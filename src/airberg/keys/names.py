@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
 from airberg.errors import ConfigurationFailed, Conflict, InvalidRequest, NotFound
@@ -39,12 +40,10 @@ def new_raw_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
 
-def users_text(key: Key) -> str:
-    """Who may use a key, for the audit log."""
-    if not key.restricted:
-        return "everybody"
-    groups = (("owners", key.owners), ("roles", key.roles))
-    return "; ".join(f"{word} {', '.join(sorted(names))}" for word, names in groups if names)
+def users_text(owners: AbstractSet[str], roles: AbstractSet[str]) -> str:
+    """Who may use a key, for people and for the audit log."""
+    groups = (("owners", owners), ("roles", roles))
+    return "; ".join(f"{word} {', '.join(sorted(users))}" for word, users in groups if users) or "everybody"
 
 
 def unknown_key(name: str) -> NotFound:

@@ -110,7 +110,7 @@ class SqlKeyStore:
                 with self._writing() as connection:
                     rows.add_key(connection, name, owners, roles)
                     rows.add_version(connection, name, version, wrapped)
-                    add_entry(connection, actor, "create", name, (1,))
+                    add_entry(connection, actor, "create", name, (1,), users_text(owners, roles))
             except IntegrityError:  # another process was faster, or the id is taken
                 continue
             return key
@@ -143,7 +143,7 @@ class SqlKeyStore:
             rows.locked_key(connection, name)
             rows.set_users(connection, name, owners, roles)
             key = rows.one_key(connection, name)
-            add_entry(connection, actor, "allow", name, (), users_text(key))
+            add_entry(connection, actor, "allow", name, (), users_text(owners, roles))
             return key
 
     def disable(self, name: str, *, actor: str, version: int | None = None) -> Key:

@@ -210,7 +210,7 @@ def test_everything_is_in_the_audit_log(service: Service) -> None:
         ("disable", [1], ""),
         ("allow", [], "owners bob"),
         ("rotate", [2], ""),
-        ("create", [1], ""),
+        ("create", [1], "everybody"),
     ]
     assert {(e["actor"], e["key"]) for e in log} == {(ANN, "seen")}
     assert service.api.get("/api/keys/seen/audit?limit=2").json() == log[:2]

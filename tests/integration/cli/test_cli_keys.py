@@ -185,7 +185,7 @@ def test_the_log_is_printed(home: Home) -> None:
     [head, first, second] = run("audit", "crm").splitlines()
     assert head.split() == ["at", "actor", "action", "key", "versions", "detail"]
     assert first.split()[1:] == ["eve?[2J?os:root", "decrypt", "crm", "1", "a?b"]
-    assert second.split()[1:] == [OPERATOR, "create", "crm", "1"]
+    assert second.split()[1:] == [OPERATOR, "create", "crm", "1", "everybody"]
     entries = [json.loads(line) for line in run("audit", "--json").splitlines()]
     assert [(e["key"], e["action"]) for e in entries] == [
         ("crm", "decrypt"),
