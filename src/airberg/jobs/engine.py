@@ -106,6 +106,8 @@ def _sqlite_engine(url: URL) -> Engine:
         try:
             cursor.execute("PRAGMA foreign_keys = ON")
             cursor.execute("PRAGMA journal_mode = WAL")
+            # What is deleted is zeroed: wrapped keys, configurations of deleted jobs.
+            cursor.execute("PRAGMA secure_delete = ON")
         finally:
             cursor.close()
 
@@ -134,6 +136,29 @@ def _postgresql_engine(url: URL) -> Engine:
             guidance="Install airberg[postgresql].",
             code="driver-missing",
         ) from None
+
+
+def forget_log(engine: Engine) -> bool:
+    """Empty SQLite's write-ahead log, which still holds what was overwritten in the database.
+
+    PostgreSQL's is beyond our reach.
+
+    Returns:
+        False when other connections are in the way; the log is then emptied by and by.
+    """
+    if engine.dialect.name != "sqlite":
+        return True
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        try:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            row = cursor.fetchone()
+        finally:
+            cursor.close()
+        return row is not None and row[0] == 0
+    finally:
+        connection.close()
 
 
 def read_only(engine: Engine) -> Engine:

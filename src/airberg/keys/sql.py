@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, Engine, Row, select
 from sqlalchemy.exc import IntegrityError
 
 from airberg.errors import NotFound, Unavailable
-from airberg.jobs.engine import outages_as_unavailable, read_only
+from airberg.jobs.engine import forget_log, outages_as_unavailable, read_only
 from airberg.keys import sql_rows as rows
 from airberg.keys import states
 from airberg.keys.kek import Kek
@@ -28,6 +29,8 @@ from airberg.keys.port import SYSTEM, AuditEntry, DataKey, Key, KeyVersion, Vers
 from airberg.keys.ring import KekRing
 from airberg.keys.sql_audit import add_entry, latest_entries
 from airberg.keys.tables import data_keys, named_keys
+
+log = logging.getLogger(__name__)
 
 _ATTEMPTS = 20
 _IN_USE: tuple[VersionState, ...] = ("primary", "active")
@@ -156,7 +159,11 @@ class SqlKeyStore:
 
     def destroy(self, name: str, *, actor: str, version: int | None = None) -> Key:
         """See `KeyStore.destroy`."""
-        return self._change(name, actor, "destroy", states.destroyed, version)
+        key = self._change(name, actor, "destroy", states.destroyed, version)
+        with outages_as_unavailable():
+            if not forget_log(self._engine):
+                log.warning("the database's log may hold the wrapped bytes of destroyed keys for a while")
+        return key
 
     def rewrap(self, kek: Kek, *, actor: str) -> int:
         """See `KeyStore.rewrap`."""

@@ -6,7 +6,6 @@ import base64
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
@@ -33,20 +32,6 @@ from support.jobs import NOON, a_job, a_run
 from support.postgresql import Server
 
 PLANTED = "planted-s3cret-4711"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a database without any tables."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'new' / 'airberg.db'}"
-        return
-    server: Server = request.getfixturevalue("postgresql_server")
-    name = f"t{abs(hash(tmp_path)):x}"
-    with psycopg.connect(f"{server.connect} dbname=postgres", autocommit=True) as c:
-        c.execute(f"CREATE DATABASE {name}")
-        yield server.url.rpartition("/")[0] + f"/{name}"
-        c.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def differences(url: str) -> list[object]:

@@ -48,6 +48,30 @@ def test_rows_hold_wrapped_keys_only(engine: Engine, tmp_path: Path) -> None:
     assert not any(k.raw in content for k in keys)
 
 
+@pytest.mark.parametrize("version", [1, None], ids=["one", "all"])
+def test_destroyed_bytes_are_in_no_file(engine: Engine, tmp_path: Path, version: int | None) -> None:
+    """Also what they were wrapped to is gone from the database and its log; the row stays."""
+    store = SqlKeyStore(engine, KEK)
+    store.create("a")
+    store.rotate("a", actor="ann")
+
+    def files() -> bytes:
+        return b"".join(p.read_bytes() for p in tmp_path.iterdir())
+
+    with engine.connect() as connection:
+        rows = connection.execute(select(data_keys).order_by(data_keys.c.version)).all()
+    wrapped = [row.wrapped for row in rows]
+    assert [w in files() for w in wrapped] == [True, True]
+    store.destroy("a", actor="ann", version=version)
+    assert [w in files() for w in wrapped] == [False, version is not None]
+    with engine.connect() as connection:
+        after = connection.execute(select(data_keys).order_by(data_keys.c.version)).all()
+    assert [(r.version, r.key_id, r.created_at) for r in after] == [
+        (r.version, r.key_id, r.created_at) for r in rows
+    ]
+    assert after[0].wrapped == b""
+
+
 def test_another_master_key_unwraps_nothing(engine: Engine) -> None:
     """With the wrong master key there is a clear error instead of a wrong key."""
     SqlKeyStore(engine, KEK).create("a")
