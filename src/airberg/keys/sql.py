@@ -160,9 +160,7 @@ class SqlKeyStore:
     def destroy(self, name: str, *, actor: str, version: int | None = None) -> Key:
         """See `KeyStore.destroy`."""
         key = self._change(name, actor, "destroy", states.destroyed, version)
-        with outages_as_unavailable():
-            if not forget_log(self._engine):
-                log.warning("the database's log may hold the wrapped bytes of destroyed keys for a while")
+        self._forget_old_bytes()
         return key
 
     def rewrap(self, kek: Kek, *, actor: str) -> int:
@@ -173,6 +171,7 @@ class SqlKeyStore:
                 found = connection.execute(select(data_keys).order_by(data_keys.c.name, data_keys.c.version))
                 todo = [r for r in found if r.state != "destroyed" and (r.name, r.version) not in done]
             if not todo:
+                self._forget_old_bytes()
                 return len(done)
             for row in todo:
                 if self._rewrap_one(row, kek, actor):
@@ -216,6 +215,12 @@ class SqlKeyStore:
                 return False
             add_entry(connection, actor, "rewrap", row.name, (row.version,), f"with {kek.uri}")
         return True
+
+    def _forget_old_bytes(self) -> None:
+        """Leave no copy of wrapped bytes that were replaced or erased."""
+        with outages_as_unavailable():
+            if not forget_log(self._engine):
+                log.warning("the database's log may hold wrapped bytes of before for a while")
 
     def _new_version(self, name: str, number: int) -> tuple[DataKey, KeyVersion, bytes]:
         key = DataKey(name, number, new_key_id(), new_raw_key())

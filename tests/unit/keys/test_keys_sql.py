@@ -48,6 +48,18 @@ def test_rows_hold_wrapped_keys_only(engine: Engine, tmp_path: Path) -> None:
     assert not any(k.raw in content for k in keys)
 
 
+def test_what_another_key_wrapped_is_in_no_file(engine: Engine, tmp_path: Path) -> None:
+    """After rewrapping, the key-encryption key of before opens nothing that is on the disk."""
+    store = SqlKeyStore(engine, KEK)
+    store.create("a")
+    with engine.connect() as connection:
+        before = connection.scalar(select(data_keys.c.wrapped))
+    assert isinstance(before, bytes)
+    assert before in b"".join(p.read_bytes() for p in tmp_path.iterdir())
+    assert store.rewrap(LocalKek([b"x" * 32, bytes(32)]), actor="ann") == 1
+    assert before not in b"".join(p.read_bytes() for p in tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("version", [1, None], ids=["one", "all"])
 def test_destroyed_bytes_are_in_no_file(engine: Engine, tmp_path: Path, version: int | None) -> None:
     """Also what they were wrapped to is gone from the database and its log; the row stays."""
