@@ -7,7 +7,7 @@ A value that does not fit never fails a run: it becomes null and leaves an entry
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from airberg.columns.casting import caster
 from airberg.columns.json_text import CellValue, JsonValue, parse_exact
@@ -47,19 +47,27 @@ def converter(column: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> Co
 
 def single_conversion(column: ColumnPlan, cipher_for: CipherFor) -> Convert:
     """The conversion of a column that is one value to us; raises one of `REJECTIONS`."""
-    convert = caster(column.source_type, column.cast_to) if column.cast_to else reader(column.source_type)
+    convert = plain_conversion(column)
     if column.encrypt is None:
         return convert
     encrypt = cipher_for(column.encrypt).encrypt_value
-    canonical = _canonical(column.cast_to or column.source_type)
-    return lambda value: encrypt(canonical(convert(value)))
+    return lambda value: encrypt(canonical_text(convert(value)))
 
 
-def _canonical(made: ColumnType) -> Callable[[Any], bytes]:
-    """How the values of a type are written before they are encrypted."""
+def plain_conversion(column: ColumnPlan) -> Convert:
+    """The conversion up to encryption, which `airberg.columns.protection` does for whole arrays.
+
+    JSON, objects and lists that are going to be encrypted become their canonical text here.
+    """
+    convert = caster(column.source_type, column.cast_to) if column.cast_to else reader(column.source_type)
+    made = column.cast_to or column.source_type
+    if column.encrypt is None or not isinstance(made, Json | Struct | List):
+        return convert
+    if isinstance(made, Json) and column.cast_to is None:
+        return canonical_json  # the value itself is what the JSON text would be parsed to
     if isinstance(made, Json):
-        return lambda text: canonical_json(parse_exact(text.encode()))
-    return canonical_json if isinstance(made, Struct | List) else canonical_text
+        return lambda value: canonical_json(parse_exact(convert(value).encode()))
+    return lambda value: canonical_json(convert(value))
 
 
 def is_single(column: ColumnPlan) -> bool:

@@ -17,9 +17,10 @@ from airberg.columns.convert import (
     is_single,
     members_of,
     path_of,
-    single_conversion,
+    plain_conversion,
 )
 from airberg.columns.json_text import JsonValue, as_utf8, parse_exact
+from airberg.columns.protection import Protection, protection
 from airberg.columns.reading import REJECTIONS, SERIALIZATION, TYPECAST, Convert, reason_of
 from airberg.columns.types import (
     BOOLEAN,
@@ -74,12 +75,12 @@ class NativeColumn(Protocol):
 def native_column(plan: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> NativeColumn:
     """The column of a plan and all that is in it."""
     path = path_of(plan, parent)
-    type_ = arrow_type(plan.type)
     if is_single(plan):
-        convert = single_conversion(plan, cipher_for)
-        untouched = plan.cast_to is None and plan.encrypt is None
-        plain = _PLAIN.get(plan.source_type) if untouched else None
-        return _Single(plan.source, path, type_, convert, plain)
+        plain = None if plan.cast_to else _PLAIN.get(plan.source_type)
+        if plan.encrypt is not None and plan.source_type == JSON:
+            plain = None  # its canonical text is another one
+        return _Single(plan.source, path, plain_conversion(plan), plain, protection(plan, cipher_for))
+    type_ = arrow_type(plan.type)
     if isinstance(plan.source_type, List):
         return _List(plan.source, path, type_, native_column(element_of(plan.source_type), cipher_for, path))
     members = [native_column(member, cipher_for, path) for member in members_of(plan)]
@@ -89,14 +90,18 @@ def native_column(plan: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> 
 class _Single:
     """A column of single values; without a plain kind every value is converted by Python."""
 
-    def __init__(self, name: str, path: str, type_: pa.DataType, convert: Convert, plain: str | None) -> None:
+    def __init__(self, name: str, path: str, convert: Convert, plain: str | None, last: Protection) -> None:
         self.shape: Shape = (name, plain or "json", ())
         self._path = path
-        self._type = type_
         self._convert = convert
         self._plain = plain
+        self._type = last.plain_type
+        self._protect = last.protect
 
     def array(self, taken: TakenColumn, rows: Rows, log: ChangeLog) -> pa.Array:
+        return self._protect(self._plain_array(taken, rows, log))
+
+    def _plain_array(self, taken: TakenColumn, rows: Rows, log: ChangeLog) -> pa.Array:
         length, _, validity, buffers, _, deferred = taken
         if self._plain is None:
             texts = buffered(pa.binary(), length, validity, *buffers).to_pylist()

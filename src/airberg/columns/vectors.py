@@ -22,9 +22,10 @@ from airberg.columns.convert import (
     members_of,
     nulled,
     path_of,
-    single_conversion,
+    plain_conversion,
 )
 from airberg.columns.json_text import JsonValue
+from airberg.columns.protection import Protection, protection
 from airberg.columns.reading import REJECTIONS, TYPECAST, Convert, reason_of
 from airberg.columns.types import DATE, LONG, STRING, TIMESTAMP, TIMESTAMPTZ, ColumnType, List, Primitive
 from airberg.plan.model import ColumnPlan
@@ -81,11 +82,10 @@ def vector(column: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> Vecto
     """The vector of a column and all that is in it."""
     path = path_of(column, parent)
     if is_single(column):
-        convert = single_conversion(column, cipher_for)
-        untouched = column.cast_to is None and column.encrypt is None
-        kinds, fast = _FAST.get(column.source_type, _NO_FAST) if untouched else _NO_FAST
-        lossy = _LOSSY.get(column.source_type) if untouched else None
-        return _Single(convert, arrow_type(column.type), path, kinds, fast, lossy)
+        kinds, fast = _NO_FAST if column.cast_to else _FAST.get(column.source_type, _NO_FAST)
+        lossy = None if column.cast_to else _LOSSY.get(column.source_type)
+        last = protection(column, cipher_for)
+        return _Single(plain_conversion(column), last, path, kinds, fast, lossy)
     kind = arrow_type(column.type)
     if isinstance(column.source_type, List):
         return _List(vector(element_of(column.source_type), cipher_for, path), kind, path)
@@ -96,13 +96,18 @@ def vector(column: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> Vecto
 @dataclass(frozen=True, slots=True)
 class _Single:
     convert: Convert
-    type: pa.DataType
+    last: Protection
     path: str
     kinds: frozenset[type]
     fast: Fast | None
     lossy: Callable[[JsonValue], bool] | None
 
     def array(
+        self, values: Sequence[JsonValue], rows: Sequence[int], log: ChangeLog, *, exact: bool
+    ) -> pa.Array:
+        return self.last.protect(self.plain(values, rows, log, exact=exact))
+
+    def plain(
         self, values: Sequence[JsonValue], rows: Sequence[int], log: ChangeLog, *, exact: bool
     ) -> pa.Array:
         if self.fast is not None:
@@ -114,7 +119,7 @@ class _Single:
                     pass
             elif self.lossy is not None and not exact and any(map(self.lossy, values)):
                 raise InexactNumbers
-        return pa.array(self.one_by_one(values, rows, log), self.type)
+        return pa.array(self.one_by_one(values, rows, log), self.last.plain_type)
 
     def one_by_one(self, values: Sequence[JsonValue], rows: Sequence[int], log: ChangeLog) -> list[Any]:
         convert = self.convert
