@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import duckdb
 import pytest
+import sqlglot
 import yaml
 
 from airberg.api.ingest_body import ColumnTransformation
+from airberg.keys.export import ENGINES, ExportedColumn, decrypting_sql
 from airberg.settings import Settings, load_settings
 from airberg.sources.registry import load_registry
-from support.pages import ROOT, Block, Page, blocks, pages
+from support.pages import READ_ENCRYPTED, ROOT, Block, Page, blocks, engine_of, pages
 
 LANGUAGES = {"bash", "python", "text", "json", "env", "sql", "toml", "yaml", ""}
 """`bash` and `python` are run, `text` shows what they print, data is parsed; `` is a picture."""
@@ -147,5 +150,43 @@ def test_datahub_recipe(block: Block) -> None:
 
 @pytest.mark.parametrize("block", blocks("sql"), ids=str)
 def test_sql_parses(block: Block) -> None:
-    """As SQL in general; the functions of other engines are names to DuckDB's parser."""
-    assert len(duckdb.connect().extract_statements(block.text)) == 1
+    """DuckDB's parser, or one for the engine that the block is for, finds one statement."""
+    engine = engine_of(block)
+    if engine is None:
+        assert len(duckdb.connect().extract_statements(block.text)) == 1
+    else:
+        [tree] = sqlglot.parse(block.text, read=engine)
+        assert isinstance(tree, sqlglot.exp.Select)
+
+
+# ---- SQL for engines ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FirstVersion:
+    """What a query has to know of the only version of a key."""
+
+    version: int = 1
+    key_id: int = 5
+
+
+def test_sql_for_engines_is_what_the_export_prints() -> None:
+    """Of every engine whose SQL can be exported, the one block; DuckDB's is in the exported module."""
+    email = ExportedColumn(("quickstart", "users"), ("email",), "quickstart.users.email", "string")
+    shown = {engine_of(block): block.text for block in Page(READ_ENCRYPTED).blocks if block.language == "sql"}
+    assert shown.keys() == set(ENGINES) - {"duckdb"}
+    for engine in shown:
+        assert engine is not None
+        exported = decrypting_sql(engine, email, "default", [FirstVersion()])
+        query = [line for line in exported.splitlines() if not line.startswith("--")]
+        assert shown[engine].splitlines() == query
+
+
+def test_engines_that_are_said_to_have_run_are_those_that_do() -> None:
+    """In the versions that are locked."""
+    locked = "".join((ROOT / "requirements" / name).read_text() for name in ("engines.txt", "spark.txt"))
+    versions = [row[1] for row in Page(READ_ENCRYPTED).table("What was run") if row[1]]
+    assert [v.split()[0] for v in versions] == ["chdb-core", "duckdb", "tink", "pyspark"]
+    for version in versions:
+        name, number = version.split()
+        assert re.search(rf"^{name}=={re.escape(number)}\b", locked, re.MULTILINE), version

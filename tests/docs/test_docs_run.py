@@ -22,19 +22,19 @@ from support.duckdb_reader import duckdb_connection
 from support.free_ports import free_ports
 from support.live_stack import LiveStack, wait_for
 from support.page_run import PageRun, not_printed, outputs
-from support.pages import ROOT, Block, Page, blocks, pages
+from support.pages import READ_ENCRYPTED, ROOT, Block, Page, blocks, pages
 
 NOT_RUN = {
     "make help": "sets up an environment; `.ci/run` runs what it lists",
     "make run": "starts the stack that runs here already; what it shows is compared with `quickstart` below",
     "make test": "would run these tests within these tests",
     "git clone": "there is no such host; then `make run`",
+    "import decrypt_email": "needs numpy; tests/integration/engines runs it where that is",
     ".venv/bin/uv build": "needs the package index; another test makes a wheel and looks into it",
 }
 """First words of blocks that are not run, and why. Nothing else is left out."""
-SQL_ONLY_PARSED = {
-    "docs/how-to/encrypt-columns.md": "for engines that are not here; the page says what was run",
-}
+SQL_FOR_ENGINES = {READ_ENCRYPTED}
+"""Pages with SQL for other engines: tests/integration/engines and tests/spark run it where they run."""
 
 
 def reason_not_to_run(block: Block) -> str | None:
@@ -97,7 +97,7 @@ def test_the_request_of_the_readme_is_that_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize(
-    "block", [b for b in blocks("sql") if b.page not in SQL_ONLY_PARSED], ids=lambda b: str(b)
+    "block", [b for b in blocks("sql") if b.page not in SQL_FOR_ENGINES], ids=lambda b: str(b)
 )
 def test_sql(live: LiveStack, quickstart: str, block: Block) -> None:
     """DuckDB runs it over the tables of `make run`."""

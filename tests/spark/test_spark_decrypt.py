@@ -14,8 +14,9 @@ from pyiceberg.table import Table
 
 from airberg.settings import CatalogSettings
 from support.deployment import Deployment
-from support.encrypted_people import ENCRYPTED, load_people
+from support.encrypted_people import ADDRESSES, ENCRYPTED, load_people, load_users
 from support.foreign_decryption import ForeignReader, check_refusals, check_table, check_values
+from support.pages import READ_ENCRYPTED, Page, engine_of
 from support.spark import Spark
 
 
@@ -64,3 +65,12 @@ def test_every_value_is_decrypted(reader: ForeignReader, column: str) -> None:
 def test_nothing_else_is_decrypted(reader: ForeignReader) -> None:
     """Not with another key, nor other associated data, nor without the version."""
     check_refusals(reader)
+
+
+def test_the_sql_of_the_page(deployment: Deployment, spark: Spark) -> None:
+    """As it is printed, with the key as a parameter."""
+    load_users(deployment, deployment.home.parent)
+    [block] = [block for block in Page(READ_ENCRYPTED).blocks if engine_of(block) == "spark"]
+    spark.sql("USE lake")
+    rows = spark.sql(block.text, key_v1=deployment.keys.primary("default").raw.hex())
+    assert sorted((row["email"] for row in rows), key=repr) == sorted(ADDRESSES, key=repr)

@@ -143,3 +143,23 @@ def load_people(deployment: Deployment, folder: Path) -> Table:
 def _people(people: tuple[dict[str, Any], ...]) -> dict[str, Any]:
     stream = {"name": "people", "cursor": "id", "json_schema": SCHEMA, "records": [record(p) for p in people]}
     return {"streams": [stream]}
+
+
+ADDRESSES = ("ann@example.com", "", None, "名前@example.com")
+
+
+def load_users(deployment: Deployment, folder: Path) -> Table:
+    """`quickstart.users` as the pages of the documentation have it, with the addresses above."""
+    properties = {"id": {"type": "integer"}, "email": typed("string")}
+    users = {
+        "name": "users",
+        "json_schema": {"type": "object", "properties": properties},
+        "records": [{"id": number, "email": address} for number, address in enumerate(ADDRESSES)],
+    }
+    job = deployment.job(
+        write_scenario(folder, {"streams": [users]}, "users.json"),
+        schema_name="quickstart",
+        column_transformations=[{"column": "email", "transformation_type": "encrypt"}],
+    )
+    deployment.run(job, "run-1")
+    return deployment.table("users", "quickstart")

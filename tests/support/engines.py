@@ -17,6 +17,8 @@ from support.child import Child, running_child
 
 ROOT = Path(__file__).resolve().parents[2]
 MADE = Path(".build/engines/.made")
+PYTHON = ROOT / MADE.parent / "bin" / "python"
+"""The Python that the engines are installed for; `running_engines` makes it."""
 
 
 class Engines:
@@ -64,9 +66,8 @@ def running_engines(folder: Path) -> Iterator[Engines]:
     Their environment is made when it is not there: `make test` has made it.
     """
     subprocess.run(["make", "-s", str(MADE)], cwd=ROOT, check=True)
-    python = ROOT / MADE.parent / "bin" / "python"
     child = Path(__file__).with_name("engines_child.py")
-    with running_child([python, child], folder, folder / "engines.log", {}) as started:
+    with running_child([PYTHON, child], folder, folder / "engines.log", {}) as started:
         yield Engines(started)
 
 

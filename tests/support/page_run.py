@@ -102,12 +102,12 @@ class PageRun:
     def _environment(self) -> dict[str, str]:
         home = self._folder / "home"
         home.mkdir()
-        _install_extensions(home)
+        install_extensions(home)
         kept = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("AIRBERG_")}
         return kept | {"HOME": str(home), "LANG": "C.UTF-8", "COLUMNS": "100", "no_proxy": "127.0.0.1"}
 
 
-def _install_extensions(home: Path) -> None:
+def install_extensions(home: Path) -> None:
     """DuckDB's extensions, where `INSTALL` would put them: then it has nothing to fetch."""
     with duckdb.connect(":memory:", config={"home_directory": str(home)}) as connection:
         for name in ("avro", "iceberg"):

@@ -10,7 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from airberg.keys.dialects import Engine
+from airberg.keys.export import ENGINES
+
 ROOT = Path(__file__).resolve().parents[2]
+READ_ENCRYPTED = "docs/how-to/read-encrypted-columns.md"
+"""The page whose SQL is for other engines, each under a heading with its name."""
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[a-z]*)\s*$")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`[^`]*`")
@@ -18,12 +23,13 @@ _CODE = re.compile(r"`[^`]*`")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block; `line` is that of its first line of text."""
+    """A fenced block; `line` is that of its first line of text, `heading` the one that it is under."""
 
     page: str
     line: int
     language: str
     text: str
+    heading: str = ""
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -89,16 +95,19 @@ class Page:
     def _split(self) -> Iterator[tuple[Block | None, str]]:
         opened: tuple[int, str, str] | None = None
         inside: list[str] = []
+        heading = ""
         for number, line in enumerate(self.text.splitlines(), 1):
             fence = _FENCE.match(line)
             if opened is None and fence:
                 opened, inside = (number + 1, fence["language"], fence["indent"]), []
             elif opened is not None and line == f"{opened[2]}```":
-                yield Block(self.name, opened[0], opened[1], "".join(f"{x}\n" for x in inside)), ""
+                text = "".join(f"{x}\n" for x in inside)
+                yield Block(self.name, opened[0], opened[1], text, heading), ""
                 opened = None
             elif opened is not None:
                 inside.append(line.removeprefix(opened[2]))
             else:
+                heading = line.lstrip("# ") if re.match(r"#+ ", line) else heading
                 yield None, line
         assert opened is None, f"{self.name}: a block is not closed"
 
@@ -112,6 +121,13 @@ def pages() -> list[Page]:
 def blocks(*languages: str) -> list[Block]:
     """Blocks of these languages on all pages."""
     return [b for page in pages() for b in page.blocks if b.language in languages]
+
+
+def engine_of(block: Block) -> Engine | None:
+    """The engine that a block of SQL is for; None when any would do, or when it is no SQL."""
+    if block.page != READ_ENCRYPTED or block.language != "sql":
+        return None
+    return next(engine for engine in ENGINES if engine == block.heading.lower())
 
 
 def _anchor(heading: str) -> str:

@@ -24,13 +24,17 @@ class Spark:
     def __init__(self, child: Child) -> None:
         self._child = child
 
-    def sql(self, statement: str) -> list[dict[str, Any]]:
+    def sql(self, statement: str, **parameters: str) -> list[dict[str, Any]]:
         """The rows that a statement gives.
+
+        Args:
+            statement: The SQL.
+            parameters: Values of `:name` in it.
 
         Raises:
             RuntimeError: Spark refuses it; with its message.
         """
-        return cast("list[dict[str, Any]]", self._child.ask(statement))
+        return cast("list[dict[str, Any]]", self._child.ask((statement, parameters)))
 
 
 def make_environment() -> None:

@@ -1,7 +1,7 @@
 """Runs SQL in Spark for the tests; started with Spark's own Python, so it imports nothing of ours.
 
-Arguments: the jars, the SQLite file of the catalog, its warehouse. Pickles go in (a statement) and out (rows
-as dictionaries, or the text of an error) over standard input and output.
+Arguments: the jars, the SQLite file of the catalog, its warehouse. Pickles go in (a statement and its
+parameters) and out (rows as dictionaries, or the text of an error) over standard input and output.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ def main() -> None:
     answers.flush()
     while True:
         try:
-            statement = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the test that started this
+            statement, parameters = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the test that started this
         except EOFError:
             break
         try:
-            found = spark.sql(statement)
+            found = spark.sql(statement, args=parameters) if parameters else spark.sql(statement)
             answer: Any = [plain(row, found.schema) for row in found.collect()]
         except Exception as error:  # noqa: BLE001 - the test shows it
             answer = str(error)

@@ -141,11 +141,6 @@ def _checked(name: str) -> str:
     return name
 
 
-def _actor(caller: Principal) -> str:
-    """Who acts, for the audit log: the name that people know, and the identity that cannot change."""
-    return f"{caller.owner_id} ({caller.key})"
-
-
 def _view(key: Key) -> KeyView:
     return KeyView(**key_facts(key))
 
@@ -165,7 +160,7 @@ def list_keys(request: Request) -> list[KeyView]:
 def create_key(request: Request, response: Response, new: NewKey, caller: Admin) -> KeyView:
     """Make a key with its first version."""
     with _store(request) as store:
-        store.create(new.name, actor=_actor(caller), owners=frozenset(new.owners), roles=frozenset(new.roles))
+        store.create(new.name, actor=caller.actor, owners=frozenset(new.owners), roles=frozenset(new.roles))
         response.headers["Location"] = f"/api/keys/{new.name}"
         return _view(store.describe(new.name))
 
@@ -184,7 +179,7 @@ def set_access(request: Request, name: str, access: Access, caller: Admin) -> Ke
         return _view(
             store.allow(
                 _checked(name),
-                actor=_actor(caller),
+                actor=caller.actor,
                 owners=frozenset(access.owners),
                 roles=frozenset(access.roles),
             )
@@ -195,7 +190,7 @@ def set_access(request: Request, name: str, access: Access, caller: Admin) -> Ke
 def rotate_key(request: Request, name: str, caller: Admin) -> KeyView:
     """Add a version that encrypts from now on. Older ones still decrypt."""
     with _store(request) as store:
-        store.rotate(_checked(name), actor=_actor(caller))
+        store.rotate(_checked(name), actor=caller.actor)
         return _view(store.describe(name))
 
 
@@ -205,7 +200,7 @@ def disable_key(
 ) -> KeyView:
     """Put a key, or one version, out of use: runs that need it fail, nothing decrypts."""
     with _store(request) as store:
-        return _view(store.disable(_checked(name), actor=_actor(caller), version=choice.version))
+        return _view(store.disable(_checked(name), actor=caller.actor, version=choice.version))
 
 
 @router.post("/api/keys/{name}/enable", response_model=KeyView)
@@ -214,7 +209,7 @@ def enable_key(
 ) -> KeyView:
     """Undo `disable`."""
     with _store(request) as store:
-        return _view(store.enable(_checked(name), actor=_actor(caller), version=choice.version))
+        return _view(store.enable(_checked(name), actor=caller.actor, version=choice.version))
 
 
 @router.post("/api/keys/{name}/destroy", response_model=KeyView)
@@ -229,7 +224,7 @@ def destroy_key(
             which = f'"version": {asked.version}, ' if asked.version is not None else ""
             how = f'Send {{{which}"confirm": "{name}"}} if that is meant.'
             raise unconfirmed(key, [v.version for v in doomed], how)
-        return _view(store.destroy(name, actor=_actor(caller), version=asked.version))
+        return _view(store.destroy(name, actor=caller.actor, version=asked.version))
 
 
 @router.get("/api/keys/{name}/audit", response_model=list[AuditView])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from airberg.identity.operating_system import operator
 from airberg.keys.export import Format
 from airberg.settings import load_settings
 
@@ -184,15 +183,7 @@ def _audit(
     )
 
 
-# ---- who, and what is printed ------------------------------------------------------------------------------
-
-
-def operator() -> str:
-    """Who runs the command, for the audit log: the user by the operating system, not by the environment."""
-    try:
-        return f"os:{pwd.getpwuid(os.getuid()).pw_name}"
-    except KeyError:  # a container may run as a number without a name
-        return f"os:{os.getuid()}"
+# ---- what is printed ------------------------------------------------------------------------------
 
 
 def _store() -> KeyStore:

@@ -99,7 +99,7 @@ def _show(
     """
     from airberg.cli.tables import print_table
 
-    print_table(load_settings(), table, rows, decrypt=decrypt or ())
+    print_table(load_settings(), table, rows, encryption=True, decrypt=decrypt or ())
 
 
 def _jobs() -> None:

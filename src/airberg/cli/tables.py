@@ -16,6 +16,7 @@ from airberg.errors import NotFound
 from airberg.lake.catalog import open_catalog
 from airberg.lake.read import dictionaries, first_rows
 from airberg.lake.tables import describe, find_table
+from airberg.reader.columns import columns_to_decrypt, encrypted_columns
 from airberg.reader.read import read_batches
 from airberg.settings import Settings
 
@@ -31,6 +32,7 @@ def print_table(
     rows: int,
     console: Console | None = None,
     *,
+    encryption: bool = False,
     decrypt: Sequence[str] = (),
 ) -> None:
     """Print a table's schema, row count, snapshots and first rows.
@@ -40,7 +42,8 @@ def print_table(
         dotted: Name of the table.
         rows: How many rows to print.
         console: Where to.
-        decrypt: Encrypted columns that are shown decrypted.
+        encryption: Print how columns are encrypted.
+        decrypt: Encrypted columns that are shown decrypted, and first.
 
     Raises:
         NotFound: There is no such table.
@@ -57,6 +60,9 @@ def print_table(
         f"\n[bold]{escape(dotted)}[/]  {summary.row_count:,} rows, {len(summary.snapshots)} snapshot(s)"
     )
     console.print("  " + escape(", ".join(f"{n}: {_short(t)}" for n, t in summary.fields)), style="dim")
+    if encryption and (encrypted := encrypted_columns(table)):
+        said = (f"{name} ({_short(e.type)}, key {e.key}, {e.mode})" for name, e in encrypted.items())
+        console.print("  encrypted: " + escape(", ".join(said)), style="dim")
     for s in summary.snapshots[-5:]:
         at = datetime.fromtimestamp(s.timestamp_ms / 1000, UTC)
         console.print(
@@ -74,7 +80,9 @@ def _first_rows(
     if not decrypt:
         return first_rows(table, rows)
     batches = read_batches(".".join(table.name()), decrypt, limit=rows, settings=settings)
-    return [row for batch in batches for row in dictionaries(batch)]
+    found = [row for batch in batches for row in dictionaries(batch)]
+    shown = {column.path[0]: None for column in columns_to_decrypt(table, decrypt)}
+    return [{name: row[name] for name in shown | row} for row in found]
 
 
 def _print_rows(console: Console, rows: list[dict[str, object]]) -> None:

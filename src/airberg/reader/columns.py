@@ -63,6 +63,16 @@ def columns_to_decrypt(table: Table, names: Sequence[str]) -> tuple[EncryptedCol
     return tuple(columns)
 
 
+def encrypted_columns(table: Table) -> dict[str, ColumnEncryption]:
+    """How the columns of a table are encrypted, by their dotted names.
+
+    Raises:
+        ConfigurationFailed: The table does not say it in a way that is understood.
+    """
+    names = sorted(key.removeprefix(ENCRYPTION_PREFIX) for key in table.properties if _is_encryption(key))
+    return {name: decode_encryption(name, table.properties[ENCRYPTION_PREFIX + name]) for name in names}
+
+
 def columns_to_read(table: Table, columns: Sequence[str] | None) -> tuple[str, ...]:
     """The columns of the top level that are asked for, in the table's order; all, when none are.
 

@@ -5,8 +5,6 @@ Spark does the same in `tests/spark/test_spark_decrypt.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,16 +15,10 @@ from airberg.keys.cipher import canonical_text
 from airberg.keys.export import tink_keyset
 from support.deployment import Deployment
 from support.encrypted_people import ENCRYPTED, KEY, load_people, rows
-from support.engines import Engines, location, newest_metadata, running_engines
+from support.engines import Engines, location, newest_metadata
 from support.foreign_decryption import ForeignReader, check_refusals, check_table, check_values
 
-
-@pytest.fixture(scope="module")
-def deployment(
-    tmp_path_factory: pytest.TempPathFactory, pyairbyte_dir: Path, connectors_dir: Path
-) -> Deployment:
-    """A deployment in a folder of its own."""
-    return Deployment(tmp_path_factory.mktemp("engines") / "home", pyairbyte_dir, connectors_dir)
+pytestmark = pytest.mark.xdist_group("engines")
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +27,6 @@ def people(deployment: Deployment) -> Table:
     table = load_people(deployment, deployment.home.parent)
     check_table(table)
     return table
-
-
-@pytest.fixture(scope="module")
-def engines(deployment: Deployment) -> Iterator[Engines]:
-    """The engines, which see the folder of the deployment."""
-    with running_engines(deployment.home) as started:
-        yield started
 
 
 @pytest.fixture(

@@ -22,6 +22,7 @@ from support.deployment import Deployment
 from support.encrypted_people import BIG, ENCRYPTED, KEY, NAME, load_people, rows
 
 ANN = "ann@example.com"
+pytestmark = pytest.mark.xdist_group("reader")  # its table takes some seconds
 
 
 @pytest.fixture(scope="module")

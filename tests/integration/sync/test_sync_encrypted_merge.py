@@ -9,6 +9,7 @@ import pytest
 
 import airberg
 from airberg.keys.cipher import decrypt_value
+from airberg.lake.live import has_delete_files
 from airberg.settings import SyncSettings
 from support.deployment import Deployment, write_scenario
 from support.duckdb_reader import duckdb_rows
@@ -136,6 +137,7 @@ def test_changes_find_their_rows(
         deployment.run(job, f"run-{number}")
         wanted = sorted((email, name, last) for email, (name, last) in after(log).items())
         assert sorted(by_reader(deployment)) == sorted(by_duckdb(deployment)) == wanted
+    assert has_delete_files(deployment.table("users")) == (delete_format != "copy-on-write")
     stored = deployment.table("users").scan().to_arrow()
     assert len({value[1:5] for value in stored["email"].to_pylist()}) == 1
     assert len({value[1:5] for value in stored["name"].to_pylist()}) == 2
