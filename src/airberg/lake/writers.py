@@ -6,7 +6,7 @@ next state; `commit` commits up to the mark, with the note that holds this state
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -308,6 +308,16 @@ class AppendWriter(StagingWriter):
 class OverwriteWriter(StagingWriter):
     """Replaces all rows of a table by those of the run, in one snapshot at its end."""
 
+    def __init__(
+        self,
+        committer: Committer,
+        settings: WriterSettings | None = None,
+        at_swap: Mapping[str, str] | None = None,
+    ) -> None:
+        """Stage rows; `at_swap` are table properties that are true from the swap on."""
+        super().__init__(committer, settings)
+        self._at_swap = at_swap
+
     def commit(self, note: Note) -> CommitReport:
         """Not possible before the end.
 
@@ -334,7 +344,7 @@ class OverwriteWriter(StagingWriter):
                 rows_deleted=sum(file.record_count for file in removed),
             )
 
-        done = self._committer.commit(note, plan)
+        done = self._committer.commit(note, plan, self._at_swap)
         self._staging.forget_marked()
         return report(done)
 
@@ -362,6 +372,7 @@ def open_writer(
     guard: Callable[[], None] | None = None,
     sealer: Sealer | None = None,
     key: MergeKey | None = None,
+    at_swap: Mapping[str, str] | None = None,
 ) -> TableWriter:
     """A writer for one run of a job into one table.
 
@@ -375,6 +386,7 @@ def open_writer(
         guard: Called right before each commit; raises when the run may not write any more.
         sealer: Encrypts the state in the note; for streams whose state holds values of encrypted columns.
         key: For mode merge.
+        at_swap: For mode overwrite: table properties that are set together with the new rows.
 
     Raises:
         LeaseHeld: Another run has written since the note was read.
@@ -386,7 +398,7 @@ def open_writer(
     if mode == "append":
         return AppendWriter(committer, settings)
     if mode == "overwrite":
-        return OverwriteWriter(committer, settings)
+        return OverwriteWriter(committer, settings, at_swap)
     if key is None:
         raise ValueError("a merge needs a key")
     # Here, not above: it needs DuckDB, which the other modes do not, and it builds on this module.

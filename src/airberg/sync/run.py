@@ -22,6 +22,7 @@ from pyiceberg.table import Table
 from airberg.columns.arrow import table_fields
 from airberg.columns.batch import BatchBuilder, RecordBuilder
 from airberg.columns.compiled import available
+from airberg.columns.encryption import ENCRYPTION_PREFIX
 from airberg.columns.native import NativeBuilder, NativeReader
 from airberg.errors import (
     AirbergError,
@@ -169,6 +170,7 @@ class _Session:
         self._lane = StagingLane()
         self._native: NativeReader | None = None
         self._done: list[StreamReport] = []
+        self._at_swap: dict[str, dict[str, str]] = {}
         self._key_memory: KeyMemory | None = None
         self._ledger: Ledger | None = None
         self._cancelled = False
@@ -275,13 +277,19 @@ class _Session:
                 key_order=stream.key_order,
                 identifier=stream.identifier,
             )
-            opened[stream.table] = self._with_facts(table, facts)
+            opened[stream.table] = self._with_facts(stream, table, facts)
             changes[stream.table] = schema_changes(table.schema(), fields)
         return {name: evolve(table, changes[name]) for name, table in opened.items()}
 
-    def _with_facts(self, table: Table, facts: dict[str, str]) -> Table:
-        """Give a table that exists the facts that have changed (owner, encryption)."""
+    def _with_facts(self, stream: StreamPlan, table: Table, facts: dict[str, str]) -> Table:
+        """Give a table that exists the facts that have changed (owner, encryption).
+
+        How rows are encrypted that an overwrite replaces stays true until it has.
+        """
         updates, stale = facts_difference(table.properties, facts)
+        if stream.mode == "overwrite":
+            swapped = {k for k in updates if k.startswith(ENCRYPTION_PREFIX) and k in table.properties}
+            self._at_swap[stream.table] = {k: updates.pop(k) for k in swapped}
         if not updates and not stale:
             return table
         with catalog_errors("noting facts in the table"), table.transaction() as transaction:
@@ -378,6 +386,7 @@ class _Session:
             guard=self._lease.check,
             sealer=self._parts.sealer if seal else None,
             key=key,
+            at_swap=self._at_swap.get(stream.table),
         )
 
     def _memory_of_merges(self) -> KeyMemory:

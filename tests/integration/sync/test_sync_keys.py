@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from airberg.errors import ConfigurationFailed, InvalidRequest
+from airberg.errors import ConfigurationFailed, InvalidRequest, TransientFailed
 from airberg.jobs.model import RunStatus
 from airberg.keys.cipher import decrypt_value
 from airberg.plan.child import ChildPlanner
@@ -255,7 +255,12 @@ def test_an_overwrite_goes_on_with_the_next_version(deployment: Deployment, tmp_
     deployment.run(job, "run-2")
     assert (key_ids(deployment), noted_version(deployment)) == ({first: 10}, 1)
     deployment.keys.destroy(KEYED, actor="ann", version=1)
-    deployment.run(job, "run-3")
+    fails = {"after": 5, "once": str(tmp_path / "failed"), "steps": [{"exit": 1}]}
+    write_scenario(tmp_path, {"streams": [users(10, "old", cursor=None) | {"at": [fails]}]})
+    with pytest.raises(TransientFailed):
+        deployment.run(job, "run-3", 1)
+    assert (key_ids(deployment), noted_version(deployment)) == ({first: 10}, 1)
+    deployment.run(job, "run-3", 2)
     assert (key_ids(deployment), noted_version(deployment)) == ({second: 10}, 2)
     assert read(deployment, KEYED) == addresses(10)
     write_scenario(tmp_path, all_users(11, "new"))
