@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airberg.jobs.migrate import upgrade
 from support.airflow_stack import AirflowStack, running_airflow
 from support.conditions import eventually
 from support.live_stack import LiveStack, running_stack
@@ -37,6 +38,14 @@ def postgresql_server() -> Iterator[Server]:
             yield server
     except NoServer as e:
         pytest.skip(f"PostgreSQL: {e}")
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with tables and no jobs, to be copied."""
+    path = tmp_path_factory.mktemp("store") / "airberg.db"
+    upgrade(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(scope="session")

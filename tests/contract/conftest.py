@@ -18,14 +18,6 @@ from airberg.jobs.tables import metadata
 from airberg.keys.seal import Sealer
 
 
-@pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file with tables and no jobs, to be copied."""
-    path = tmp_path_factory.mktemp("store") / "airberg.db"
-    upgrade(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
     """Each adapter, empty."""

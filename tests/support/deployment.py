@@ -15,14 +15,13 @@ from pyiceberg.table import Table
 from airberg.jobs.migrate import upgrade
 from airberg.jobs.model import Job, Run
 from airberg.jobs.open import open_store
-from airberg.keys.kek import ensure_master_key, load_master_key
+from airberg.keys.kek import ensure_master_key
 from airberg.keys.open import open_keys
-from airberg.keys.seal import Sealer
 from airberg.lake.catalog import open_catalog
 from airberg.lake.tables import find_table
 from airberg.plan.model import IngestRequest, Transformation
 from airberg.plan.preparation import prepare
-from airberg.settings import CatalogSettings, Settings, SourceSettings, SyncSettings
+from airberg.settings import CatalogSettings, KeySettings, Settings, SourceSettings, SyncSettings
 from airberg.sync.run import Parts, run_sync
 
 SCRIPTED = Path(__file__).parent / "connectors" / "scripted_source.py"
@@ -44,6 +43,7 @@ class Deployment:
     connectors_dir: Path
     sync: SyncSettings = field(default_factory=SyncSettings)
     catalog_settings: CatalogSettings = field(default_factory=CatalogSettings)
+    key_settings: KeySettings = field(default_factory=KeySettings)
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,11 @@ class Deployment:
         )
         sources = SourceSettings(pyairbyte_dir=self.pyairbyte_dir, connectors_dir=self.connectors_dir)
         self.settings = Settings(
-            home=self.home, sources=sources, sync=self.sync, catalog=self.catalog_settings
+            home=self.home,
+            sources=sources,
+            sync=self.sync,
+            catalog=self.catalog_settings,
+            keys=self.key_settings,
         )
         ensure_master_key(self.settings)
         upgrade(self.settings.database_url)
@@ -64,7 +68,7 @@ class Deployment:
             store=self.store,
             keys=self.keys,
             catalog=self.catalog,
-            sealer=Sealer(load_master_key(self.settings)),
+            sealer=self.store.sealer,
         )
 
     def job(self, scenario: Path, mode: str = "append", **changes: Any) -> Job:

@@ -14,9 +14,7 @@ import msgspec
 from airberg.errors import AirbergError, ConfigurationFailed
 from airberg.jobs.model import RunStatus
 from airberg.jobs.open import open_store
-from airberg.keys.kek import load_master_key
 from airberg.keys.open import open_keys
-from airberg.keys.seal import Sealer
 from airberg.lake.catalog import open_catalog
 from airberg.settings import Settings
 from airberg.sync.run import Parts, run_sync
@@ -48,7 +46,7 @@ def sync_job(settings: Settings, job_id: UUID, flow_run_id: str, attempt: int) -
             store=store,
             keys=open_keys(settings),
             catalog=open_catalog(settings),
-            sealer=Sealer(load_master_key(settings)),
+            sealer=store.sealer,
         )
         run = run_sync(parts, job_id, flow_run_id, attempt)
     written = sum(s.rows_written for s in run.report.streams)

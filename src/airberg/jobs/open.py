@@ -10,8 +10,7 @@ from airberg.errors import ConfigurationFailed
 from airberg.jobs.engine import engine_of, outages_as_unavailable, parse_url, read_only, sqlite_path
 from airberg.jobs.sql import SqlJobStore
 from airberg.jobs.tables import HEAD_REVISION
-from airberg.keys.kek import load_master_key
-from airberg.keys.seal import Sealer
+from airberg.keys.configured import open_sealer
 from airberg.settings import Settings
 
 
@@ -47,12 +46,13 @@ def open_store(settings: Settings) -> SqlJobStore:
     """The job store.
 
     Raises:
-        ConfigurationFailed: Its schema is not the one of this version, or there is no master key.
+        ConfigurationFailed: Its schema is not the one of this version, there is no master key where one is
+            needed, or a client library of a key service is missing.
         Unavailable: The database does not answer.
     """
     engine = open_migrated(settings)
     try:
-        return SqlJobStore(engine, Sealer(load_master_key(settings)))
+        return SqlJobStore(engine, open_sealer(settings, engine))
     except BaseException:
         engine.dispose()
         raise

@@ -62,7 +62,8 @@ class SqlJobStore:
     def __init__(self, engine: Engine, sealer: Sealer) -> None:
         self._engine = engine
         self._reader = read_only(engine)
-        self._sealer = sealer
+        self.sealer = sealer
+        """What seals configurations, and the states of the jobs' connectors."""
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
@@ -121,10 +122,10 @@ class SqlJobStore:
             sealed = c.execute(sa.select(jobs.c.source_config).where(jobs.c.id == job_id)).scalar()
         if sealed is None:  # no such job, or deleted and forgotten
             raise no_job(job_id)
-        return decode_free(self._sealer.open(bytes(sealed), config_context(job_id)))
+        return decode_free(self.sealer.open(bytes(sealed), config_context(job_id)))
 
     def _seal(self, job_id: UUID, source_config: dict[str, object]) -> bytes:
-        return self._sealer.seal(encode_free(source_config).encode(), config_context(job_id))
+        return self.sealer.seal(encode_free(source_config).encode(), config_context(job_id))
 
     def replace_source_config(
         self, job_id: UUID, source_config: dict[str, object], public: dict[str, object]

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from airberg.errors import ConfigurationFailed
+from airberg.keys.address import LOCAL, parse_kek_address
 from airberg.settings import Settings
 
 KEY_BYTES = 32
@@ -81,7 +82,7 @@ class MasterCipher:
 class LocalKek:
     """Master keys that this process holds; the first one wraps, all of them unwrap (rotation)."""
 
-    uri = "local://master"
+    uri = LOCAL
 
     def __init__(self, master_keys: Sequence[bytes]) -> None:
         self._cipher = MasterCipher(master_keys, b"airberg kek v1")
@@ -151,8 +152,9 @@ def load_master_key(settings: Settings) -> list[bytes]:
 
 
 def ensure_master_key(settings: Settings) -> Path | None:
-    """Make the master key file if there is neither a setting nor a file.
+    """Make the master key file if one is needed and there is neither a setting nor a file.
 
+    None is needed when another key-encryption key wraps, and the local one is not among the previous ones.
     Whoever comes first wins; the file appears complete or not at all.
 
     Returns:
@@ -162,7 +164,9 @@ def ensure_master_key(settings: Settings) -> Path | None:
         ConfigurationFailed: The file cannot be written.
     """
     path = master_key_path(settings)
-    if settings.keys.master_key is not None or path.exists():
+    addresses = (settings.keys.kek, *settings.keys.previous_keks)
+    used = any(parse_kek_address(a).scheme == "local" for a in addresses)
+    if not used or settings.keys.master_key is not None or path.exists():
         return None
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     text = base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n"

@@ -14,13 +14,24 @@ from airberg.keys.port import Key, KeyVersion
 _Error = TypeVar("_Error", ConfigurationFailed, Conflict)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
+SYSTEM_KEY = "airberg.system"
+"""Reserved for what seals configurations and states; see `airberg.keys.system`."""
+
 
 def check_key_name(name: str) -> None:
     """Refuse a name that a key cannot have.
 
     Raises:
-        InvalidRequest: It has other characters than a-z, 0-9, `.`, `_`, `-`, or more than 64.
+        InvalidRequest: It has other characters than a-z, 0-9, `.`, `_`, `-`, or more than 64; or it is the
+            reserved one.
     """
+    if name == SYSTEM_KEY:
+        raise InvalidRequest.one(
+            "/name",
+            "invalid-key-name",
+            "The name is reserved for what Airberg itself seals.",
+            "Use another one.",
+        )
     if not _NAME.fullmatch(name):
         raise InvalidRequest.one(
             "/name",

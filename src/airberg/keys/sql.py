@@ -207,7 +207,10 @@ class SqlKeyStore:
     def _rewrap_one(self, row: Row[Any], kek: Kek, actor: str) -> bool:
         """Wrap one version anew, unless it was changed meanwhile (rewrapped too, or destroyed)."""
         raw = self._unwrapped(row, kek).raw
-        values = {"kek": kek.uri, "wrapped": kek.wrap(raw, _context(row.name, row.version, row.key_id))}
+        values = {
+            "kek": kek.uri,
+            "wrapped": kek.wrap(raw, rows.wrapping_context(row.name, row.version, row.key_id)),
+        }
         same = (data_keys.c.name == row.name) & (data_keys.c.version == row.version)
         same &= data_keys.c.wrapped == row.wrapped
         with self._writing() as connection:
@@ -224,7 +227,7 @@ class SqlKeyStore:
 
     def _new_version(self, name: str, number: int) -> tuple[DataKey, KeyVersion, bytes]:
         key = DataKey(name, number, new_key_id(), new_raw_key())
-        wrapped = self._kek.wrap(key.raw, _context(name, number, key.key_id))
+        wrapped = self._kek.wrap(key.raw, rows.wrapping_context(name, number, key.key_id))
         return key, KeyVersion(number, key.key_id, "primary", self._kek.uri, datetime.now(UTC)), wrapped
 
     def _usable(self, name: str, wanted: tuple[VersionState, ...]) -> Sequence[Row[Any]]:
@@ -239,7 +242,7 @@ class SqlKeyStore:
 
     def _unwrapped(self, row: Row[Any], other: Kek | None = None) -> DataKey:
         ring = self._kek if other is None else self._kek.also(other)
-        raw = ring.unwrap_from(row.kek, row.wrapped, _context(row.name, row.version, row.key_id))
+        raw = ring.unwrap_from(row.kek, row.wrapped, rows.wrapping_context(row.name, row.version, row.key_id))
         return DataKey(row.name, row.version, row.key_id, raw)
 
     @contextmanager
@@ -255,8 +258,3 @@ class SqlKeyStore:
 
 def _busy() -> Unavailable:
     return Unavailable("The key store is too busy.", guidance="Try again in a few seconds.", retry_after=5)
-
-
-def _context(name: str, version: int, key_id: int) -> dict[str, str]:
-    """What a wrapped key is bound to: exchanging the wrapped bytes of two rows is detected."""
-    return {"name": name, "version": str(version), "id": str(key_id)}

@@ -81,6 +81,11 @@ def set_states(connection: Connection, name: str, versions: Iterable[KeyVersion]
         connection.execute(data_keys.update().where(here).values(values))
 
 
+def wrapping_context(name: str, version: int, key_id: int) -> dict[str, str]:
+    """What a wrapped key is bound to: exchanging the wrapped bytes of two rows is detected."""
+    return {"name": name, "version": str(version), "id": str(key_id)}
+
+
 def _versions() -> Any:  # noqa: ANN401 - a select of many columns
     return select(*_DESCRIBED).order_by(data_keys.c.name, data_keys.c.version)
 
