@@ -12,15 +12,22 @@ import pytest
 from pydantic import SecretStr
 
 from airberg.errors import ConfigurationFailed, TransientFailed
+from airberg.jobs.engine import engine_of
+from airberg.jobs.migrate import upgrade
 from airberg.jobs.open import open_store
 from airberg.keys.cipher import decrypt_value
 from airberg.keys.kek import ensure_master_key, master_key_path
 from airberg.keys.open import open_kek, open_keys
 from airberg.keys.port import KeyStore
+from airberg.keys.ring import KekRing
+from airberg.keys.seal import Sealer
+from airberg.keys.system import SystemKeys
 from airberg.settings import KeySettings, Settings
+from support.at_once import at_once
 from support.deployment import Deployment, write_scenario
 from support.jobs import a_job
-from support.kek_cases import SERVICES, KekCase, opened
+from support.kek_cases import SERVICES, KekCase, local_case, opened
+from support.postgresql import Server
 
 NEW_MASTER = SecretStr(base64.b64encode(b"n" * 32).decode())
 SECRET = "hunter2-hunter2"
@@ -187,3 +194,29 @@ def test_runs_under_a_key_service(
     assert decrypted(under) == users(20)
     under.run(job, "run-4")
     assert decrypted(under) == users(30)
+
+
+def test_many_parts_begin_at_once_on_postgresql(postgresql_server: Server) -> None:
+    """One makes the sealing keys, all others take them."""
+    upgrade(postgresql_server.url)
+    engine = engine_of(postgresql_server.url)
+    kek = open_kek(Settings(keys=local_case().settings)).current
+
+    class Elsewhere:
+        """The local key under another name, which makes it one of a service."""
+
+        uri = "test://elsewhere"
+        wrap, unwrap = kek.wrap, kek.unwrap
+
+    def sealer() -> Sealer:
+        return Sealer(SystemKeys(engine, KekRing(Elsewhere()), [b"m" * 32]).loaders)
+
+    try:
+        sealed = at_once(*[lambda: sealer().seal(b"x", {"job": "1"})] * 6)
+        assert [sealer().open(blob, {"job": "1"}) for blob in sealed] == [b"x"] * 6
+        rows = SystemKeys(engine, KekRing(Elsewhere()), [b"m" * 32]).ensure()
+        assert [(row.version, row.state) for row in rows] == [(2, "primary"), (1, "active")]
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("TRUNCATE data_keys, key_audit")
+        engine.dispose()
