@@ -5,6 +5,7 @@ It is appended to, so that its Parquet files alone hold all rows: engines withou
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 from decimal import Decimal
 from pathlib import Path
@@ -47,6 +48,10 @@ SCHEMA: dict[str, Any] = {
         "visits": typed("integer"),
         "score": typed("number"),
         "active": typed("boolean"),
+        "rank": typed("integer"),
+        "ratio": typed("number"),
+        "wakes": typed("string", format="time", airbyte_type="time_without_timezone"),
+        "photo": typed("string", contentEncoding="base64"),
         "tags": {"type": ["null", "array"], "items": {"type": "string"}},
     },
 }
@@ -61,6 +66,10 @@ ENCRYPTED: dict[str, str] = {
     "visits": "long",
     "score": "double",
     "active": "boolean",
+    "rank": "short",
+    "ratio": "float",
+    "wakes": "time",
+    "photo": "binary",
     "tags": "list<string>",
 }
 """Encrypted columns and their types before encryption; `email` is deterministic, the others are random."""
@@ -78,6 +87,10 @@ PEOPLE: tuple[dict[str, Any], ...] = (
         "visits": 2**63 - 1,
         "score": 0.1,
         "active": True,
+        "rank": -32768,
+        "ratio": 0.10000000149011612,
+        "wakes": dt.time(6, 30, 0, 5),
+        "photo": b"\x00\xff'",
         "tags": ["a", "ü"],
     },
     {
@@ -92,6 +105,10 @@ PEOPLE: tuple[dict[str, Any], ...] = (
         "visits": 0,
         "score": -1.5e300,
         "active": False,
+        "rank": 0,
+        "ratio": -0.5,
+        "wakes": dt.time(0),
+        "photo": b"",
         "tags": [],
     },
     {"id": 3} | dict.fromkeys(SCHEMA["properties"].keys() - {"id"}),
@@ -115,8 +132,10 @@ def record(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sent(value: Any) -> Any:
-    if isinstance(value, dt.date):
+    if isinstance(value, dt.date | dt.time):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     return str(value) if isinstance(value, Decimal) else value
 
 
@@ -126,11 +145,14 @@ def load_people(deployment: Deployment, folder: Path) -> Table:
     encrypt: list[dict[str, Any]] = [
         {"column": name, "transformation_type": "encrypt", "encryption_key_name": KEY} for name in ENCRYPTED
     ]
-    cast = {"column": "amount", "transformation_type": "cast", "target_type": "decimal(12,2)"}
+    casts = [
+        {"column": name, "transformation_type": "cast", "target_type": ENCRYPTED[name]}
+        for name in ("amount", "rank", "ratio")
+    ]
     scenario = write_scenario(folder, _people(PEOPLE))
     job = deployment.job(
         scenario,
-        column_transformations=[*encrypt, cast],
+        column_transformations=[*encrypt, *casts],
         tables=(TableRequest(stream="people", sort_by=("email",)),),
     )
     deployment.run(job, "run-1")

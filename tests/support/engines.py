@@ -56,7 +56,14 @@ def _columns(stream: bytes) -> dict[str, list[Any]]:
     if not stream:
         return {}
     found = pa.ipc.open_stream(stream).read_all()
-    return {name: python_values(found[name].combine_chunks()) for name in found.schema.names}
+    return {name: _values(found[name].combine_chunks()) for name in found.schema.names}
+
+
+def _values(column: pa.Array) -> list[Any]:
+    try:
+        return python_values(column)
+    except UnicodeDecodeError:  # ClickHouse tells texts from bytes as little as its String does
+        return python_values(column.cast(pa.binary()))
 
 
 @contextmanager

@@ -86,10 +86,12 @@ def plaintexts(name: str) -> list[Any]:
 
 def check_values(reader: ForeignReader, column: str) -> None:
     """Every value of a column is there in its type, of both versions of the key."""
-    found = reader.values(column)
+    found, wanted = reader.values(column), plaintexts(column)
     if column == "woken" and reader.engine == "clickhouse":  # it has no time without a zone: here that is UTC
         found = [value and value.replace(tzinfo=None) for value in found]
-    assert found == plaintexts(column)
+    if column == "wakes" and reader.engine != "duckdb":  # no type for it: text
+        wanted = sorted((value and canonical_text(value).decode() for value in wanted), key=repr)
+    assert found == wanted
 
 
 def check_refusals(reader: ForeignReader) -> None:
