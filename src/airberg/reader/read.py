@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
+from pyiceberg.catalog import Catalog
 from pyiceberg.expressions import BooleanExpression
+from pyiceberg.table import Table
 
 from airberg.errors import InvalidRequest, NotFound
 from airberg.keys.open import open_keys
 from airberg.lake.catalog import catalog_errors, open_catalog
 from airberg.lake.tables import find_table
-from airberg.reader.access import identify, open_reader_keys
+from airberg.reader.access import OpenedKey, identify, open_reader_keys
 from airberg.reader.columns import columns_to_decrypt, columns_to_read, plain_schema
 from airberg.reader.conditions import condition
 from airberg.reader.rows import Reading
@@ -49,8 +52,8 @@ def read_table(
             not configured rightly.
         TransientFailed, Unavailable: The catalog, its storage, the key store or the issuer does not answer.
     """
-    reading = _prepare(name, decrypt, columns, where, limit, settings, token)
-    return pa.Table.from_batches([*_guarded(name, reading)], reading.schema)
+    reading, batches = _begin(settings, name, decrypt, columns, where, limit, token)
+    return pa.Table.from_batches([*batches], reading.schema)
 
 
 def read_batches(
@@ -67,38 +70,48 @@ def read_batches(
     Everything is checked, and the audit entry is made, by the call itself. Arguments and errors are those of
     `read_table`; values that cannot be decrypted are found while the batches are read.
     """
-    return _guarded(name, _prepare(name, decrypt, columns, where, limit, settings, token))
+    return _begin(settings, name, decrypt, columns, where, limit, token)[1]
 
 
-def _guarded(name: str, reading: Reading) -> Iterator[pa.RecordBatch]:
-    with catalog_errors(f"reading the table {name}"):
-        yield from reading.batches()
-
-
-def _prepare(
+def _begin(
+    settings: Settings | None,
     name: str,
     decrypt: Sequence[str],
     columns: Sequence[str] | None,
     where: str | BooleanExpression | None,
     limit: int | None,
-    settings: Settings | None,
     token: str | None,
-) -> Reading:
+) -> tuple[Reading, Iterator[pa.RecordBatch]]:
+    """Check everything; the batches hold the catalog until they are read."""
     if isinstance(decrypt, str) or isinstance(columns, str):
         raise TypeError("columns are given as a list of names")
     if limit is not None and limit < 0:
         raise InvalidRequest.one("/limit", "out-of-range", "The limit is below 0.", "Give 0 or more.")
     settings = settings or load_settings()
+    with contextlib.ExitStack() as stack:
+        catalog = stack.enter_context(contextlib.closing(open_catalog(settings)))
+        table = _table(catalog, name)
+        sealed = columns_to_decrypt(table, decrypt)
+        names = columns_to_read(table, None if columns is None else [*columns, *(c.path[0] for c in sealed)])
+        plain = plain_schema(table.schema(), sealed)
+        rows = condition(where, plain, [column.field_id for column in sealed])
+        keys: dict[str, OpenedKey] = {}
+        if sealed:
+            reader = identify(settings, token)
+            with contextlib.closing(open_keys(settings)) as store:
+                keys = open_reader_keys(store, reader, sealed, name)
+        reading = Reading(table, names, sealed, keys, rows, limit)
+        return reading, _batches(reading, name, stack.pop_all())
+
+
+def _table(catalog: Catalog, name: str) -> Table:
     *namespace, last = name.split(".")
-    table = find_table(open_catalog(settings), tuple(namespace), last) if namespace else None
+    table = find_table(catalog, tuple(namespace), last) if namespace else None
     if table is None:
         raise NotFound(f"There is no table {name!r}.", guidance="Check the name: schema.table.")
-    sealed = columns_to_decrypt(table, decrypt)
-    names = columns_to_read(table, None if columns is None else [*columns, *(c.path[0] for c in sealed)])
-    plain = plain_schema(table.schema(), sealed)
-    rows = condition(where, plain, [column.field_id for column in sealed])
-    keys = {}
-    if sealed:
-        store = open_keys(settings)
-        keys = open_reader_keys(store, identify(settings, token), sealed, name)
-    return Reading(table, names, sealed, keys, rows, limit)
+    return table
+
+
+def _batches(reading: Reading, name: str, held: contextlib.ExitStack) -> Iterator[pa.RecordBatch]:
+    with held, catalog_errors(f"reading the table {name}"):
+        yield from reading.batches()
