@@ -229,31 +229,25 @@ PyObject* decrypt(PyObject*, PyObject* arguments) {
 }
 
 PyObject* hashes(PyObject*, PyObject* arguments) {
-    const char *key, *prefix;
-    Py_ssize_t key_size, prefix_size;
+    const char* key;
+    Py_ssize_t key_size;
     PyObject* given;
     const Libcrypto* const ssl = the_library();
-    if (ssl == nullptr ||
-        !PyArg_ParseTuple(arguments, "y#y#O:hashes", &key, &key_size, &prefix, &prefix_size, &given)) {
-        return nullptr;
-    }
+    if (ssl == nullptr || !PyArg_ParseTuple(arguments, "y#O:hashes", &key, &key_size, &given)) return nullptr;
     Views views;
     Texts texts;
     if (!texts_from(given, views, texts)) return nullptr;
-    Made made;
-    if (!made.make(texts.rows * kDigestBytes)) return nullptr;
-    uint8_t* const out = made.data();
+    Made ends, chars;
+    if (!ends.make((texts.rows + 1) * 4)) return nullptr;
+    uint64_t size = 0;
+    uint8_t* out = ends.data();
+    if (!unlocked([&] { size = hash_ends(texts, Ends(out, false)); }) || !chars.make(size)) return nullptr;
+    out = chars.data();
     const bool done = unlocked([&] {
-        Hmac hmac(*ssl, view(key, key_size), view(prefix, prefix_size));
-        for (size_t row = 0; row < texts.rows; ++row) {
-            if (texts.valid(row)) {
-                hmac.digest(texts.at(row), out + kDigestBytes * row);
-            } else {
-                std::memset(out + kDigestBytes * row, 0, kDigestBytes);
-            }
-        }
+        Hmac hmac(*ssl, view(key, key_size), {});
+        hash_all(hmac, texts, out);
     });
-    return done ? made.release() : nullptr;
+    return done ? array_of(texts, ends, chars) : nullptr;
 }
 
 // ---- text --------------------------------------------------------------------------------------------------
@@ -334,7 +328,8 @@ PyMethodDef methods[] = {
      "decrypt(keys, aad, texts) -> (validity, ends, chars) | (row, fault, key_id)\n\n"
      "The plaintexts of an array, or the first value that has none: 1 no ciphertext, 2 no such key, 3 no match."},
     {"hashes", hashes, METH_VARARGS,
-     "hashes(key, prefix, texts) -> bytes\n\nHMAC-SHA256 of the prefix and each text, 32 bytes for every row; zeros for a null."},
+     "hashes(key, texts) -> (validity, ends, chars)\n\n"
+     "The HMAC-SHA256 of each text as 64 hexadecimal digits, the ends in 32 bits."},
     {"texts", texts, METH_VARARGS,
      "texts(form, scale, rows, offset, validity, values) -> (validity, ends, chars)\n\nThe canonical texts of values."},
     {nullptr, nullptr, 0, nullptr},

@@ -212,6 +212,30 @@ void seal_all(Gcm& gcm, Ivs& ivs, std::string_view head, std::string_view aad, c
     }
 }
 
+// The ends of hashes in hexadecimal; returns how many bytes they take.
+inline uint64_t hash_ends(const Texts& plain, Ends ends) {
+    uint64_t end = 0;
+    ends.set(0, 0);
+    for (size_t row = 0; row < plain.rows; ++row) {
+        if (plain.valid(row)) end += 2 * kDigestBytes;
+        ends.set(row + 1, end);
+    }
+    return end;
+}
+
+inline void hash_all(Hmac& hmac, const Texts& plain, uint8_t* out) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    uint8_t digest[kDigestBytes];
+    for (size_t row = 0; row < plain.rows; ++row) {
+        if (!plain.valid(row)) continue;
+        hmac.digest(plain.at(row), digest);
+        for (const uint8_t byte : digest) {
+            *out++ = static_cast<uint8_t>(kDigits[byte >> 4]);
+            *out++ = static_cast<uint8_t>(kDigits[byte & 15]);
+        }
+    }
+}
+
 // One version of a key.
 struct NumberedKey {
     uint32_t id;
