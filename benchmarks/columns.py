@@ -42,7 +42,8 @@ COLUMNS = {
 
 METHOD = (
     "values: CPU nanoseconds a value, medians, one thread; read_ns is the reading of RECORD lines with one "
-    "column, convert_ns what makes Arrow batches of it. append: as in append.json; seconds from the start of "
+    "column, convert_ns what makes Arrow batches of it, one_by_one_ns the encryption alone by a call of "
+    "cryptography for each value. append: as in append.json; seconds from the start of "
     "the connector process to the end of the run; cpu_s of the whole process tree."
 )
 
@@ -101,7 +102,7 @@ class AppendBench:
         """For the result."""
         return {
             "rows": self._recording.total_rows,
-            "encrypted": COLUMNS,
+            "encrypted_columns": COLUMNS,
             "equal": self.equal,
             **{name: {"median": medians(runs), "runs": runs} for name, runs in self.runs.items()},
         }
@@ -170,6 +171,16 @@ def measure_values(quick: bool) -> dict[str, dict[str, Any]]:
     return shown
 
 
+def cipher_ratios(shown: dict[str, dict[str, Any]]) -> dict[str, float | None]:
+    """How much longer encryption of single values takes than a whole column from JSON text to ciphertexts."""
+    return {
+        f"one_by_one_over_airberg_{kind}_{name}": ratio(figures["one_by_one_ns"], figures["convert_ns"])
+        for kind, found in shown.items()
+        for name, figures in found.items()
+        if "one_by_one_ns" in figures
+    }
+
+
 def run(options: argparse.Namespace) -> int:
     """Measure; returns the exit code."""
     begun = time.monotonic()
@@ -181,6 +192,7 @@ def run(options: argparse.Namespace) -> int:
     wrong: list[str] = []
     if "values" in parts:
         shown["values"] = measure_values(options.quick)
+        ratios |= cipher_ratios(shown["values"])
         wrong += [
             f"{k}: {n}" for k, found in shown["values"].items() for n, f in found.items() if not f["equal"]
         ]
