@@ -50,7 +50,7 @@ def test_top_level(result: dict[str, Any]) -> None:
     assert result["benchmark"] == "columns"
     assert result["quick"] is True
     assert result["targets"] == {}
-    endings = ("over_plain", "over_plain_cpu", "bytes_over_plain")
+    endings = ("over_plain", "over_plain_best", "over_plain_cpu", "bytes_over_plain")
     modes = ("random", "deterministic", "deterministic_few_values")
     assert set(result["ratios"]) == {f"encrypted_append_{ending}" for ending in endings} | {
         f"one_by_one_over_airberg_{kind}_encrypt_{mode}" for kind in ENCRYPTED for mode in modes
