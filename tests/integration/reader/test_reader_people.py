@@ -216,6 +216,20 @@ def by_hand(deployment: Deployment, name: str, values: list[bytes | None], **sai
         change.set_properties({"airberg.encryption.secret": json.dumps(facts)})
 
 
+def test_a_name_with_a_dot(deployment: Deployment) -> None:
+    """A column may have dots in its own name, in a condition too."""
+    sealed = ColumnCipher(deployment.keys.primary(KEY), b"a", "random").encrypt_value(b"x")
+    rows = pa.table({"id": [1, 2], "first.name": pa.array([sealed, None])})
+    table = deployment.catalog.create_table("shop.dotted", rows.schema)
+    table.append(rows)
+    facts = {"key": KEY, "mode": "random", "alg": "AES256-GCM/tink", "aad": "a", "type": "string"}
+    with table.transaction() as change:
+        change.set_properties({"airberg.encryption.first.name": json.dumps(facts)})
+    found = read(deployment, "first.name", name="shop.dotted", where="first.name = 'x'")
+    assert found == [{"id": 1, "first.name": "x"}]
+    assert [row["id"] for row in read(deployment, name="shop.dotted", where="first.name is null")] == [2]
+
+
 def test_a_destroyed_version(deployment: Deployment) -> None:
     """Its rows are gone for good, those of the next version are not."""
     keys = deployment.keys
