@@ -5,16 +5,22 @@ on its Avro reader and its manifest classes adds delete manifests, and version 3
 where a deletion vector lies in its file, which data file it is for, the first row id of data files.
 
 What is relied on beyond pyiceberg's public classes, all of it here: a `Record` keeps its values in the order
-of its struct, and the structs of versions 2 and 3 begin alike, so that a record of version 3 serves both.
+of its struct, and the structs of versions 2 and 3 begin alike, so that a record of version 3 serves both;
+an `AvroFile` sets decoder, header and reader when it is entered, and a reader keeps nothing of what it reads.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from typing import cast
+from functools import lru_cache
+from typing import Self, TypeVar, cast
 
 from pyiceberg.avro.codecs import AvroCompressionCodec
+from pyiceberg.avro.decoder import new_decoder
 from pyiceberg.avro.file import AvroFile, AvroOutputFile
+from pyiceberg.avro.reader import Reader
+from pyiceberg.avro.resolver import resolve_reader
 from pyiceberg.io import FileIO, OutputFile
 from pyiceberg.manifest import (
     MANIFEST_ENTRY_SCHEMAS,
@@ -37,7 +43,8 @@ from pyiceberg.manifest import (
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.snapshots import Snapshot
-from pyiceberg.typedef import TableVersion
+from pyiceberg.typedef import StructProtocol, TableVersion
+from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
 NEWEST: TableVersion = 3
 """Records are held with the fields of this version, whatever the version of their table."""
@@ -86,16 +93,60 @@ def content_bytes(file: DataFile) -> int:
 # ---- reading -----------------------------------------------------------------------------------------------
 
 
+Row = TypeVar("Row", bound=StructProtocol)
+
+
+class _KnownAvroFile(AvroFile[Row]):
+    """A file whose reader is made once for each schema: that takes longer than to read a few entries."""
+
+    def __enter__(self) -> Self:
+        with self.input_file.open() as file:
+            self.decoder = new_decoder(file.read())
+        self.header = self._read_header()
+        self.reader = self._reader_of(self.header.meta.get("avro.schema", ""))
+        return self
+
+    @staticmethod
+    def _reader_of(schema: str) -> Reader:
+        raise NotImplementedError
+
+
+class _ManifestListFile(_KnownAvroFile[ManifestFile]):
+    @staticmethod
+    @lru_cache(maxsize=16)
+    def _reader_of(schema: str) -> Reader:
+        return resolve_reader(
+            _iceberg_schema(schema),
+            MANIFEST_LIST_FILE_SCHEMAS[NEWEST],
+            read_types={-1: ManifestFile, 508: PartitionFieldSummary},
+            read_enums={517: ManifestContent},
+        )
+
+
+class _EntriesFile(_KnownAvroFile[ManifestEntry]):
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def _reader_of(schema: str) -> Reader:
+        """The schema has the partition's type, so there is one for each partition spec."""
+        return resolve_reader(
+            _iceberg_schema(schema),
+            MANIFEST_ENTRY_SCHEMAS[NEWEST],
+            read_types={-1: ManifestEntry, 2: DataFile},
+            read_enums={0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent},
+        )
+
+
+def _iceberg_schema(avro: str) -> Schema:
+    if not avro:
+        raise ValueError("No schema found in Avro file headers")
+    return AvroSchemaConversion().avro_to_iceberg(json.loads(avro))
+
+
 def read_manifest_list(io: FileIO, snapshot: Snapshot | None) -> list[ManifestFile]:
     """The manifests of a snapshot; none of no snapshot."""
     if snapshot is None:
         return []
-    with AvroFile[ManifestFile](
-        io.new_input(snapshot.manifest_list),
-        MANIFEST_LIST_FILE_SCHEMAS[NEWEST],
-        read_types={-1: ManifestFile, 508: PartitionFieldSummary},
-        read_enums={517: ManifestContent},
-    ) as reader:
+    with _ManifestListFile(io.new_input(snapshot.manifest_list)) as reader:
         return list(reader)
 
 
@@ -112,12 +163,7 @@ def read_entries(io: FileIO, manifest: ManifestFile, *, deleted: bool = False) -
         manifest: From `read_manifest_list`.
         deleted: Also those that the manifest's snapshot removed.
     """
-    with AvroFile[ManifestEntry](
-        io.new_input(manifest.manifest_path),
-        MANIFEST_ENTRY_SCHEMAS[NEWEST],
-        read_types={-1: ManifestEntry, 2: DataFile},
-        read_enums={0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent},
-    ) as reader:
+    with _EntriesFile(io.new_input(manifest.manifest_path)) as reader:
         entries = [_inherit(entry, manifest) for entry in reader]
     if manifest.content == ManifestContent.DATA:
         _inherit_row_ids(entries, manifest[_MANIFEST_FIRST_ROW_ID])
