@@ -21,4 +21,4 @@ preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-na
 LD_PRELOAD="$preload" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH="$aside" \
   "$python" -m pytest -q -p no:cacheprovider tests/unit/columns/test_columns_native.py tests/unit/columns/test_columns_batch.py \
   tests/unit/lake/test_lake_keyfilter.py tests/unit/keys/test_keys_arrays.py tests/unit/keys/test_keys_compiled.py \
-  tests/unit/columns/test_columns_canonical.py
+  tests/unit/columns/test_columns_canonical.py tests/unit/columns/test_columns_protection.py

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pyiceberg.catalog import Catalog
 
+from airberg.keys import compiled
 from airberg.keys.cipher import CipherShelf, ColumnCipher
 from airberg.keys.port import DataKey, Key, KeyStore
 from airberg.lake.tables import find_table
 from airberg.plan.key_versions import deterministic_versions, is_deterministic
 from airberg.plan.model import EncryptRule, JobPlan, StreamPlan
+
+log = logging.getLogger(__name__)
 
 
 class RunKeys:
@@ -31,6 +35,11 @@ class RunKeys:
         self._usable: dict[str, Sequence[DataKey]] = {}
         self._described: dict[str, Key] = {}
         self._settled: dict[str, Mapping[str, int]] = {}
+        if self._primary and compiled.cipher() is None:
+            log.warning(
+                "columns are encrypted value by value, several times slower: the compiled cipher was not "
+                "built, or found no libcrypto of OpenSSL 3 or 1.1"
+            )
 
     def settle(self, plan: JobPlan, catalog: Catalog) -> None:
         """Choose and unwrap the versions for the deterministic columns of all tables, made yet or not.

@@ -1,30 +1,23 @@
-"""The keys of a run are those of its beginning."""
+"""The keys of a run: what it says when they are going to be slow."""
 
 from __future__ import annotations
 
 import pytest
 
-from airberg.errors import ConfigurationFailed, NotFound
 from airberg.keys.memory import MemoryKeyStore
 from airberg.sync.keys import RunKeys
+from support.ciphers import CIPHER_WAYS, CipherWay, ciphered_by
 
 
-def test_what_happens_to_a_key_counts_from_the_next_run_on() -> None:
-    """All rows of a run have one version, whether the key is rotated or destroyed meanwhile."""
+@pytest.mark.parametrize("way", CIPHER_WAYS)
+@pytest.mark.parametrize("names", [(), ("k",)], ids=["plain", "encrypted"])
+def test_encryption_without_the_compiled_cipher_is_said(
+    way: CipherWay, names: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once a run, and only if it encrypts."""
     store = MemoryKeyStore()
-    first = store.create("a")
-    run = RunKeys(store, ["a", "a"])
-    assert list(run.versions("a")) == [first]
-    store.rotate("a", actor="ann")
-    assert (run.primary("a"), list(run.versions("a"))) == (first, [first])
-    assert RunKeys(store, ["a"]).primary("a") == store.primary("a") != first
-    store.destroy("a", actor="ann")
-    assert run.primary("a") == first
-    with pytest.raises(ConfigurationFailed):
-        RunKeys(store, ["a"])
-
-
-def test_a_key_that_is_not_there_stops_the_run() -> None:
-    """As soon as it is named, not when the first row comes."""
-    with pytest.raises(NotFound):
-        RunKeys(MemoryKeyStore(), ["a"])
+    store.create("k")
+    with ciphered_by(way):
+        RunKeys(store, names)
+    slow = way == "python" and bool(names)
+    assert [r.levelname for r in caplog.records] == (["WARNING"] if slow else [])
