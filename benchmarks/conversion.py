@@ -23,7 +23,8 @@ from airberg.columns.types import Field
 from airberg.keys.cipher import CipherShelf
 from airberg.keys.memory import MemoryKeyStore
 from airberg.plan.model import StreamPlan, Transformation
-from airberg.plan.transformations import EncryptionContext, match_rules, plan_columns
+from airberg.plan.protection import ProtectionContext
+from airberg.plan.transformations import match_rules, plan_columns
 from benchmarks.recording import SHAPES, Recording, recording_of
 from benchmarks.report import arguments, say, write
 
@@ -64,7 +65,7 @@ def plan_stream(stream: dict[str, Any], encrypt: list[str]) -> StreamPlan:
     wanted = [e.partition(".")[2] for e in encrypt if e.partition(".")[0] == name]
     asked = [Transformation(column=c, transformation_type="encrypt", stream=name) for c in wanted]
     rules = match_rules(asked, {name: fields}, {name: name}, "default", lambda _: None, [])
-    context = EncryptionContext(f"bench.{name}", frozenset())
+    context = ProtectionContext(f"bench.{name}")
     return StreamPlan(
         name=name,
         table=name,

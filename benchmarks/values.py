@@ -22,7 +22,8 @@ from airberg.keys.arrays import decrypt_array
 from airberg.keys.cipher import CipherShelf, ColumnCipher, canonical_text
 from airberg.keys.memory import MemoryKeyStore
 from airberg.plan.model import EncryptRule, StreamPlan, Transformation
-from airberg.plan.transformations import EncryptionContext, match_rules, plan_columns
+from airberg.plan.protection import ProtectionContext
+from airberg.plan.transformations import match_rules, plan_columns
 from airberg.protocol.messages import Record, decode
 from benchmarks.report import medians
 
@@ -124,7 +125,7 @@ def stream_plan(case: Case) -> StreamPlan:
         table=STREAM,
         sync_mode="full_refresh",
         mode="append",
-        columns=plan_columns(fields, rules[STREAM], EncryptionContext(f"bench.{STREAM}", fixed)),
+        columns=plan_columns(fields, rules[STREAM], ProtectionContext(f"bench.{STREAM}", fixed)),
         catalog_stream={},
     )
 

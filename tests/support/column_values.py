@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Any, overload
+
+import msgspec
 
 from airberg.columns.convert import Change, converter
 from airberg.columns.far_dates import FarDate
 from airberg.columns.targets import parse_target_type
-from airberg.columns.types import BINARY, DATE, LONG, STRING, ColumnType, Field, List, Struct, stored_type
+from airberg.columns.types import DATE, LONG, STRING, ColumnType, Field, List, Struct, stored_type
 from airberg.keys.cipher import ColumnCipher
+from airberg.keys.hashing import ColumnHash
 from airberg.keys.port import DataKey
-from airberg.plan.model import ColumnPlan, EncryptRule
+from airberg.plan.model import ColumnPlan, EncryptRule, HashRule, MaskRule
+from airberg.plan.protection import protected_type
 
 KEY = DataKey("k", 1, 7, bytes(range(32)))
 CAST, SIZE, SERIAL = (
@@ -23,19 +27,39 @@ PERSON = Struct((Field("id", LONG), Field("tags", List(STRING)), Field("born", D
 MOMENT = "2026-01-02T03:04:05.5+05:00"
 
 
-def cipher_for(rule: EncryptRule) -> ColumnCipher:
-    """The cipher of any rule, with a fixed key."""
+@overload
+def cipher_for(rule: EncryptRule, /) -> ColumnCipher: ...
+@overload
+def cipher_for(rule: HashRule, /) -> ColumnHash: ...
+def cipher_for(rule: EncryptRule | HashRule, /) -> ColumnCipher | ColumnHash:
+    """The cipher or the hash of any rule, with a fixed key."""
+    if isinstance(rule, HashRule):
+        return ColumnHash(KEY)
     return ColumnCipher(KEY, rule.aad.encode(), rule.mode)
 
 
-def plan(source: ColumnType, cast: str | None = None, encrypt: str | None = None) -> ColumnPlan:
-    """The plan of a column `c` from the property `p`, as the planner would make it."""
+def plan(source: ColumnType, cast: str | None = None, protect: str | None = None) -> ColumnPlan:
+    """The plan of a column `c` from the property `p`, as the planner would make it.
+
+    Args:
+        source: Its declared type.
+        cast: Target of its cast.
+        protect: Mode of its encryption, `hash` or `mask`.
+    """
     target = parse_target_type(cast) if cast else None
-    rule = EncryptRule(key_name="k", mode=encrypt, aad="a.b.c") if encrypt else None  # type: ignore[arg-type]  # text
-    kind = stored_type(target) if target else source
-    return ColumnPlan(
-        source="p", name="c", source_type=source, type=BINARY if rule else kind, cast_to=target, encrypt=rule
+    made = ColumnPlan(
+        source="p",
+        name="c",
+        source_type=source,
+        type=stored_type(target) if target else source,
+        cast_to=target,
+        encrypt=EncryptRule(key_name="k", mode=protect, aad="a.b.c")  # type: ignore[arg-type]  # text
+        if protect in ("random", "deterministic")
+        else None,
+        hash=HashRule(key_name="k") if protect == "hash" else None,
+        mask=MaskRule() if protect == "mask" else None,
     )
+    return msgspec.structs.replace(made, type=protected_type(made.protection) or made.type)
 
 
 def convert(column: ColumnPlan, value: Any) -> tuple[Any, list[Change]]:

@@ -8,12 +8,21 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from airberg.flows.schedule import check_schedule, check_timezone
 from airberg.governance.resolve import clean_tags
-from airberg.plan.model import IngestRequest, TableRequest, Transformation
+from airberg.plan.model import EncryptionMode, IngestRequest, TableRequest, Transformation
 from airberg.plan.names import namespace_parts
 from airberg.plan.readers import cannot_read, reader_problem
 
@@ -38,18 +47,51 @@ Reader = Annotated[str, Field(max_length=100), AfterValidator(_reader)]
 
 
 class ColumnTransformation(BaseModel):
-    """One transformation of a column. Applied in the order drop, rename, cast, encrypt."""
+    """One transformation of a column. They act as drop, rename, cast, then one of encrypt, hash, mask."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     column: Annotated[str, Field(min_length=1, max_length=1_000)] = Field(
         description="Column by its name in the source stream; nested with dots."
     )
-    transformation_type: Literal["cast", "rename", "encrypt", "drop"]
+    transformation_type: Literal["cast", "rename", "encrypt", "hash", "mask", "drop"]
     stream: Text | None = Field(None, description="Stream it applies to; omitted: every one with the column.")
     target_type: Text | None = Field(None, description="For cast: the type to cast to.", examples=["long"])
     new_name: Annotated[str, Field(max_length=255)] | None = Field(None, description="For rename.")
-    encryption_key_name: Text | None = Field(None, description="For encrypt; default: the deployment's key.")
+    encryption_key_name: Text | None = Field(
+        None, description="For encrypt and hash; default: the deployment's key."
+    )
+    encryption_mode: EncryptionMode | None = Field(
+        None,
+        description="For encrypt; default: deterministic for merge keys and what the table is partitioned or "
+        "sorted by, else random.",
+    )
+    keep_last: Annotated[StrictInt, Field(ge=0, le=1_000)] | None = Field(
+        None, description="For mask: how many characters stay; default 4. Shorter values are masked whole."
+    )
+    mask_char: Annotated[str, Field(max_length=10)] | None = Field(
+        None, description="For mask: the character in place of the others; default `*`."
+    )
+
+    @field_validator("encryption_mode", "keep_last", "mask_char")
+    @classmethod
+    def _of_its_type(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - of several types
+        """What would be ignored is refused: a value that was to be masked must not get through in clear."""
+        wanted = "encrypt" if info.field_name == "encryption_mode" else "mask"
+        if value is not None and info.data.get("transformation_type", wanted) != wanted:
+            raise _reject(
+                "not-for-this-type",
+                f"`{info.field_name}` is for {wanted}, not for {info.data['transformation_type']}.",
+                f"Leave it out, or make this a transformation of type {wanted}.",
+            )
+        return value
+
+    @field_validator("mask_char")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or not value.isprintable()):
+            raise _reject("bad-mask-char", "`mask_char` must be one printable character.", "Use `*` or `#`.")
+        return value
 
 
 class TableBody(BaseModel):

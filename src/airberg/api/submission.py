@@ -21,7 +21,7 @@ from airberg.governance.resolve import DomainDirectory
 from airberg.identity.principal import Principal
 from airberg.jobs.model import Job, Run, StoredAnswer
 from airberg.jobs.port import JobStore
-from airberg.plan.model import IngestRequest, JobPlan
+from airberg.plan.model import KEYED, IngestRequest, JobPlan
 from airberg.plan.prepared import Planner, Prepared
 from airberg.settings import Settings
 
@@ -245,10 +245,10 @@ def _owner_roles(owner_id: str, principal: Principal) -> frozenset[str]:
 
 
 def _with_key_names(request: IngestRequest, default_key: str) -> IngestRequest:
-    """Name the key of each encryption, so that a later change of the default changes no existing column."""
+    """Name the key of each column, so that a later change of the default changes no existing column."""
     rules = tuple(
         msgspec.structs.replace(t, encryption_key_name=t.encryption_key_name or default_key)
-        if t.transformation_type == "encrypt"
+        if t.transformation_type in KEYED
         else t
         for t in request.column_transformations
     )

@@ -87,9 +87,13 @@ _READ_FIRST: Final = frozenset({DATE, TIME, TIMESTAMP, TIMESTAMPTZ, BINARY})
 _FAR: Final = (FarDate, FarTimestamp, FarTimestamptz)
 _INTEGER = re.compile(r"([+-]?[0-9]*)(?:\.([0-9]*))?")
 _WORDS: Final = {
-    sign + word: value
-    for word, number in (("inf", math.inf), ("infinity", math.inf), ("nan", math.nan))
-    for sign, value in (("", number), ("+", number), ("-", -number))
+    sign + word: number
+    for word, numbers in {
+        "inf": (math.inf, math.inf, -math.inf),
+        "infinity": (math.inf, math.inf, -math.inf),
+        "nan": (math.nan, math.nan, math.nan),
+    }.items()
+    for sign, number in zip(("", "+", "-"), numbers, strict=True)
 }
 _MAX_DIGITS: Final = 30
 """Integers of more digits fit no column; leading zeros aside."""

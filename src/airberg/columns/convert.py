@@ -1,4 +1,4 @@
-"""From one JSON value of a record to the value in the table: read, cast, encrypt; a change where it fails.
+"""From one JSON value of a record to the value in the table: read, cast, protect; a change where it fails.
 
 A value that does not fit never fails a run: it becomes null and leaves an entry for
 `_airbyte_meta.changes`. A null stays null, without a change.
@@ -7,20 +7,31 @@ A value that does not fit never fails a run: it becomes null and leaves an entry
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, overload
 
 from airberg.columns.casting import caster
 from airberg.columns.json_text import CellValue, JsonValue, parse_exact
+from airberg.columns.masking import masked
 from airberg.columns.reading import REJECTIONS, TYPECAST, Convert, reader, reason_of
 from airberg.columns.types import ColumnType, Decimal, Json, List, Primitive, Struct
 from airberg.keys.cipher import ColumnCipher, canonical_json, canonical_text
-from airberg.plan.model import ColumnPlan, EncryptRule
+from airberg.keys.hashing import ColumnHash
+from airberg.plan.model import ColumnPlan, EncryptRule, HashRule, MaskRule
 
 Change: TypeAlias = dict[str, str]
 """`field` (path in the table, with dots; `element` for the items of a list), `change`, `reason`."""
 
-CipherFor: TypeAlias = Callable[[EncryptRule], ColumnCipher]
 Converter: TypeAlias = Callable[[JsonValue, list[Change]], CellValue]
+
+
+class CipherFor(Protocol):
+    """Gives the cipher or the hash of a rule, as `CipherShelf.cipher_for` does."""
+
+    @overload
+    def __call__(self, rule: EncryptRule, /) -> ColumnCipher: ...
+    @overload
+    def __call__(self, rule: HashRule, /) -> ColumnHash: ...
+
 
 ELEMENT = "element"
 """Name of the items of a list, as Iceberg has it."""
@@ -33,7 +44,7 @@ def converter(column: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> Co
 
     Args:
         column: What becomes of the column.
-        cipher_for: Gives the cipher of an encryption rule.
+        cipher_for: Gives the cipher or the hash of a rule.
         parent: Path of the struct that the column is in.
     """
     path = path_of(column, parent)
@@ -48,20 +59,31 @@ def converter(column: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> Co
 def single_conversion(column: ColumnPlan, cipher_for: CipherFor) -> Convert:
     """The conversion of a column that is one value to us; raises one of `REJECTIONS`."""
     convert = plain_conversion(column)
-    if column.encrypt is None:
+    if (protect := _protection(column, cipher_for)) is None:
         return convert
-    encrypt = cipher_for(column.encrypt).encrypt_value
-    return lambda value: encrypt(canonical_text(convert(value)))
+    return lambda value: protect(canonical_text(convert(value)))
+
+
+def _protection(column: ColumnPlan, cipher_for: CipherFor) -> Callable[[bytes], bytes | str] | None:
+    """What becomes of canonical texts; None when they are not protected."""
+    match column.protection:
+        case EncryptRule() as rule:
+            return cipher_for(rule).encrypt_value
+        case HashRule() as rule:
+            return cipher_for(rule).hash_value
+        case MaskRule() as rule:
+            return lambda text: masked(text.decode(), rule)
+    return None
 
 
 def plain_conversion(column: ColumnPlan) -> Convert:
-    """The conversion up to encryption, which `airberg.columns.protection` does for whole arrays.
+    """The conversion up to the protection, which `airberg.columns.protection` does for whole arrays.
 
-    JSON, objects and lists that are going to be encrypted become their canonical text here.
+    JSON, objects and lists that are going to be protected become their canonical text here.
     """
     convert = caster(column.source_type, column.cast_to) if column.cast_to else reader(column.source_type)
     made = column.cast_to or column.source_type
-    if column.encrypt is None or not isinstance(made, Json | Struct | List):
+    if column.protection is None or not isinstance(made, Json | Struct | List):
         return convert
     if isinstance(made, Json) and column.cast_to is None:
         return canonical_json  # the value itself is what the JSON text would be parsed to
@@ -72,7 +94,7 @@ def plain_conversion(column: ColumnPlan) -> Convert:
 
 def is_single(column: ColumnPlan) -> bool:
     """Whether the column is made as one value: everything but structs and lists that stay such."""
-    whole = column.cast_to is not None or column.encrypt is not None
+    whole = column.cast_to is not None or column.protection is not None
     return whole or not isinstance(column.source_type, Struct | List)
 
 

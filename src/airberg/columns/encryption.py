@@ -66,19 +66,26 @@ class ColumnEncryption(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         Raises:
             ConfigurationFailed: There is no such type.
         """
-        if self.schema is not None:
-            return self.schema
-        if self.type in _PRIMITIVES:
-            return Primitive(self.type)  # type: ignore[arg-type]  # it is one of them
-        if match := _DECIMAL.fullmatch(self.type):
-            return Decimal(int(match[1]), int(match[2]))
-        if self.type == "json" or self.type.startswith(("struct<", "list<")):
-            return JSON
-        raise ConfigurationFailed(
-            f"An encrypted column had the type {self.type[:60]!r}, which this version does not know.",
-            guidance="Read the table with the version of Airberg that wrote it.",
-            code="unknown-encryption",
-        )
+        return self.schema if self.schema is not None else type_of_text(self.type)
+
+
+def type_of_text(text: str) -> ColumnType:
+    """The type before encryption or hashing, from its text; of objects and lists that is JSON.
+
+    Raises:
+        ConfigurationFailed: There is no such type.
+    """
+    if text in _PRIMITIVES:
+        return Primitive(text)  # type: ignore[arg-type]  # it is one of them
+    if match := _DECIMAL.fullmatch(text):
+        return Decimal(int(match[1]), int(match[2]))
+    if text == "json" or text.startswith(("struct<", "list<")):
+        return JSON
+    raise ConfigurationFailed(
+        f"A protected column had the type {text[:60]!r}, which this version does not know.",
+        guidance="Use the version of Airberg that wrote the table.",
+        code="unknown-encryption",
+    )
 
 
 def encode_encryption(encryption: ColumnEncryption) -> str:

@@ -1,7 +1,8 @@
-"""What is done to the values of a column behind its cast, a whole array at a time: encryption."""
+"""What is done to the values of a column behind its cast, a whole array at a time: encrypt, hash or mask."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,8 +11,9 @@ import pyarrow as pa
 from airberg.columns.arrow import arrow_type
 from airberg.columns.canonical import canonical_array
 from airberg.columns.convert import CipherFor
+from airberg.columns.masking import masked_array
 from airberg.columns.types import FLOAT, ColumnType, Json, List, Struct
-from airberg.plan.model import ColumnPlan
+from airberg.plan.model import ColumnPlan, EncryptRule, HashRule, MaskRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +30,21 @@ class Protection:
 
 
 def protection(column: ColumnPlan, cipher_for: CipherFor) -> Protection:
-    """The last step of a column; nothing for one that is not encrypted.
+    """The last step of a column; nothing for one that is not protected.
 
     Nothing here fails because of a value: whatever has become one of the plain type has a text.
     """
-    if column.encrypt is None:
-        return Protection(arrow_type(column.type), lambda values: values)
-    cipher = cipher_for(column.encrypt)
+    match column.protection:
+        case None:
+            return Protection(arrow_type(column.type), lambda values: values)
+        case EncryptRule() as rule:
+            protect = cipher_for(rule).encrypt_array
+        case HashRule() as rule:
+            protect = cipher_for(rule).hash_array
+        case MaskRule() as rule:
+            protect = functools.partial(masked_array, rule=rule)
     plain = _plain_type(column.cast_to or column.source_type)
-    return Protection(plain, lambda values: cipher.encrypt_array(canonical_array(values)))
+    return Protection(plain, lambda values: protect(canonical_array(values)))
 
 
 def _plain_type(made: ColumnType) -> pa.DataType:

@@ -77,7 +77,7 @@ def native_column(plan: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> 
     path = path_of(plan, parent)
     if is_single(plan):
         plain = None if plan.cast_to else _PLAIN.get(plan.source_type)
-        if plan.encrypt is not None and plan.source_type == JSON:
+        if plan.protection is not None and plan.source_type == JSON:
             plain = None  # its canonical text is another one
         return _Single(plan.source, path, plain_conversion(plan), plain, protection(plan, cipher_for))
     type_ = arrow_type(plan.type)

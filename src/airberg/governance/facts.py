@@ -7,15 +7,17 @@ the description, so they survive whoever ingests the table last.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from airberg.columns.encryption import ENCRYPTION_PREFIX, ColumnEncryption, encode_encryption
+from airberg.columns.noted import protected_column, protection_property
 from airberg.columns.types import ColumnType
 from airberg.errors import ConfigurationFailed
 from airberg.governance.resolve import owner_urn
 from airberg.plan.key_versions import noted_versions
-from airberg.plan.model import ColumnPlan, EncryptRule, JobPlan, Path, StreamPlan
+from airberg.plan.model import ColumnPlan, JobPlan, Path, ProtectionRule, StreamPlan
+from airberg.plan.transformations import all_columns
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -29,15 +31,16 @@ class ColumnLine(NamedTuple):
     Attributes:
         source: Its path in the record.
         target: Its path in the table.
-        operation: `IDENTITY`, or what happens of `RENAME`, `CAST`, `ENCRYPT`, in this order, joined by `+`.
-        rule: How it is encrypted, or None.
-        type: Its type before encryption.
+        operation: `IDENTITY`, or what happens of `RENAME`, `CAST`, then `ENCRYPT`, `HASH` or `MASK`, in this
+            order, joined by `+`.
+        rule: How it is protected, or None.
+        type: Its type before that.
     """
 
     source: Path
     target: Path
     operation: str
-    rule: EncryptRule | None
+    rule: ProtectionRule | None
     type: ColumnType
 
 
@@ -51,9 +54,15 @@ def column_lines(
         if column.children:
             yield from column_lines(column.children, path, name, renamed=moved)
             continue
-        steps = [("RENAME", moved), ("CAST", column.cast_to), ("ENCRYPT", column.encrypt)]
+        steps = (
+            ("RENAME", moved),
+            ("CAST", column.cast_to),
+            ("ENCRYPT", column.encrypt),
+            ("HASH", column.hash),
+            ("MASK", column.mask),
+        )
         operation = "+".join(word for word, happens in steps if happens) or "IDENTITY"
-        yield ColumnLine(path, name, operation, column.encrypt, column.cast_to or column.source_type)
+        yield ColumnLine(path, name, operation, column.protection, column.cast_to or column.source_type)
 
 
 def table_facts(
@@ -62,14 +71,14 @@ def table_facts(
     """The Iceberg table properties that a stream's table carries.
 
     `owner` (a user id; a group as urn, which DataHub's source passes through), `comment`, `airberg.job`,
-    `airberg.source`, `airberg.stream`, `airberg.stream-namespace` where there is one, and per encrypted
-    column `airberg.encryption.<dotted column>`: see `ColumnEncryption`.
+    `airberg.source`, `airberg.stream`, `airberg.stream-namespace` where there is one, and per
+    protected column a property that says how: see `airberg.columns.noted`.
 
     Args:
         job_id: The job that fills the table.
         plan: Its plan.
         stream: The stream that the table is of.
-        versions: Which version of each key encrypts its deterministic columns.
+        versions: Which version of each key its deterministic and hashed columns have.
     """
     facts = {
         "comment": _description(plan, stream),
@@ -83,8 +92,8 @@ def table_facts(
         facts["owner"] = owner_urn(owner) if owner.startswith("group:") else owner
     for line in column_lines(stream.columns):
         if line.rule:
-            encryption = ColumnEncryption.of(line.rule, line.type, versions.get(line.rule.key_name))
-            facts[ENCRYPTION_PREFIX + ".".join(line.target)] = encode_encryption(encryption)
+            name, text = protection_property(".".join(line.target), line.rule, line.type, versions)
+            facts[name] = text
     return facts
 
 
@@ -103,7 +112,8 @@ def write_table_facts(table: Table, job: Job, stream: StreamPlan) -> bool:
     if job.plan is None:
         raise ConfigurationFailed(f"The job {job.id} has no plan yet.", code="no-plan")
     facts = table_facts(job.id, job.plan, stream, noted_versions(table.properties))
-    updates, removals = facts_difference(table.properties, facts)
+    foreign = frozenset(table.schema().column_names) - planned_columns(stream)
+    updates, removals = facts_difference(table.properties, facts, foreign)
     if not updates and not removals:
         return False
     with table.transaction() as transaction:
@@ -115,14 +125,29 @@ def write_table_facts(table: Table, job: Job, stream: StreamPlan) -> bool:
 
 
 def facts_difference(
-    present: Mapping[str, str], wanted: Mapping[str, str]
+    present: Mapping[str, str], wanted: Mapping[str, str], foreign: AbstractSet[str] = frozenset()
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """What to set and what to remove so that a table's properties hold the wanted facts."""
+    """What to set and what to remove so that a table's properties hold the wanted facts.
+
+    Args:
+        present: The properties.
+        wanted: The facts.
+        foreign: Dotted paths of columns that the table has from elsewhere: how they are protected stays.
+    """
     updates = {
         k: v for k, v in wanted.items() if present.get(k) != v and not (k == "comment" and k in present)
     }
-    stale = (k for k in present if k.startswith(ENCRYPTION_PREFIX) and k not in wanted)
+    stale = (
+        k
+        for k in present
+        if k not in wanted and (column := protected_column(k)) is not None and column not in foreign
+    )
     return updates, tuple(sorted(stale))
+
+
+def planned_columns(stream: StreamPlan) -> frozenset[str]:
+    """Dotted paths of the columns that a stream fills in its table."""
+    return frozenset(".".join(path) for path, _ in all_columns(stream.columns))
 
 
 def _description(plan: JobPlan, stream: StreamPlan) -> str:

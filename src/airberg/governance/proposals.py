@@ -34,7 +34,7 @@ from airberg.governance.port import Proposal
 from airberg.governance.resolve import owner_urn
 from airberg.governance.schema import DescribedSchema, describe_schema
 from airberg.jobs.model import Job, Run, StreamReport
-from airberg.plan.model import JobPlan, Mode, StreamPlan
+from airberg.plan.model import EncryptRule, JobPlan, Mode, StreamPlan
 from airberg.settings import DataHubSettings
 
 ENCRYPTED_TAG = "encrypted"
@@ -108,7 +108,9 @@ def _governance(target: Target, facts: TableFacts, schema: DescribedSchema) -> l
     governance = facts.plan.governance
     tags = [builder.make_tag_urn(tag) for tag in governance.tags]
     encrypted = [
-        line for line in column_lines(facts.stream.columns) if line.rule and line.target in schema.paths
+        (line.target, line.rule)
+        for line in column_lines(facts.stream.columns)
+        if isinstance(line.rule, EncryptRule) and line.target in schema.paths
     ]
     column_tag = builder.make_tag_urn(ENCRYPTED_TAG)
     out: list[Proposal] = []
@@ -124,10 +126,10 @@ def _governance(target: Target, facts: TableFacts, schema: DescribedSchema) -> l
         patch.add_tag(aspects.TagAssociationClass(tag=urn))
     if governance.owner:
         patch.add_owner(owner_aspect(governance.owner))
-    for line in encrypted:
-        key = json.dumps({"key": line.rule.key_name, "mode": line.rule.mode}) if line.rule else None
+    for path, rule in encrypted:
+        key = json.dumps({"key": rule.key_name, "mode": rule.mode})
         tag = aspects.TagAssociationClass(tag=column_tag, context=key)
-        patch.for_field(schema.paths[line.target]).add_tag(tag)
+        patch.for_field(schema.paths[path]).add_tag(tag)
     return out + list(patch.build())
 
 

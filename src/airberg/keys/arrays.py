@@ -28,6 +28,7 @@ from airberg.keys.port import DataKey
 if TYPE_CHECKING:
     from airberg.keys._cipher import Made, Texts
     from airberg.keys.cipher import ColumnCipher
+    from airberg.keys.hashing import ColumnHash
 
 _FOREIGN, _MISMATCH = 1, 3  # faults of the compiled cipher
 
@@ -57,6 +58,24 @@ def encrypt_array(cipher: ColumnCipher, values: pa.Array) -> pa.Array:
     if cipher.mode == "deterministic":
         return _each_once(plain, lambda distinct: _encrypted(cipher, distinct))
     return _encrypted(cipher, plain)
+
+
+def hash_array(hasher: ColumnHash, values: pa.Array) -> pa.Array:
+    """The hashes of texts or bytes, as a string array. Nulls stay null.
+
+    Args:
+        hasher: Under which key.
+        values: Of the type string or binary, or the large forms of them.
+
+    Raises:
+        TypeError: The values are something else.
+    """
+    hashed = hasher.hash_value
+
+    def each(plain: pa.Array) -> pa.Array:
+        return pa.array([None if v is None else hashed(v) for v in plain.to_pylist()], pa.string())
+
+    return _each_once(_as_binary(values), each)
 
 
 def decrypt_array(keys: Iterable[DataKey], values: pa.Array, aad: bytes, *, first_row: int = 0) -> pa.Array:

@@ -14,16 +14,17 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType, ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, overload
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from airberg.errors import ConfigurationFailed
+from airberg.keys.hashing import ColumnHash
 from airberg.keys.kek import derive_key
 from airberg.keys.port import DataKey
-from airberg.plan.model import EncryptionMode, EncryptRule
+from airberg.plan.model import EncryptionMode, EncryptRule, HashRule
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -154,34 +155,43 @@ class DataKeys(Protocol):
 
 
 class CipherShelf:
-    """The ciphers of one table, each made once."""
+    """The ciphers and hashes of one table, each made once."""
 
     def __init__(self, keys: DataKeys, versions: Mapping[str, int] = MappingProxyType({})) -> None:
         """Start without ciphers.
 
         Args:
             keys: The keys.
-            versions: The version of each key that deterministic columns are encrypted with.
+            versions: The version of each key that deterministic and hashed columns have.
         """
         self._keys = keys
         self._versions = versions
-        self._ciphers: dict[EncryptRule, ColumnCipher] = {}
+        self._made: dict[EncryptRule | HashRule, ColumnCipher | ColumnHash] = {}
 
-    def cipher_for(self, rule: EncryptRule) -> ColumnCipher:
-        """The cipher of a rule.
+    @overload
+    def cipher_for(self, rule: EncryptRule, /) -> ColumnCipher: ...
+    @overload
+    def cipher_for(self, rule: HashRule, /) -> ColumnHash: ...
+    def cipher_for(self, rule: EncryptRule | HashRule, /) -> ColumnCipher | ColumnHash:
+        """The cipher, or the hash, of a rule.
 
-        Random columns use the primary version of their key. Deterministic ones stay with one version (see
-        `airberg.plan.key_versions`); where none is given, with the oldest that may decrypt.
+        Random columns use the primary version of their key. Deterministic and hashed ones stay with one
+        version (see `airberg.plan.key_versions`); where none is given, with the oldest that may decrypt.
 
         Raises:
             NotFound: There is no such key.
             ConfigurationFailed: It is disabled or destroyed.
         """
-        cipher = self._ciphers.get(rule)
-        if cipher is None:
-            key = self._keys.primary(rule.key_name) if rule.mode == "random" else self._steady(rule.key_name)
-            cipher = self._ciphers[rule] = ColumnCipher(key, rule.aad.encode(), rule.mode)
-        return cipher
+        made = self._made.get(rule)
+        if made is None:
+            made = self._made[rule] = self._make(rule)
+        return made
+
+    def _make(self, rule: EncryptRule | HashRule) -> ColumnCipher | ColumnHash:
+        if isinstance(rule, HashRule):
+            return ColumnHash(self._steady(rule.key_name))
+        key = self._keys.primary(rule.key_name) if rule.mode == "random" else self._steady(rule.key_name)
+        return ColumnCipher(key, rule.aad.encode(), rule.mode)
 
     def _steady(self, name: str) -> DataKey:
         usable, wanted = self._keys.versions(name), self._versions.get(name)

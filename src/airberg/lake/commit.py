@@ -120,13 +120,13 @@ class Committer:
         """A commit was sent and its outcome is unknown: its files must not be deleted."""
         return self._in_doubt
 
-    def commit(self, note: Note, plan: Plan, properties: Mapping[str, str] | None = None) -> Committed:
+    def commit(self, note: Note, plan: Plan, properties: Mapping[str, str | None] | None = None) -> Committed:
         """Commit what `plan` says together with `note`.
 
         Args:
             note: The state that covers everything committed so far.
             plan: Makes the changes; it sees the table that they will be applied to.
-            properties: Further table properties to set.
+            properties: Further table properties to set; None removes one.
 
         Raises:
             LeaseHeld: Another run or attempt of this job has written to the table.

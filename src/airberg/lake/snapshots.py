@@ -26,6 +26,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot, Summary, UpdateMetric
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
     AssertRefSnapshotId,
+    RemovePropertiesUpdate,
     SetPropertiesUpdate,
     SetSnapshotRefUpdate,
     TableRequirement,
@@ -126,14 +127,14 @@ class Attempt:
 
 
 def prepare(
-    table: Table, changes: FileChanges, properties: Mapping[str, str], summary: Mapping[str, str]
+    table: Table, changes: FileChanges, properties: Mapping[str, str | None], summary: Mapping[str, str]
 ) -> Attempt:
     """Write the manifests of a commit and stage it.
 
     Args:
         table: The table as it was loaded; the commit holds only if its snapshot is still the current one.
         changes: Files that come and go.
-        properties: Table properties to set in the same commit.
+        properties: Table properties to set in the same commit; None removes one.
         summary: Properties of the snapshot.
 
     Raises:
@@ -151,7 +152,10 @@ def prepare(
     # Also where no snapshot is made: a run that lost its lease must not set its state over rows of the run
     # that took over.
     here: tuple[TableRequirement, ...] = (AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=current),)
-    noted: tuple[TableUpdate, ...] = (SetPropertiesUpdate(updates=dict(properties)),)
+    updates = {name: value for name, value in properties.items() if value is not None}
+    noted: tuple[TableUpdate, ...] = (SetPropertiesUpdate(updates=updates),)
+    if gone := [name for name in properties if name not in updates and name in table.properties]:
+        noted = (*noted, RemovePropertiesUpdate(removals=gone))
     if changes.empty:
         transaction._stage(noted, here)
         return Attempt(changes, transaction)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
@@ -306,15 +307,20 @@ class AppendWriter(StagingWriter):
 
 
 class OverwriteWriter(StagingWriter):
-    """Replaces all rows of a table by those of the run, in one snapshot at its end."""
+    """Replaces all rows of a table by those of the run, in one snapshot at its end.
+
+    Args:
+        committer: Makes the commit.
+        settings: Use of disk and memory.
+        at_swap: Table properties that are true of the new rows and not of the old ones; None removes one.
+    """
 
     def __init__(
         self,
         committer: Committer,
         settings: WriterSettings | None = None,
-        at_swap: Mapping[str, str] | None = None,
+        at_swap: Mapping[str, str | None] = MappingProxyType({}),
     ) -> None:
-        """Stage rows; `at_swap` are table properties that are true from the swap on."""
         super().__init__(committer, settings)
         self._at_swap = at_swap
 
@@ -372,7 +378,7 @@ def open_writer(
     guard: Callable[[], None] | None = None,
     sealer: Sealer | None = None,
     key: MergeKey | None = None,
-    at_swap: Mapping[str, str] | None = None,
+    at_swap: Mapping[str, str | None] = MappingProxyType({}),
 ) -> TableWriter:
     """A writer for one run of a job into one table.
 
@@ -386,7 +392,7 @@ def open_writer(
         guard: Called right before each commit; raises when the run may not write any more.
         sealer: Encrypts the state in the note; for streams whose state holds values of encrypted columns.
         key: For mode merge.
-        at_swap: For mode overwrite: table properties that are set together with the new rows.
+        at_swap: For mode overwrite: table properties to set together with the new rows; None removes one.
 
     Raises:
         LeaseHeld: Another run has written since the note was read.

@@ -21,7 +21,7 @@ from airberg import errors
 from airberg.errors import AirbergError, InvalidRequest, Problem, Unavailable
 from airberg.keys.access import use_refusal
 from airberg.keys.open import open_keys
-from airberg.plan.model import IngestRequest
+from airberg.plan.model import KEYED, IngestRequest
 from airberg.plan.prepared import Prepared
 from airberg.plan.transformations import key_problems
 from airberg.settings import Settings, settings_environment
@@ -96,7 +96,7 @@ def check_keys(request: IngestRequest, settings: Settings, roles: AbstractSet[st
         InvalidRequest: A key is not there, not allowed, or out of use.
         Unavailable: The key store does not answer.
     """
-    if not any(t.transformation_type == "encrypt" for t in request.column_transformations):
+    if not any(t.transformation_type in KEYED for t in request.column_transformations):
         return
     with contextlib.closing(open_keys(settings)) as keys:
         refusal = functools.partial(use_refusal, keys, owner=request.owner_id, roles=roles)

@@ -1,7 +1,7 @@
 """Partitions and sort order of new tables: what was asked, matched to columns and checked by their types.
 
 A column is named by its path in the source record, as everywhere in a request; metadata columns by their
-name. What is checked is the column as the table has it: after casts and encryption.
+name. What is checked is the column as the table has it: after casts and protection.
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ def _column(
             asked.pointer,
             "partition-column-lost",
             f"{'.'.join(asked.source)!r} of {stream!r} is dropped, or lies in a column that is cast or "
-            "encrypted as a whole: the table does not have it.",
+            "protected as a whole: the table does not have it.",
             "Keep the column, or use another one.",
         )
     )

@@ -7,7 +7,7 @@ against the connector's catalog: it is stored with the job, serialises to JSON (
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -16,7 +16,12 @@ from airberg.protocol.state import StateKey
 
 Mode: TypeAlias = Literal["append", "overwrite", "merge"]
 SyncMode: TypeAlias = Literal["full_refresh", "incremental"]
-TransformationType: TypeAlias = Literal["cast", "rename", "encrypt", "drop"]
+TransformationType: TypeAlias = Literal["cast", "rename", "encrypt", "hash", "mask", "drop"]
+PROTECTIONS: Final = frozenset({"encrypt", "hash", "mask"})
+"""The types of transformations that keep plaintext from the table; a column has one of them."""
+KEYED: Final = frozenset({"encrypt", "hash"})
+"""Those of them that need a key."""
+
 EncryptionMode: TypeAlias = Literal["random", "deterministic"]
 DeleteFormat: TypeAlias = Literal["position", "vector", "copy-on-write"]
 DeletedRows: TypeAlias = Literal["hard", "soft"]
@@ -33,6 +38,9 @@ class Transformation(msgspec.Struct, frozen=True, kw_only=True):
     target_type: str | None = None
     new_name: str | None = None
     encryption_key_name: str | None = None
+    encryption_mode: EncryptionMode | None = None
+    keep_last: int | None = None
+    mask_char: str | None = None
 
 
 class TableRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +87,28 @@ class EncryptRule(msgspec.Struct, frozen=True, kw_only=True):
     aad: str
 
 
+class HashRule(msgspec.Struct, frozen=True, kw_only=True):
+    """How one column is hashed: by HMAC-SHA256 under a key that is derived from the named one.
+
+    Nothing else goes into the hash: equal values of all tables are equal under one key.
+    """
+
+    key_name: str
+
+
+class MaskRule(msgspec.Struct, frozen=True, kw_only=True):
+    """How one column is masked: all characters but the last `keep_last` become `mask_char`.
+
+    A value that has no more characters than that is masked as a whole.
+    """
+
+    keep_last: int = 4
+    mask_char: str = "*"
+
+
+ProtectionRule: TypeAlias = EncryptRule | HashRule | MaskRule
+
+
 class ColumnPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of one property of a record.
 
@@ -86,10 +116,12 @@ class ColumnPlan(msgspec.Struct, frozen=True, kw_only=True):
         source: Name of the property in the record (or in its parent object).
         name: Name of the column (or struct field) in the table.
         source_type: Type by the stream's JSON schema.
-        type: Type in the table: after the cast, `binary` when encrypted.
+        type: Type in the table: after the cast; `binary` when encrypted, `string` when hashed or masked.
         cast_to: Target type of a cast, or None.
         encrypt: How to encrypt, or None.
-        children: For a struct that is neither cast nor encrypted whole: its fields that stay.
+        hash: How to hash, or None.
+        mask: How to mask, or None. At most one of these three is there.
+        children: For a struct that is neither cast nor protected whole: its fields that stay.
         doc: Description from the schema.
         apart: The name is not that of the source, because it is taken or not fit for a table.
     """
@@ -100,9 +132,21 @@ class ColumnPlan(msgspec.Struct, frozen=True, kw_only=True):
     type: ColumnType
     cast_to: ColumnType | None = None
     encrypt: EncryptRule | None = None
+    hash: HashRule | None = None
+    mask: MaskRule | None = None
     children: tuple[ColumnPlan, ...] = ()
     doc: str | None = None
     apart: bool = False
+
+    @property
+    def protection(self) -> ProtectionRule | None:
+        """How its plaintext is kept from the table, and so from everything else that is kept; or None."""
+        return self.encrypt or self.hash or self.mask
+
+    @property
+    def protects(self) -> bool:
+        """Whether its plaintext, or that of something in it, is kept from the table."""
+        return self.protection is not None or any(child.protects for child in self.children)
 
 
 class PartitionTerm(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +200,7 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
         columns: The columns that stay, in order.
         removed: Dotted source names of dropped columns.
         catalog_stream: The `AirbyteStream` as discovered, for the configured catalog.
-        protect_state: The state holds values of an encrypted column and must be encrypted at rest.
+        protect_state: The state may hold values of a protected or dropped column and is encrypted at rest.
         partition_by: How its table is partitioned, if it is made.
         sort_by: How the rows in the files of its table are sorted, if it is made.
         key_order: The sort order of a new table for which none was asked: by its merge key.

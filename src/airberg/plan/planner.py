@@ -28,9 +28,9 @@ from airberg.plan.model import (
     StreamPlan,
 )
 from airberg.plan.names import DELETED_AT, METADATA_COLUMNS
+from airberg.plan.protection import ProtectionContext
 from airberg.plan.streams import SelectedStream, select_streams
 from airberg.plan.transformations import (
-    EncryptionContext,
     Refusal,
     Rules,
     all_columns,
@@ -213,7 +213,9 @@ def _plan_stream(
     problems: list[Problem],
 ) -> StreamPlan:
     qualified = f"{request.schema_name}.{stream.table}"
-    context = EncryptionContext(qualified, frozenset(key.paths) | layout.compared)
+    context = ProtectionContext(qualified, frozenset(key.paths), layout.compared)
+    for path, rule in rules.items():
+        context.check(stream.label, path, type_at(fields, path), rule, problems)
     columns = plan_columns(fields, rules, context)
     _check_key_survives(stream.label, rules, key, problems)
     _check_deletions_survive(request, stream.label, rules, problems)
@@ -243,7 +245,7 @@ def _plan_stream(
         removed=removed,
         catalog_stream=stream.catalog_stream,
         # A state is opaque: whatever the stream hides, its state may hold.
-        protect_state=bool(removed) or any(c.encrypt for _, c in all_columns(columns)),
+        protect_state=bool(removed) or any(c.protects for c in columns),
         partition_by=fit_partitions(stream.label, layout, columns, problems),
         sort_by=fit_sort_order(stream.label, layout, columns, problems),
         key_order=() if layout.sort_by else key_order(key.paths, columns),
@@ -279,8 +281,7 @@ def _check_key_survives(stream: str, rules: Rules, key: _MergeKey, problems: lis
             if rule is None:
                 continue
             pointer = next(iter(rule.pointers.values()), "")
-            whole = length < len(path) and (rule.cast is not None or rule.encrypt is not None)
-            if rule.drop or whole:
+            if rule.drop or (rule.whole and length < len(path)):
                 problems.append(
                     Problem(
                         pointer,
@@ -368,10 +369,10 @@ def _warnings(request: IngestRequest, streams: Sequence[StreamPlan]) -> list[str
                 )
         if s.mode == "merge" and s.cursor:
             cursor = column_at(s.columns, s.cursor)
-            if cursor is None or (cursor.encrypt is not None and cursor.encrypt.mode == "random"):
+            if cursor is None or cursor.protection is not None:
                 notes.append(
-                    f"{s.name}: the cursor column is dropped or encrypted at random, so of several versions "
-                    "of a key the one that arrives last wins."
+                    f"{s.name}: the cursor column is dropped, encrypted, hashed or masked, so of several "
+                    "versions of a key the one that arrives last wins."
                 )
     return notes
 
@@ -422,7 +423,7 @@ def merge_columns(stream: StreamPlan, *, soft_deletes: bool = False) -> MergeCol
     cursor = None
     if stream.cursor:
         column = column_at(stream.columns, stream.cursor)
-        if column is not None and column.encrypt is None and isinstance(column.type, Primitive | Decimal):
+        if column is not None and column.protection is None and isinstance(column.type, Primitive | Decimal):
             cursor = table_path(stream.columns, stream.cursor)
     else:
         cursor = _cdc_cursor(stream.columns)
@@ -434,7 +435,11 @@ def _cdc_cursor(columns: Sequence[ColumnPlan]) -> Path | None:
     """What orders the versions of a row of a CDC stream that declares no cursor: its place in the log."""
     for name in ("_ab_cdc_lsn", "_ab_cdc_cursor", "_ab_cdc_updated_at"):
         column = column_at(columns, (name,))
-        if column is None or column.encrypt is not None or not isinstance(column.type, Primitive | Decimal):
+        if (
+            column is None
+            or column.protection is not None
+            or not isinstance(column.type, Primitive | Decimal)
+        ):
             continue
         # As text, times are only ordered if all are written alike: 12:00:00.5Z is before 12:00:00Z.
         if name == "_ab_cdc_updated_at" and column.type in (STRING, BINARY):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -29,9 +29,10 @@ from airberg.lake.tables import find_table
 from airberg.plan.key_versions import deterministic_versions
 from airberg.plan.layout import pointer_part
 from airberg.plan.merging import merge_options, new_format_version, table_notes
-from airberg.plan.model import IngestRequest, JobPlan, Path, StreamPlan
+from airberg.plan.model import PROTECTIONS, IngestRequest, JobPlan, Path, StreamPlan, Transformation
 from airberg.plan.planner import Connector, KeyDirectory, build_plan
 from airberg.plan.prepared import Prepared, TableDifference
+from airberg.plan.table_protection import Difference, protection_differences
 from airberg.plan.transformations import Refusal
 from airberg.settings import Settings
 from airberg.sources.launch import LaunchDescription
@@ -71,7 +72,7 @@ def prepare(
     owner = request.owner_id
     allowed = functools.partial(use_refusal, keys, owner=owner, roles=roles)
     plan = _build(request, connector, settings, allowed, domain, tables)
-    differences = compare_tables(plan, tables, keys)
+    differences = compare_tables(plan, tables, keys, request.column_transformations)
     notes = table_notes(request, plan, tables.format_versions())
     config = renewed[-1] if renewed else source_config
     return Prepared(
@@ -158,12 +159,23 @@ class TargetTables:
         return column_paths(table.schema()) if table else frozenset()
 
 
-def compare_tables(plan: JobPlan, tables: TargetTables, keys: KeyStore) -> list[TableDifference]:
+def compare_tables(
+    plan: JobPlan,
+    tables: TargetTables,
+    keys: KeyStore,
+    transformations: Sequence[Transformation] = (),
+) -> list[TableDifference]:
     """How each target table differs from what exists.
+
+    Args:
+        plan: The plan.
+        tables: The tables.
+        keys: The keys of its columns.
+        transformations: As sent: what is wrong with a column is said of its transformation.
 
     Raises:
         InvalidRequest: A column would have to change in a way that a table cannot follow, or a table that
-            exists is partitioned, sorted or encrypted otherwise than asked.
+            exists is partitioned or sorted, or its columns are protected, otherwise than asked.
     """
     problems: list[Problem] = []
     out: list[TableDifference] = []
@@ -187,6 +199,10 @@ def compare_tables(plan: JobPlan, tables: TargetTables, keys: KeyStore) -> list[
             continue
         problems += _layout_problems(stream, name, table)
         try:
+            differing = protection_differences(stream, name, table.properties, filled_columns(table))
+            if differing:
+                problems += [_protection_problem(d, stream, transformations) for d in differing]
+                continue
             changes = schema_changes(table.schema(), wanted)
             deterministic_versions(stream, table.properties, keys.describe)
         except ConfigurationFailed as e:
@@ -207,6 +223,30 @@ def compare_tables(plan: JobPlan, tables: TargetTables, keys: KeyStore) -> list[
     if problems:
         raise InvalidRequest(problems)
     return out
+
+
+def filled_columns(table: Table) -> frozenset[Path]:
+    """The columns of a table that may have values: none before the first commit of rows."""
+    return column_paths(table.schema()) if table.current_snapshot() else frozenset()
+
+
+def _protection_problem(
+    difference: Difference, stream: StreamPlan, transformations: Sequence[Transformation]
+) -> Problem:
+    column = ".".join(difference.source)
+    places = [
+        i
+        for i, t in enumerate(transformations)
+        if t.column == column and (t.stream is None or t.stream.endswith(stream.name))
+    ]
+    protecting = [i for i in places if transformations[i].transformation_type in PROTECTIONS]
+    at = next(iter(protecting or places), None)
+    return Problem(
+        "/column_transformations" if at is None else f"/column_transformations/{at}",
+        "protection-differs",
+        difference.message,
+        difference.guidance,
+    )
 
 
 def _layout_problems(stream: StreamPlan, name: str, table: Table) -> list[Problem]:

@@ -1,7 +1,8 @@
 """Column transformations: matched to columns, checked against each other, applied to a stream's fields.
 
-Whatever their order in the request, they act as drop, rename, cast, encrypt (contract, "Column
-transformations"). A column is named by its path in the source record, nested with dots.
+Whatever their order in the request, they act as drop, rename, cast, then one of encrypt, hash, mask
+(contract, "Column transformations"; hash and mask are ours). A column is named by its path in the source
+record, nested with dots.
 """
 
 from __future__ import annotations
@@ -12,11 +13,21 @@ from dataclasses import dataclass, field
 import msgspec
 
 from airberg.columns.targets import cast_problem, parse_target_type
-from airberg.columns.types import BINARY, ColumnType, Field, Struct, stored_type
+from airberg.columns.types import ColumnType, Field, Struct, stored_type
 from airberg.errors import AirbergError, Problem
 from airberg.plan.apart import MAX_NAME_BYTES, fit_name
-from airberg.plan.model import ColumnPlan, EncryptRule, Path, Transformation
+from airberg.plan.model import (
+    KEYED,
+    PROTECTIONS,
+    ColumnPlan,
+    EncryptRule,
+    HashRule,
+    MaskRule,
+    Path,
+    Transformation,
+)
 from airberg.plan.names import did_you_mean
+from airberg.plan.protection import AskedProtection, ProtectionContext, asked_protection, protected_type
 
 Refusal = Callable[[str], AirbergError | None]
 """Why the key of a name cannot encrypt for this job; None when it can."""
@@ -29,8 +40,13 @@ class ColumnRules:
     drop: bool = False
     rename: str | None = None
     cast: ColumnType | None = None
-    encrypt: str | None = None
+    protect: AskedProtection | None = None
     pointers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the column becomes one value, so that nothing is left of its members."""
+        return self.cast is not None or self.protect is not None
 
 
 Rules = dict[Path, ColumnRules]
@@ -76,7 +92,7 @@ def match_rules(
         transformations: As sent.
         streams: Selected streams (by label) and their fields.
         names: The plain name of each label; a transformation may use either.
-        default_key: Key for an `encrypt` that names none.
+        default_key: Key for an `encrypt` or `hash` that names none.
         refusal: Says why a key cannot be used.
         problems: What is wrong is added here.
 
@@ -124,7 +140,7 @@ def match_rules(
 def key_names(transformations: Sequence[Transformation], default_key: str) -> frozenset[str]:
     """The keys that transformations need."""
     return frozenset(
-        t.encryption_key_name or default_key for t in transformations if t.transformation_type == "encrypt"
+        t.encryption_key_name or default_key for t in transformations if t.transformation_type in KEYED
     )
 
 
@@ -135,7 +151,7 @@ def key_problems(
     return [
         _key_problem(f"/column_transformations/{i}", why)
         for i, t in enumerate(transformations)
-        if t.transformation_type == "encrypt"
+        if t.transformation_type in KEYED
         and (why := refusal(t.encryption_key_name or default_key)) is not None
     ]
 
@@ -147,7 +163,7 @@ def _key_problem(pointer: str, why: AirbergError) -> Problem:
 @dataclass(frozen=True, slots=True)
 class _Parsed:
     cast: ColumnType | None = None
-    key: str | None = None
+    protect: AskedProtection | None = None
 
 
 def _parse(
@@ -170,12 +186,11 @@ def _parse(
             problems.append(Problem(f"{pointer}/target_type", "unknown-target-type", str(e)))
     elif t.transformation_type == "rename":
         _check_new_name(t.new_name or "", f"{pointer}/new_name", problems)
-    elif t.transformation_type == "encrypt":
+    elif t.transformation_type in KEYED:
         key = t.encryption_key_name or default_key
         if (why := refusal(key)) is not None:
             problems.append(_key_problem(pointer, why))
-        return _Parsed(key=key)
-    return _Parsed()
+    return _Parsed(protect=asked_protection(t, default_key))
 
 
 def _check_new_name(name: str, pointer: str, problems: list[Problem]) -> None:
@@ -202,13 +217,15 @@ def _merge(
     problems: list[Problem],
 ) -> None:
     kind = t.transformation_type
-    if kind in rules.pointers:
+    alike = PROTECTIONS if kind in PROTECTIONS else {kind}
+    if other := next((name for name in rules.pointers if name in alike), None):
+        words = f"two transformations of type {kind}" if kind == other else f"both {other} and {kind}"
         problems.append(
             Problem(
                 pointer,
                 "conflicting-transformations",
-                f"The column {t.column!r} of {stream!r} has two transformations of type {kind}.",
-                f"Keep one of {rules.pointers[kind]} and {pointer}.",
+                f"The column {t.column!r} of {stream!r} has {words}.",
+                f"Keep one of {rules.pointers[other]} and {pointer}.",
             )
         )
         return
@@ -224,55 +241,31 @@ def _merge(
                 problems.append(
                     Problem(f"{pointer}/target_type", "impossible-cast", f"{t.column!r} of {stream!r}: {why}")
                 )
-        case "encrypt":
-            rules.encrypt = parsed.key
+        case "encrypt" | "hash" | "mask":
+            rules.protect = parsed.protect
 
 
 def _check_overlaps(stream: str, rules: Rules, problems: list[Problem]) -> None:
     """A column that goes as a whole leaves nothing of its members to transform."""
     for path, rule in rules.items():
-        whole = rule.drop or rule.cast is not None or rule.encrypt is not None
         inner = [p for p in rules if len(p) > len(path) and p[: len(path)] == path]
-        if whole and inner:
+        if (rule.drop or rule.whole) and inner:
             names = ", ".join(repr(".".join(p)) for p in inner)
             problems.append(
                 Problem(
                     next(iter(rules[inner[0]].pointers.values())),
                     "overlapping-transformations",
-                    f"{'.'.join(path)!r} of {stream!r} is dropped, cast or encrypted as a whole, "
+                    f"{'.'.join(path)!r} of {stream!r} is dropped, cast or protected as a whole, "
                     f"so {names} cannot be transformed.",
                     "Transform either the whole column or its members.",
                 )
             )
 
 
-@dataclass(frozen=True, slots=True)
-class EncryptionContext:
-    """What an encryption rule needs to know: where the column lives, and which paths are deterministic.
-
-    These are merge keys, and what the table is partitioned or sorted by.
-    """
-
-    qualified_table: str
-    deterministic: frozenset[Path]
-
-    def rule(self, path: Path, column_path: Path, key_name: str) -> EncryptRule:
-        """Deterministic columns are bound to the key name, so that joins across tables work.
-
-        Everything else is random, bound to its column so that a ciphertext cannot be moved elsewhere
-        (facts on encryption, C2).
-        """
-        if path in self.deterministic:
-            return EncryptRule(key_name=key_name, mode="deterministic", aad=key_name)
-        return EncryptRule(
-            key_name=key_name, mode="random", aad=".".join((self.qualified_table, *column_path))
-        )
-
-
 def plan_columns(
     fields: Sequence[Field],
     rules: Rules,
-    context: EncryptionContext,
+    context: ProtectionContext,
     *,
     source_path: Path = (),
     table_path: Path = (),
@@ -288,20 +281,22 @@ def plan_columns(
         column_path = (*table_path, name)
         children: tuple[ColumnPlan, ...] = ()
         target = stored_type(rule.cast) if rule.cast is not None else f.type
-        if isinstance(f.type, Struct) and rule.cast is None and rule.encrypt is None:
+        if isinstance(f.type, Struct) and not rule.whole:
             children = plan_columns(f.type.fields, rules, context, source_path=path, table_path=column_path)
             if not children:
                 continue  # all its members were dropped, and a struct without fields does not exist
             target = Struct(fields=tuple(Field(c.name, c.type, c.doc) for c in children))
-        encrypt = context.rule(path, column_path, rule.encrypt) if rule.encrypt else None
+        protection = context.rule(path, column_path, rule.protect)
         planned.append(
             ColumnPlan(
                 source=f.name,
                 name=name,
                 source_type=f.type,
-                type=BINARY if encrypt else target,
+                type=protected_type(protection) or target,
                 cast_to=rule.cast,
-                encrypt=encrypt,
+                encrypt=protection if isinstance(protection, EncryptRule) else None,
+                hash=protection if isinstance(protection, HashRule) else None,
+                mask=protection if isinstance(protection, MaskRule) else None,
                 children=children,
                 doc=f.doc,
             )
@@ -345,7 +340,8 @@ def columns_as_builtins(columns: Sequence[ColumnPlan]) -> list[dict[str, object]
             steps["kept_apart" if c.apart else "rename"] = {"from": c.source, "to": c.name}
         if c.cast_to is not None:
             steps["cast"] = {"from": str(c.source_type), "to": str(c.cast_to)}
-        if c.encrypt is not None:
-            steps["encrypt"] = msgspec.to_builtins(c.encrypt)
+        if c.protection is not None:
+            kind = "encrypt" if c.encrypt else "hash" if c.hash else "mask"
+            steps[kind] = msgspec.to_builtins(c.protection)
         out.append({"column": ".".join(path), "type": str(c.type), "transformations": steps})
     return out

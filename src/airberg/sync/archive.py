@@ -1,6 +1,6 @@
 """Raw records of a run, kept when a job asks for it (`archive_staging`).
 
-One zstd-compressed JSON-lines file per stream and attempt. Columns that the job encrypts or drops are left
+One zstd-compressed JSON-lines file per stream and attempt. Columns that the job drops or protects are left
 out: what is protected in the table must not lie in clear beside it.
 """
 
@@ -15,7 +15,6 @@ import msgspec
 import zstandard
 
 from airberg.plan.model import StreamPlan
-from airberg.plan.transformations import all_columns
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
@@ -50,11 +49,11 @@ class StreamArchive:
 
 
 def hidden_properties(stream: StreamPlan) -> frozenset[str]:
-    """Top-level properties of a record that hold something encrypted or dropped."""
+    """Top-level properties of a record that hold something protected or dropped."""
     hidden = {dotted for dotted in stream.removed if any(dotted == p for p in _properties(stream))}
     hidden |= {p for p in _properties(stream) for dotted in stream.removed if dotted.startswith(p + ".")}
     for column in stream.columns:
-        if any(c.encrypt for _, c in all_columns((column,))):
+        if column.protects:
             hidden.add(column.source)
     return frozenset(hidden)
 

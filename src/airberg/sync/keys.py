@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pyiceberg.catalog import Catalog
 
+from airberg.columns.convert import CipherFor
 from airberg.keys import compiled
-from airberg.keys.cipher import CipherShelf, ColumnCipher
+from airberg.keys.cipher import CipherShelf
 from airberg.keys.port import DataKey, Key, KeyStore
 from airberg.lake.tables import find_table
 from airberg.plan.key_versions import deterministic_versions, is_deterministic
-from airberg.plan.model import EncryptRule, JobPlan, StreamPlan
+from airberg.plan.model import JobPlan, StreamPlan
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class RunKeys:
             )
 
     def settle(self, plan: JobPlan, catalog: Catalog) -> None:
-        """Choose and unwrap the versions for the deterministic columns of all tables, made yet or not.
+        """Choose and unwrap the versions for deterministic and hashed columns of all tables, made yet or not.
 
         Raises:
             ConfigurationFailed: A version that a table needs may not be used.
@@ -55,11 +56,11 @@ class RunKeys:
             self._settled[stream.table] = versions
 
     def settled(self, stream: StreamPlan) -> Mapping[str, int]:
-        """The version of each key that encrypts a stream's deterministic columns, once it is settled."""
+        """The version of each key that deterministic and hashed columns have, once it is settled."""
         return self._settled.get(stream.table, {})
 
-    def cipher_for(self, stream: StreamPlan) -> Callable[[EncryptRule], ColumnCipher]:
-        """Gives the ciphers of a stream's columns."""
+    def cipher_for(self, stream: StreamPlan) -> CipherFor:
+        """Gives the ciphers and hashes of a stream's columns."""
         return CipherShelf(self, self.settled(stream)).cipher_for
 
     def primary(self, name: str) -> DataKey:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +19,8 @@ from uuid import UUID
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from airberg.columns.arrow import table_fields
 from airberg.columns.batch import BatchBuilder, RecordBuilder
 from airberg.columns.compiled import available
-from airberg.columns.encryption import ENCRYPTION_PREFIX
 from airberg.columns.native import NativeBuilder, NativeReader
 from airberg.errors import (
     AirbergError,
@@ -34,17 +32,12 @@ from airberg.errors import (
     RunError,
     TransientFailed,
 )
-from airberg.governance.facts import facts_difference, table_facts
 from airberg.jobs.model import Job, Run, RunReport, RunStatus, StreamReport
 from airberg.jobs.port import JobStore
 from airberg.keys.port import KeyStore
 from airberg.keys.seal import Sealer
-from airberg.lake.catalog import catalog_errors
 from airberg.lake.note import Note, read_note
-from airberg.lake.schema import schema_changes
-from airberg.lake.tables import ensure_table, evolve
 from airberg.lake.writers import MergeKey, TableWriter, WriterSettings, open_writer
-from airberg.plan.merging import new_format_version
 from airberg.plan.model import JobPlan, MergeOptions, StreamPlan
 from airberg.plan.planner import merge_columns
 from airberg.plan.preparation import replan
@@ -67,6 +60,7 @@ from airberg.sync.progress import ProgressKeeper, open_display
 from airberg.sync.read import Reader, commit_what_is_covered
 from airberg.sync.resume import Begin, begin, configured_catalog, states
 from airberg.sync.stream import CheckpointPolicy, RunStamp, StreamSink
+from airberg.sync.tables import prepare_tables
 
 if TYPE_CHECKING:
     from airberg.lake.keymemory import KeyMemory
@@ -170,7 +164,7 @@ class _Session:
         self._lane = StagingLane()
         self._native: NativeReader | None = None
         self._done: list[StreamReport] = []
-        self._at_swap: dict[str, dict[str, str]] = {}
+        self._at_swap: Mapping[str, Mapping[str, str | None]] = {}
         self._key_memory: KeyMemory | None = None
         self._ledger: Ledger | None = None
         self._cancelled = False
@@ -213,7 +207,7 @@ class _Session:
         plan = self._current_plan(launch, config)
         if plan is not job.plan:
             keys.settle(plan, self._parts.catalog)
-        tables = self._prepare_tables(plan, keys)
+        tables, self._at_swap = prepare_tables(self._parts.catalog, job.id, plan, keys)
         keep_promises(plan.streams, tables, str(job.id), self._parts.sealer, self._writer_of(plan))
         begins = {s.table: self._begin(s, tables[s.table]) for s in plan.streams}
         self._open_sinks(plan, tables, begins, keys)
@@ -259,45 +253,6 @@ class _Session:
 
     # ---- tables ------------------------------------------------------------------------------------------
 
-    def _prepare_tables(self, plan: JobPlan, keys: RunKeys) -> dict[str, Table]:
-        """Make or evolve all tables before anything is read; a change that cannot be made fails here."""
-        opened: dict[str, Table] = {}
-        changes = {}
-        for stream in plan.streams:
-            fields = table_fields(stream.columns, plan.add_ingestion_metadata)
-            facts = table_facts(self._job.id, plan, stream, keys.settled(stream))
-            table = ensure_table(
-                self._parts.catalog,
-                plan.namespace,
-                stream.table,
-                fields,
-                facts | {"format-version": str(new_format_version(plan))},
-                partition_by=stream.partition_by,
-                sort_by=stream.sort_by,
-                key_order=stream.key_order,
-                identifier=stream.identifier,
-            )
-            opened[stream.table] = self._with_facts(stream, table, facts)
-            changes[stream.table] = schema_changes(table.schema(), fields)
-        return {name: evolve(table, changes[name]) for name, table in opened.items()}
-
-    def _with_facts(self, stream: StreamPlan, table: Table, facts: dict[str, str]) -> Table:
-        """Give a table that exists the facts that have changed (owner, encryption).
-
-        How rows are encrypted that an overwrite replaces stays true until it has.
-        """
-        updates, stale = facts_difference(table.properties, facts)
-        if stream.mode == "overwrite":
-            swapped = {k for k in updates if k.startswith(ENCRYPTION_PREFIX) and k in table.properties}
-            self._at_swap[stream.table] = {k: updates.pop(k) for k in swapped}
-        if not updates and not stale:
-            return table
-        with catalog_errors("noting facts in the table"), table.transaction() as transaction:
-            transaction.set_properties(updates)
-            if stale:
-                transaction.remove_properties(*stale)
-        return table
-
     def _begin(self, stream: StreamPlan, table: Table) -> Begin:
         note = read_note(table, str(self._job.id), self._parts.sealer)
         start = begin(stream, note, self._run.flow_run_id)
@@ -311,7 +266,7 @@ class _Session:
         return next((r for r in self._run.report.streams if r.table == stream.table), None)
 
     def _open_sinks(
-        self, plan: JobPlan, tables: dict[str, Table], begins: dict[str, Begin], keys: RunKeys
+        self, plan: JobPlan, tables: Mapping[str, Table], begins: dict[str, Begin], keys: RunKeys
     ) -> None:
         settings = self._parts.settings.sync
         open_for = self._writer_of(plan)
@@ -386,7 +341,7 @@ class _Session:
             guard=self._lease.check,
             sealer=self._parts.sealer if seal else None,
             key=key,
-            at_swap=self._at_swap.get(stream.table),
+            at_swap=self._at_swap.get(stream.table, {}),
         )
 
     def _memory_of_merges(self) -> KeyMemory:

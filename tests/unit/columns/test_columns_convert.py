@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from airberg.columns.arrow import arrow_type, python_values
 from airberg.columns.far_dates import FarDate, FarTimestamp, FarTimestamptz, day_at, moment_in_utc
+from airberg.columns.masking import masked
 from airberg.columns.targets import TARGET_TYPES
 from airberg.columns.types import (
     BINARY,
@@ -33,7 +34,8 @@ from airberg.columns.types import (
     Struct,
 )
 from airberg.keys.cipher import decrypt_value
-from airberg.plan.model import ColumnPlan
+from airberg.keys.hashing import ColumnHash
+from airberg.plan.model import ColumnPlan, MaskRule
 from support.column_values import (
     CAST,
     KEY,
@@ -234,30 +236,30 @@ def test_renamed_and_dropped_members_of_structs() -> None:
 # ---- encryption --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("source", "cast", "value", "text"),
-    [
-        (STRING, None, "ünï", "ünï"),
-        (LONG, None, 3.0, "3"),
-        (DOUBLE, None, 3, "3.0"),
-        (BOOLEAN, None, True, "true"),
-        (TIMESTAMPTZ, None, MOMENT, "2026-01-01T22:04:05.500000Z"),
-        (TIMESTAMP, None, "2026-01-02", "2026-01-02T00:00:00.000000"),
-        (DATE, None, "2026-01-02", "2026-01-02"),
-        (DATE, None, "0044-03-15 BC", "-0043-03-15"),
-        (DATE, None, "12026-01-02", "12026-01-02"),
-        (TIMESTAMPTZ, None, "0044-03-15T12:00:00.5Z BC", "-0043-03-15T12:00:00.500000Z"),
-        (TIMESTAMP, None, "0001-03-15T12:00:00 BC", "0000-03-15T12:00:00.000000"),
-        (BINARY, None, "YWJj", "abc"),
-        (STRING, "decimal(10,2)", "1.5", "1.50"),
-        (JSON, None, {"b": 1, "a": D("1.10")}, '{"a":1.10,"b":1}'),
-        (JSON, None, "x", '"x"'),
-        (STRING, "json", '{"b": 1, "a": 2}', '{"a":2,"b":1}'),
-        (PERSON, None, {"id": 1, "born": "?"}, '{"born":"?","id":1}'),
-        (List(LONG), None, [2, 1], "[2,1]"),
-        (PERSON, "string", {"b": 1, "a": 2}, '{"b":1,"a":2}'),
-    ],
-)
+TEXTS: list[tuple[ColumnType, str | None, object, str]] = [
+    (STRING, None, "ünï", "ünï"),
+    (LONG, None, 3.0, "3"),
+    (DOUBLE, None, 3, "3.0"),
+    (BOOLEAN, None, True, "true"),
+    (TIMESTAMPTZ, None, MOMENT, "2026-01-01T22:04:05.500000Z"),
+    (TIMESTAMP, None, "2026-01-02", "2026-01-02T00:00:00.000000"),
+    (DATE, None, "2026-01-02", "2026-01-02"),
+    (DATE, None, "0044-03-15 BC", "-0043-03-15"),
+    (DATE, None, "12026-01-02", "12026-01-02"),
+    (TIMESTAMPTZ, None, "0044-03-15T12:00:00.5Z BC", "-0043-03-15T12:00:00.500000Z"),
+    (TIMESTAMP, None, "0001-03-15T12:00:00 BC", "0000-03-15T12:00:00.000000"),
+    (BINARY, None, "YWJj", "abc"),
+    (STRING, "decimal(10,2)", "1.5", "1.50"),
+    (JSON, None, {"b": 1, "a": D("1.10")}, '{"a":1.10,"b":1}'),
+    (JSON, None, "x", '"x"'),
+    (STRING, "json", '{"b": 1, "a": 2}', '{"a":2,"b":1}'),
+    (PERSON, None, {"id": 1, "born": "?"}, '{"born":"?","id":1}'),
+    (List(LONG), None, [2, 1], "[2,1]"),
+    (PERSON, "string", {"b": 1, "a": 2}, '{"b":1,"a":2}'),
+]
+
+
+@pytest.mark.parametrize(("source", "cast", "value", "text"), TEXTS)
 @pytest.mark.parametrize("mode", ["random", "deterministic"])
 def test_encryption_comes_last(
     source: ColumnType, cast: str | None, value: object, text: str, mode: str
@@ -266,6 +268,24 @@ def test_encryption_comes_last(
     made, changes = convert(plan(source, cast, mode), value)
     assert changes == []
     assert decrypt_value([KEY], made, b"a.b.c").decode() == text
+
+
+@pytest.mark.parametrize(("source", "cast", "value", "text"), TEXTS)
+def test_hashes_and_masks_are_of_the_same_text(
+    source: ColumnType, cast: str | None, value: object, text: str
+) -> None:
+    """What is hashed or masked is what would be encrypted."""
+    assert convert(plan(source, cast, "hash"), value) == (ColumnHash(KEY).hash_value(text.encode()), [])
+    assert convert(plan(source, cast, "mask"), value) == (masked(text, MaskRule()), [])
+
+
+@pytest.mark.parametrize("protect", ["hash", "mask"])
+def test_hashed_and_masked_nulls_and_misfits_stay_null(protect: str) -> None:
+    """As with encryption: only what does not fit is a change, and that says nothing of the value."""
+    column = plan(LONG, None, protect)
+    assert convert(column, None) == (None, [])
+    assert convert(column, "x") == (None, [change(CAST)])
+    assert convert(plan(STRING, None, protect), "\ud800") == (None, [change(SERIAL)])
 
 
 def test_encrypted_nulls_and_misfits_stay_null() -> None:
@@ -297,7 +317,7 @@ JSON_VALUES = st.recursive(
     max_leaves=12,
 )
 TARGETS = st.none() | st.sampled_from([*TARGET_TYPES, "decimal(5,2)"])
-MODES = st.sampled_from([None, None, "random", "deterministic"])
+MODES = st.sampled_from([None, None, "random", "deterministic", "hash", "mask"])
 
 
 @settings(max_examples=100, deadline=None)

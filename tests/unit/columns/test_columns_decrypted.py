@@ -110,7 +110,7 @@ def same(one: pa.Array, other: pa.Array) -> bool:
 def there_and_back(source: ColumnType, cast: str | None, values: list[Any]) -> tuple[pa.Array, pa.Array]:
     """The column without encryption, and the one that was encrypted and decrypted."""
     plain = array_of(plan(source, cast), values)
-    column = plan(source, cast, encrypt="random")
+    column = plan(source, cast, protect="random")
     assert column.encrypt is not None
     encryption = ColumnEncryption.of(column.encrypt, column.cast_to or source)
     read = decode_encryption("c", encode_encryption(encryption))

@@ -18,7 +18,8 @@ from airberg.columns.json_schema import stream_fields
 from airberg.columns.native import NativeBuilder, NativeReader
 from airberg.errors import TransientFailed
 from airberg.plan.model import StreamPlan
-from airberg.plan.transformations import EncryptionContext, plan_columns
+from airberg.plan.protection import ProtectionContext
+from airberg.plan.transformations import plan_columns
 from airberg.protocol.messages import Record, decode, record_changes
 from airberg.protocol.state import StateKey
 from support.column_batches import dictionaries
@@ -68,7 +69,7 @@ def plan(key: StateKey) -> StreamPlan:
         table="t",
         sync_mode="full_refresh",
         mode="append",
-        columns=plan_columns(stream_fields(SCHEMA), {}, EncryptionContext("t", frozenset())),
+        columns=plan_columns(stream_fields(SCHEMA), {}, ProtectionContext("t")),
         catalog_stream={},
     )
 

@@ -1,11 +1,12 @@
-"""Encrypted columns of whole batches: the texts of the plain columns, whoever reads and whoever encrypts."""
+"""Protected columns of whole batches: of the texts of the plain ones, whoever reads and whoever encrypts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -15,10 +16,12 @@ from airberg.columns.arrow import python_values
 from airberg.columns.json_schema import stream_fields
 from airberg.columns.json_text import parse_exact
 from airberg.columns.targets import parse_target_type
-from airberg.columns.types import BINARY, Field, Struct
+from airberg.columns.types import LONG, STRING, ColumnType, Field, Struct
 from airberg.keys.arrays import decrypt_array
 from airberg.keys.cipher import canonical_json, canonical_text
-from airberg.plan.model import ColumnPlan, EncryptionMode, EncryptRule
+from airberg.keys.hashing import ColumnHash
+from airberg.plan.model import ColumnPlan, EncryptRule, HashRule, MaskRule
+from airberg.plan.protection import protected_type
 from support.ciphers import CIPHER_WAYS, ciphered_by
 from support.column_batches import builder, by_value, rows_of
 from support.column_values import KEY
@@ -66,19 +69,26 @@ def _ways(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-def column(name: str, mode: EncryptionMode | None, cast: str | None = None) -> ColumnPlan:
+Mode = Literal["random", "deterministic", "hash", "mask"]
+
+
+def column(name: str, mode: Mode | None, cast: str | None = None) -> ColumnPlan:
     """A column of one of the kinds; a cast has a property of its own in the record."""
-    rule = EncryptRule(key_name="k", mode=mode, aad=AAD) if mode else None
     target = parse_target_type(cast) if cast else None
     shown = property_of(name, cast) if cast else name
-    return ColumnPlan(
+    made = ColumnPlan(
         source=shown,
         name=shown,
         source_type=TYPES[name],
-        type=BINARY if rule else target or TYPES[name],
+        type=target or TYPES[name],
         cast_to=target,
-        encrypt=rule,
+        encrypt=EncryptRule(key_name="k", mode=mode, aad=AAD)
+        if mode in ("random", "deterministic")
+        else None,
+        hash=HashRule(key_name="k") if mode == "hash" else None,
+        mask=MaskRule(keep_last=3, mask_char="é") if mode == "mask" else None,
     )
+    return msgspec.structs.replace(made, type=protected_type(made.protection) or made.type)
 
 
 def property_of(name: str, cast: str) -> str:
@@ -86,9 +96,10 @@ def property_of(name: str, cast: str) -> str:
     return f"{name}_{cast.partition('(')[0]}"
 
 
-def columns(mode: EncryptionMode | None, within: bool) -> list[ColumnPlan]:
+def columns(mode: Mode | None, within: bool) -> list[ColumnPlan]:
     """All kinds, and their casts; of an object that is all there is, or by themselves."""
-    made = [column(name, mode) for name in KINDS if mode or name not in WHOLE]
+    left_out = WHOLE if mode is None else ("bytes",) if mode == "mask" else ()
+    made = [column(name, mode) for name in KINDS if name not in left_out]
     made += [column(name, mode, cast) for name, casts in CASTS.items() for cast in casts]
     if not within:
         return made
@@ -167,13 +178,13 @@ def test_an_encrypted_column_has_the_texts_of_the_plain_one(
 
 
 @settings(max_examples=40, deadline=None)
-@given(records=RECORDS, within=st.booleans())
-def test_whole_batches_are_encrypted_as_single_values_are(
-    records: list[dict[str, Any]], within: bool
+@given(records=RECORDS, within=st.booleans(), mode=st.sampled_from(["deterministic", "hash", "mask"]))
+def test_whole_batches_are_protected_as_single_values_are(
+    records: list[dict[str, Any]], within: bool, mode: Mode
 ) -> None:
     """Bytes and changes are those of the converter of single values, also of JSON, objects and lists."""
     data = [json.dumps({"o": r} if within else r).encode() for r in records]
-    plans = columns("deterministic", within)
+    plans = columns(mode, within)
     made = builder(plans, add_metadata=True)
     rows = rows_of(made, data)
     expected, changes = by_value(plans, data)
@@ -183,9 +194,9 @@ def test_whole_batches_are_encrypted_as_single_values_are(
     assert made.values_nulled == sum(map(len, changes))
 
 
-@pytest.mark.parametrize("mode", ["random", "deterministic"])
-def test_nothing_of_a_value_is_in_the_batch(mode: EncryptionMode) -> None:
-    """Neither of one that is encrypted, nor of one that could not be: in no buffer, and in no change."""
+@pytest.mark.parametrize("mode", ["random", "deterministic", "hash", "mask"])
+def test_nothing_of_a_value_is_in_the_batch(mode: Mode) -> None:
+    """Neither of one that is protected, nor of one that could not be: in no buffer, and in no change."""
     secret = "canary-3f9a"
     plans = [column("text", mode), column("whole", mode), column("any", mode), column("free", mode)]
     plans.append(column("text", mode, "date"))
@@ -198,7 +209,8 @@ def test_nothing_of_a_value_is_in_the_batch(mode: EncryptionMode) -> None:
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
     assert secret.encode() not in sink.getvalue().to_pybytes()
-    assert decrypted(batch.column("text"))[0] == secret.encode()
+    if mode in ("random", "deterministic"):
+        assert decrypted(batch.column("text"))[0] == secret.encode()
 
 
 def test_random_ciphertexts_differ_and_deterministic_ones_repeat() -> None:
@@ -208,3 +220,43 @@ def test_random_ciphertexts_differ_and_deterministic_ones_repeat() -> None:
         made = builder([column("text", mode)])  # type: ignore[arg-type]  # one of the modes
         found = [row["text"] for _ in range(2) for row in rows_of(made, records)]
         assert len(set(found)) == distinct
+
+
+def test_hash_and_mask() -> None:
+    """Columns, members of structs and whole objects; nulls stay null, what does not fit is told."""
+
+    def made_of(name: str, kind: ColumnType, **members: Any) -> ColumnPlan:
+        plan = ColumnPlan(source=name, name=name, source_type=kind, type=kind, **members)
+        return msgspec.structs.replace(plan, type=protected_type(plan.protection) or plan.type)
+
+    hashed, mask = HashRule(key_name="k"), MaskRule(keep_last=2, mask_char="#")
+    person = Struct((Field("mail", STRING), Field("age", STRING)))
+    members = (made_of("mail", STRING, hash=hashed), made_of("age", STRING))
+    made = builder(
+        [
+            made_of("id", LONG, hash=hashed),
+            made_of("as_text", STRING, hash=hashed),
+            made_of("card", STRING, mask=mask),
+            made_of("day", STRING, cast_to=parse_target_type("date"), mask=MaskRule()),
+            made_of("who", person, children=members),
+            made_of("whole", person, hash=hashed),
+            made_of("n", LONG, hash=hashed),
+        ]
+    )
+    assert {str(made.schema.field(name).type) for name in ("id", "card", "day", "whole")} == {"string"}
+    values = {"id": 7, "as_text": "7", "card": "12345é", "day": "2026-1-2", "n": "x"}
+    objects = {"who": {"mail": "a@b.c", "age": "7"}, "whole": {"b": 1, "a": 2}}
+    nulls = b'{"id":null,"card":"12","day":"never","who":null}'
+    first, second = rows_of(made, [json.dumps(values | objects).encode(), nulls])
+    hash_of = ColumnHash(KEY).hash_value
+    assert first == {
+        "id": hash_of(b"7"),
+        "as_text": hash_of(b"7"),
+        "card": "####5é",
+        "day": "******1-02",
+        "who": {"mail": hash_of(b"a@b.c"), "age": "7"},
+        "whole": hash_of(b'{"a":2,"b":1}'),
+        "n": None,
+    }
+    assert second == dict.fromkeys(first) | {"card": "##"}
+    assert made.values_nulled == 2

@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from airberg.columns.types import STRING
+from airberg.columns.types import LONG, STRING
 from airberg.errors import ConfigurationFailed
 from airberg.governance.entities import STATE_PREFIX
 from airberg.governance.facts import column_lines, facts_difference, table_facts, write_table_facts
 from airberg.lake.note import PREFIX
-from airberg.plan.model import ColumnPlan, GovernancePlan, JobPlan
+from airberg.plan.model import ColumnPlan, GovernancePlan, HashRule, JobPlan, MaskRule
 from support.governed_tables import CUSTOMERS, JOB_ID, ORDERS, PLAN, make_customers, make_job, memory_catalog
 
 
@@ -85,15 +85,35 @@ def test_operations_name_what_happens_to_each_leaf_in_order() -> None:
     }
 
 
-def test_a_column_that_is_no_longer_encrypted_loses_its_fact() -> None:
-    """Old encryption facts go, other properties and a comment that is there stay."""
+def test_facts_of_hashed_and_masked_columns() -> None:
+    """How, from which type, and the version of a key; nothing else is told of a mask."""
+    hashed, masked = HashRule(key_name="crm"), MaskRule(keep_last=2, mask_char="#")
+    columns = (
+        ColumnPlan(source="e_mail", name="mail", source_type=STRING, type=STRING, hash=hashed),
+        ColumnPlan(source="card", name="card", source_type=LONG, type=STRING, mask=masked),
+    )
+    stream = msgspec.structs.replace(ORDERS, columns=columns)
+    facts = table_facts(JOB_ID, PLAN, stream, {"crm": 3})
+    assert {k: json.loads(v) for k, v in facts.items() if k.startswith(("airberg.hash", "airberg.mask"))} == {
+        "airberg.hash.mail": {"key": "crm", "alg": "HMAC-SHA256/hex", "type": "string", "version": 3},
+        "airberg.mask.card": {"keep_last": 2, "mask_char": "#", "type": "long"},
+    }
+    assert [line.operation for line in column_lines(columns)] == ["RENAME+HASH", "MASK"]
+
+
+def test_a_column_that_is_no_longer_protected_loses_its_fact() -> None:
+    """Old facts go, other properties and a comment that is there stay; so do facts of foreign columns."""
     present = {
         "airberg.encryption.old": "{}",
+        "airberg.mask.older": "{}",
+        "airberg.hash.of.another.job": "{}",
         "comment": "Written by hand",
         "write.format.default": "parquet",
     }
-    updates, removals = facts_difference(present, {"comment": "Ours", "owner": "bob"})
-    assert (updates, removals) == ({"owner": "bob"}, ("airberg.encryption.old",))
+    wanted = {"comment": "Ours", "owner": "bob"}
+    updates, removals = facts_difference(present, wanted, frozenset({"of.another.job"}))
+    assert updates == {"owner": "bob"}
+    assert removals == ("airberg.encryption.old", "airberg.mask.older")
 
 
 def test_facts_are_written_once(tmp_path: Path) -> None:

@@ -8,9 +8,19 @@ import pytest
 
 from airberg.columns.types import BINARY, LONG, STRING, Decimal, Struct
 from airberg.errors import InvalidRequest
-from airberg.plan.model import IngestRequest, JobPlan, Transformation, decode_plan, encode_plan
+from airberg.plan.model import (
+    EncryptRule,
+    HashRule,
+    IngestRequest,
+    JobPlan,
+    MaskRule,
+    TableRequest,
+    Transformation,
+    decode_plan,
+    encode_plan,
+)
 from airberg.plan.planner import Connector, build_plan, merge_columns
-from airberg.plan.transformations import all_columns
+from airberg.plan.transformations import all_columns, columns_as_builtins
 from support.key_directory import keys_named
 
 USERS: dict[str, Any] = {
@@ -113,6 +123,137 @@ def test_encrypted_merge_key_is_deterministic_and_said() -> None:
         if c.encrypt
     }
     assert modes == {"email": ("deterministic", "default"), "amount": ("random", "shop.users.amount")}
+
+
+def protections(made: JobPlan) -> dict[str, Any]:
+    """How the columns of the first stream are protected, by their names in the source."""
+    return {c.source: c.protection for _, c in all_columns(made.streams[0].columns) if c.protection}
+
+
+def test_a_mode_may_be_asked_for() -> None:
+    """Deterministic anywhere, with the key's name as associated data; random where nothing is compared."""
+    made = plan(
+        mode="merge",
+        merge=("email",),
+        column_transformations=(
+            rule("email", "encrypt", encryption_mode="deterministic"),
+            rule("amount", "encrypt", encryption_mode="deterministic", encryption_key_name="pii"),
+            rule("address.zip", "encrypt", encryption_mode="random"),
+        ),
+    )
+    assert protections(made) == {
+        "email": EncryptRule(key_name="default", mode="deterministic", aad="default"),
+        "amount": EncryptRule(key_name="pii", mode="deterministic", aad="pii"),
+        "zip": EncryptRule(key_name="default", mode="random", aad="shop.users.address.zip"),
+    }
+    assert decode_plan(encode_plan(made)) == made
+
+
+def test_hash_and_mask_are_planned() -> None:
+    """Both become text; their defaults are the deployment's key, four characters and a star."""
+    made = plan(
+        column_transformations=(
+            rule("id", "hash"),
+            rule("email", "mask"),
+            rule("address.zip", "mask", keep_last=0, mask_char="#"),
+            rule("amount", "hash", encryption_key_name="pii"),
+            rule("amount", "cast", target_type="decimal(10,2)"),
+        )
+    )
+    assert protections(made) == {
+        "id": HashRule(key_name="default"),
+        "email": MaskRule(keep_last=4, mask_char="*"),
+        "zip": MaskRule(keep_last=0, mask_char="#"),
+        "amount": HashRule(key_name="pii"),
+    }
+    [users] = made.streams
+    assert {str(c.type) for c in users.columns if c.protection} == {"string"}
+    assert users.protect_state
+    assert decode_plan(encode_plan(made)) == made
+    shown = {c["column"]: c["transformations"] for c in columns_as_builtins(users.columns)}
+    assert shown["id"] == {"hash": {"key_name": "default"}}
+    assert shown["address.zip"] == {"mask": {"keep_last": 0, "mask_char": "#"}}
+    assert shown["amount"]["cast"]["to"] == "decimal(10,2)"
+
+
+def test_a_plan_of_before_there_were_hashes_can_be_read() -> None:
+    """Stored plans lack the members that came later."""
+    text = encode_plan(plan()).replace(',"hash":null,"mask":null', "")
+    assert '"hash"' not in text
+    assert decode_plan(text) == plan()
+
+
+@pytest.mark.parametrize("first", ["encrypt", "hash", "mask"])
+@pytest.mark.parametrize("second", ["encrypt", "hash", "mask"])
+def test_a_column_is_protected_in_one_way(first: str, second: str) -> None:
+    """Two of encrypt, hash and mask on one column contradict each other."""
+    with pytest.raises(InvalidRequest) as e:
+        plan(column_transformations=(rule("email", first), rule("email", second, stream="users")))
+    assert codes(e) == [("/column_transformations/1", "conflicting-transformations")]
+
+
+def test_what_is_compared_must_stay_comparable() -> None:
+    """Random encryption and masks of merge keys and of what the table is arranged by, each with a way out."""
+    with pytest.raises(InvalidRequest) as e:
+        plan(
+            mode="merge",
+            merge=("id", "address.zip"),
+            tables=(TableRequest(stream="users", partition_by=("bucket(4, email)",), sort_by=("amount",)),),
+            column_transformations=(
+                rule("id", "encrypt", encryption_mode="random"),
+                rule("address.zip", "mask"),
+                rule("email", "encrypt", encryption_mode="random"),
+                rule("amount", "mask"),
+            ),
+        )
+    assert codes(e) == [
+        ("/column_transformations/0/encryption_mode", "mode-does-not-fit"),
+        ("/column_transformations/1", "mask-does-not-fit"),
+        ("/column_transformations/2/encryption_mode", "mode-does-not-fit"),
+        ("/column_transformations/3", "mask-does-not-fit"),
+    ]
+    first, _, third, _ = e.value.problems
+    assert "'id' of 'users' is a merge key" in first.message
+    assert "Ask for deterministic or leave encryption_mode out" in first.guidance
+    assert "partitioned or sorted" in third.message
+
+
+def test_a_hashed_column_may_be_compared() -> None:
+    """As merge key, partition and sort key: equal values have equal hashes."""
+    made = plan(
+        mode="merge",
+        merge=("email",),
+        tables=(TableRequest(stream="users", partition_by=("bucket(4, id)",), sort_by=("email",)),),
+        column_transformations=(rule("email", "hash"), rule("id", "hash"), rule("updated_at", "hash")),
+    )
+    [users] = made.streams
+    assert merge_columns(users).key == (("email",),)
+    assert merge_columns(users).cursor is None
+    assert any("the one that arrives last wins" in w for w in made.warnings)
+    assert [str(term) for term in users.partition_by] == ["bucket(4, id)"]
+
+
+def test_bytes_have_no_characters_to_mask() -> None:
+    """Unless a cast makes text of them."""
+    offered = {
+        **EVENTS,
+        "json_schema": {"properties": {"b": {"type": "string", "contentEncoding": "base64"}}},
+    }
+    with pytest.raises(InvalidRequest) as e:
+        plan([offered], column_transformations=(rule("b", "mask"),))
+    assert codes(e) == [("/column_transformations/0", "mask-does-not-fit")]
+    made = plan(
+        [offered], column_transformations=(rule("b", "mask"), rule("b", "cast", target_type="string"))
+    )
+    assert protections(made) == {"b": MaskRule()}
+
+
+@pytest.mark.parametrize("kind", ["encrypt", "hash"])
+def test_keys_are_looked_for(kind: str) -> None:
+    """A hash needs its key as an encryption does."""
+    with pytest.raises(InvalidRequest) as e:
+        plan(column_transformations=(rule("email", kind, encryption_key_name="nope"),))
+    assert codes(e) == [("/column_transformations/0/encryption_key_name", "unknown-key")]
 
 
 def test_merge_takes_the_primary_key_when_none_is_given() -> None:

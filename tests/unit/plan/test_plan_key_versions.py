@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from airberg.columns.encryption import ENCRYPTION_PREFIX, ColumnEncryption, encode_encryption
+from airberg.columns.noted import protection_property
 from airberg.columns.types import BINARY, STRING, Field, Struct
 from airberg.errors import ConfigurationFailed, NotFound
 from airberg.keys.memory import MemoryKeyStore
 from airberg.plan.key_versions import deterministic_versions, is_deterministic, noted_versions
-from airberg.plan.model import ColumnPlan, EncryptionMode, EncryptRule, Mode, StreamPlan
+from airberg.plan.model import ColumnPlan, EncryptionMode, EncryptRule, HashRule, Mode, StreamPlan
 
 
 def column(name: str, key: str = "a", mode: EncryptionMode = "deterministic") -> ColumnPlan:
@@ -99,17 +100,25 @@ def test_a_version_out_of_use_is_not_replaced(keys: MemoryKeyStore, mode: Mode) 
     assert gone.value.guidance.startswith("Load into a new table")
 
 
-@pytest.mark.parametrize("before", [column("x", "b"), column("x", "a", "random")], ids=["key", "mode"])
-def test_a_column_that_was_encrypted_otherwise_matches_nothing(
-    keys: MemoryKeyStore, before: ColumnPlan
-) -> None:
-    """Another key, or at random: refused unless all rows are replaced."""
-    properties = noted(None, before)
+def test_hashed_columns_stay_with_a_version_like_deterministic_ones(keys: MemoryKeyStore) -> None:
+    """Under another one nothing would be found again."""
+    rule = HashRule(key_name="a")
+    hashed = ColumnPlan(source="h", name="h", source_type=STRING, type=STRING, hash=rule)
+    properties = dict([protection_property("h", rule, STRING, {"a": 2})])
+    assert is_deterministic(stream(hashed))
+    assert deterministic_versions(stream(hashed), {}, keys.describe) == {"a": 1}
+    assert deterministic_versions(stream(hashed), properties, keys.describe) == {"a": 2}
+    assert noted_versions(properties) == {"a": 2}
+    keys.disable("a", actor="ann", version=2)
     with pytest.raises(ConfigurationFailed) as e:
-        deterministic_versions(stream(column("x")), properties, keys.describe)
-    assert e.value.code == "encryption-differs"
-    overwrite = stream(column("x"), mode="overwrite")
-    assert deterministic_versions(overwrite, properties, keys.describe) == {"a": 1}
+        deterministic_versions(stream(hashed), properties, keys.describe)
+    assert e.value.code == "key-version-unusable"
+
+
+def test_what_a_table_notes_otherwise_decides_nothing(keys: MemoryKeyStore) -> None:
+    """Another key, or at random: that is refused elsewhere, or all rows are replaced."""
+    for before in (column("x", "b"), column("x", "a", "random")):
+        assert deterministic_versions(stream(column("x")), noted(2, before), keys.describe) == {"a": 1}
 
 
 def test_keys_that_are_gone(keys: MemoryKeyStore) -> None:
