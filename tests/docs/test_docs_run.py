@@ -129,8 +129,9 @@ def test_properties_of_tables_and_snapshots(live: LiveStack, quickstart: str) ->
     found = set(table.properties)
     for concrete, general in generic.items():
         found = {name.replace(concrete, general) for name in found}
-    # The first is for streams that have a namespace, the second for tables that are merged by a primary key.
-    others = {"airberg.stream-namespace", "airberg.identifier"}
+    # For streams that have a namespace, tables that are merged by a primary key, columns of other kinds.
+    kinds_of_columns = {"airberg.hash.<column>", "airberg.mask.<column>"}
+    others = {"airberg.stream-namespace", "airberg.identifier", *kinds_of_columns}
     assert found == documented("Table properties") - others
     # Other blocks of the pages may have compacted this table since: then the newest snapshot is upkeep's.
     summaries = [s.summary.additional_properties for s in table.snapshots() if s.summary is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from pyiceberg.table import Table
@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from airberg.columns.encryption import ColumnEncryption
+from airberg.columns.noted import ColumnHashing, ColumnMask, noted_columns
 from airberg.errors import NotFound
 from airberg.lake.catalog import open_catalog
 from airberg.lake.read import dictionaries, first_rows
 from airberg.lake.tables import describe, find_table
-from airberg.reader.columns import columns_to_decrypt, encrypted_columns
+from airberg.reader.columns import columns_to_decrypt
 from airberg.reader.read import read_batches
 from airberg.settings import Settings
 
@@ -42,7 +44,7 @@ def print_table(
         dotted: Name of the table.
         rows: How many rows to print.
         console: Where to.
-        encryption: Print how columns are encrypted.
+        encryption: Print how columns are encrypted, hashed and masked.
         decrypt: Encrypted columns that are shown decrypted, and first.
 
     Raises:
@@ -60,9 +62,8 @@ def print_table(
         f"\n[bold]{escape(dotted)}[/]  {summary.row_count:,} rows, {len(summary.snapshots)} snapshot(s)"
     )
     console.print("  " + escape(", ".join(f"{n}: {_short(t)}" for n, t in summary.fields)), style="dim")
-    if encryption and (encrypted := encrypted_columns(table)):
-        said = (f"{name} ({_short(e.type)}, key {e.key}, {e.mode})" for name, e in encrypted.items())
-        console.print("  encrypted: " + escape(", ".join(said)), style="dim")
+    for line in _protection(table) if encryption else ():
+        console.print(f"  {escape(line)}", style="dim")
     for s in summary.snapshots[-5:]:
         at = datetime.fromtimestamp(s.timestamp_ms / 1000, UTC)
         console.print(
@@ -72,6 +73,20 @@ def print_table(
     if rows:
         _print_rows(console, found)
     console.print(f"  metadata: {escape(summary.metadata_location)}", style="dim", soft_wrap=True)
+
+
+def _protection(table: Table) -> Iterator[str]:
+    """A line for each way in which columns are protected."""
+    said: dict[str, list[str]] = {"encrypted": [], "hashed": [], "masked": []}
+    for name, noted in noted_columns(table.properties).items():
+        match noted:
+            case ColumnEncryption():
+                said["encrypted"].append(f"{name} ({_short(noted.type)}, key {noted.key}, {noted.mode})")
+            case ColumnHashing():
+                said["hashed"].append(f"{name} ({_short(noted.type)}, key {noted.key})")
+            case ColumnMask():
+                said["masked"].append(f"{name} ({_short(noted.type)}, but for the last {noted.keep_last})")
+    yield from (f"{how}: {', '.join(columns)}" for how, columns in said.items() if columns)
 
 
 def _first_rows(

@@ -104,6 +104,16 @@ def noted_protection(column: str, properties: Mapping[str, str]) -> NotedProtect
     return None
 
 
+def noted_columns(properties: Mapping[str, str]) -> dict[str, NotedProtection]:
+    """What a table says of all its columns, by their dotted paths, in their order.
+
+    Raises:
+        ConfigurationFailed: As `noted_protection`.
+    """
+    names = sorted({column for name in properties if (column := protected_column(name)) is not None})
+    return {name: noted for name in names if (noted := noted_protection(name, properties)) is not None}
+
+
 def protected_column(name: str) -> str | None:
     """The dotted path of the column that a property is about; None when it is about something else."""
     prefix = next((p for p in PREFIXES if name.startswith(p)), None)

@@ -11,6 +11,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import NestedField, StructType
 
 from airberg.columns.encryption import ENCRYPTION_PREFIX, ColumnEncryption, decode_encryption
+from airberg.columns.noted import noted_protection
 from airberg.columns.types import ColumnType, stored_type
 from airberg.errors import InvalidRequest, Problem
 from airberg.lake.schema import iceberg_type
@@ -61,16 +62,6 @@ def columns_to_decrypt(table: Table, names: Sequence[str]) -> tuple[EncryptedCol
     if problems:
         raise InvalidRequest(problems)
     return tuple(columns)
-
-
-def encrypted_columns(table: Table) -> dict[str, ColumnEncryption]:
-    """How the columns of a table are encrypted, by their dotted names.
-
-    Raises:
-        ConfigurationFailed: The table does not say it in a way that is understood.
-    """
-    names = sorted(key.removeprefix(ENCRYPTION_PREFIX) for key in table.properties if _is_encryption(key))
-    return {name: decode_encryption(name, table.properties[ENCRYPTION_PREFIX + name]) for name in names}
 
 
 def columns_to_read(table: Table, columns: Sequence[str] | None) -> tuple[str, ...]:
@@ -146,9 +137,12 @@ def _unknown(pointer: str, table: Table, name: str, known: Sequence[str]) -> Pro
 
 def _not_encrypted(pointer: str, table: Table, name: str) -> Problem:
     encrypted = sorted(key.removeprefix(ENCRYPTION_PREFIX) for key in table.properties if _is_encryption(key))
+    protected = noted_protection(name, table.properties) is not None
+    undone = "It is hashed or masked, which cannot be undone. " if protected else ""
     return Problem(
         pointer,
         "not-encrypted",
         f"The column {name!r} of {'.'.join(table.name())} is not encrypted.",
-        f"Encrypted: {', '.join(encrypted)}." if encrypted else "The table has no encrypted column.",
+        undone
+        + (f"Encrypted: {', '.join(encrypted)}." if encrypted else "The table has no encrypted column."),
     )

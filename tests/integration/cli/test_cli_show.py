@@ -23,9 +23,14 @@ def deployment(
     """A deployment with the table `shop.users`, whose key is Ann's, in the environment of the command."""
     made = Deployment(tmp_path / "home", pyairbyte_dir, connectors_dir)
     made.keys.create("crm", owners={ANN})
-    users = {"name": "users", "records": [{"id": 1, "name": "Änne"}, {"id": 2, "name": None}]}
-    rule = {"column": "name", "transformation_type": "encrypt", "encryption_key_name": "crm"}
-    made.run(made.job(write_scenario(tmp_path, {"streams": [users]}), column_transformations=[rule]))
+    records = [{"id": 1, "name": "Änne", "mail": "a@b.c", "card": "12345"}, {"id": 2, "name": None}]
+    rules = [
+        {"column": "name", "transformation_type": "encrypt", "encryption_key_name": "crm"},
+        {"column": "mail", "transformation_type": "hash", "encryption_key_name": "crm"},
+        {"column": "card", "transformation_type": "mask", "keep_last": 2},
+    ]
+    scenario = write_scenario(tmp_path, {"streams": [{"name": "users", "records": records}]})
+    made.run(made.job(scenario, column_transformations=rules))
     monkeypatch.setenv("AIRBERG_HOME", str(made.home))
     monkeypatch.setenv("COLUMNS", "200")
     return made
@@ -46,6 +51,9 @@ def test_an_encrypted_column_is_shown(deployment: Deployment, monkeypatch: pytes
     stored = show()
     assert "2 rows" in stored
     assert "encrypted: name (string, key crm, random)" in stored
+    assert "hashed: mail (string, key crm)" in stored
+    assert "masked: card (string, but for the last 2)" in stored
+    assert "***45" in stored
     assert "Änne" not in stored
     with pytest.raises(NotAllowed, match="'crm'"):
         show("--decrypt", "name")
@@ -58,6 +66,11 @@ def test_an_encrypted_column_is_shown(deployment: Deployment, monkeypatch: pytes
     assert show() == stored
     with pytest.raises(InvalidRequest, match="not encrypted"):
         show("--decrypt", "id")
+    with pytest.raises(InvalidRequest) as hashed:
+        show("--decrypt", "mail")
+    assert hashed.value.problems[0].guidance == (
+        "It is hashed or masked, which cannot be undone. Encrypted: name."
+    )
     monkeypatch.setenv("AIRBERG_TOKEN", issuer.mint("b", [], email="bob@example.com"))
     with pytest.raises(NotAllowed):
         show("--decrypt", "name")
