@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import traceback
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -40,6 +39,7 @@ from airberg.errors import (
     TooManyRequests,
     Unavailable,
 )
+from airberg.traces import lines_of_code
 
 __all__ = ["PROBLEM_RESPONSES", "body_problems", "install", "problem_response", "read_json_object"]
 
@@ -250,20 +250,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
 def _incident(method: str, path: str, error: Exception) -> Response:
     """Log where it happened, answer with a number.
 
-    The messages of exceptions are left out of the log: those of libraries may quote the values that they
-    stumbled over. Lines of code cannot.
+    The messages of exceptions are left out of the log.
     """
     instance = f"urn:uuid:{uuid4()}"
-    chain, seen = [], error
-    while True:
-        name = f"{type(seen).__module__}.{type(seen).__qualname__}"
-        told = f": {seen.message}" if isinstance(seen, AirbergError) else ""
-        chain.append("".join(traceback.format_tb(seen.__traceback__)) + name + told)
-        following = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-        if not isinstance(following, Exception):
-            break
-        seen = following
-    log.error("incident %s: %s %s\n%s", instance, method, path, "\ncaused by\n".join(chain))
+    log.error("incident %s: %s %s\n%s", instance, method, path, lines_of_code(error))
     return problem_response(
         500,
         "internal-error",

@@ -12,6 +12,7 @@ import time
 import msgspec
 
 from airberg.errors import AirbergError
+from airberg.hardening import forbid_core_dumps, log_without_messages
 from airberg.keys.open import open_keys
 from airberg.plan.child import Answer, Question, as_failure
 from airberg.plan.preparation import prepare
@@ -41,6 +42,8 @@ def answer_to(question: Question) -> Answer:
 
 def main() -> int:
     """Read the question, write the answer; logs go to standard error."""
+    forbid_core_dumps()
+    log_without_messages()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     logging.basicConfig(
