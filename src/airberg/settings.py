@@ -129,6 +129,11 @@ class SourceSettings(_Group):
     rediscover_after_s: float = Field(
         900.0, description="A run asks the source for its streams again when the plan is older."
     )
+    protected_temp_dir: Path | None = Field(
+        None,
+        description="Temporary files of connectors in jobs that protect or drop columns; default in memory "
+        "(/dev/shm), where there is such a folder.",
+    )
     idle_timeout_s: float = Field(3600.0, description="A connector that is silent for so long is ended.")
 
 
@@ -142,6 +147,9 @@ class SyncSettings(_Group):
     checkpoint_seconds: float = Field(300.0, description="Commit at the first STATE message after this time.")
     checkpoint_bytes: Positive = Field(512 * 1024 * 1024, description="Or after so many bytes are staged.")
     target_file_bytes: Positive = Field(128 * 1024 * 1024, description="Size at which a data file is closed.")
+    key_memory_mb: Annotated[int, Field(ge=16)] = Field(
+        128, description="Memory for the keys of a run's merges; what is more goes to HOME/spill."
+    )
     lease_seconds: float = Field(30.0, description="How long a silent run keeps others from its job.")
 
 

@@ -14,6 +14,7 @@ from airberg.cli import keys
 from airberg.cli.logs import log_to_stdout
 from airberg.cli.maintenance import add_upkeep_commands
 from airberg.errors import AirbergError, InvalidRequest, RunError
+from airberg.hardening import forbid_core_dumps, log_without_messages
 from airberg.settings import load_settings
 
 app = typer.Typer(
@@ -74,6 +75,7 @@ def serve() -> None:
 
     settings = load_settings()
     log_to_stdout(settings)
+    log_without_messages()
     serve_api(settings)
 
 
@@ -88,6 +90,7 @@ def sync(
 
     settings = load_settings()
     log_to_stdout(settings)
+    log_without_messages()
     sync_job(settings, job_id, flow_run_id, attempt)
 
 
@@ -102,6 +105,7 @@ def register(
 
     settings = load_settings()
     log_to_stdout(settings)
+    log_without_messages()
     register_tables(settings, job_id, flow_run_id, attempt)
 
 
@@ -139,6 +143,18 @@ def show(
     print_table(load_settings(), table, rows)
 
 
+@app.command()
+def unseal(
+    log: Annotated[
+        typer.FileText | None, typer.Argument(help="The log; default standard input.", show_default=False)
+    ] = None,
+) -> None:
+    """Show a log with what connectors said of protected columns, for those who may use the keys."""
+    from airberg.reader.texts import read_sealed
+
+    typer.echo(read_sealed((log or sys.stdin).read(), load_settings()), nl=False)
+
+
 @database.command("upgrade")
 def upgrade_database() -> None:
     """Bring the job store's schema to this version's."""
@@ -159,6 +175,7 @@ def _stop(error: AirbergError) -> NoReturn:
 
 def main() -> int:
     """Run the command line; errors of ours end with one sentence and the exit code that they stand for."""
+    forbid_core_dumps()
     try:
         app(standalone_mode=True)
     except AirbergError as e:

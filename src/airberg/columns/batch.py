@@ -128,8 +128,7 @@ class BatchBuilder:
         self.values_nulled = 0
         self.total = 0
         self.json_bytes = 0
-        names = {c.source: c.name for c in stream.columns}
-        self._provenance = Provenance(names, sync_id, generation_id) if add_metadata else None
+        self._provenance = Provenance(stream, sync_id, generation_id) if add_metadata else None
         self._columns = [_Column(c, cipher_for) for c in stream.columns]
         named = not any(_UNNAMEABLE.search(c.source) for c in stream.columns)
         self._row_type = _row_type(self._columns, named)

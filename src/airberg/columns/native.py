@@ -93,8 +93,7 @@ class NativeBuilder:
         self.fields = table_fields(stream.columns, add_metadata)
         self.values_nulled = 0
         self.keeps_text = keeps_text
-        names = {c.source: c.name for c in stream.columns}
-        self._provenance = Provenance(names, sync_id, generation_id) if add_metadata else None
+        self._provenance = Provenance(stream, sync_id, generation_id) if add_metadata else None
         self._columns = [native_column(c, cipher_for) for c in stream.columns]
         self._taken_rows = 0
         self._taken_bytes = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array as int_array
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
@@ -12,11 +13,15 @@ import pyarrow.compute as pc
 from airberg.columns.arrow import arrow_type
 from airberg.columns.metadata import CHANGE, META, METADATA_FIELDS, UUID_LENGTH, uuid7_block
 from airberg.columns.vectors import ChangeLog
+from airberg.plan.model import ColumnPlan, Path, StreamPlan
 
 _LAST_MS: Final = 253_402_300_799_999  # the end of year 9999
 _META_TYPE: Final = arrow_type(next(f.type for f in METADATA_FIELDS if f.name == META))
 _CHANGE_TYPE: Final = arrow_type(CHANGE)
 _MOMENT: Final = pa.timestamp("us", tz="UTC")
+_CHANGES: Final = ("NULLED", "TRUNCATED")
+_REASON: Final = re.compile(r"(?:SOURCE|PLATFORM|DESTINATION)_[A-Z_]{1,60}")
+# Those of the Airbyte protocol (AirbyteRecordMessageMetaChange).
 
 
 class SourceChange(Protocol):
@@ -45,13 +50,14 @@ class Provenance:
     """Makes the metadata columns of a stream's batches, in the order of `METADATA_FIELDS`.
 
     Args:
-        names: Name in the table of each property of the record.
+        stream: Whose columns they stand beside.
         sync_id: Airbyte's number of the sync.
         generation_id: Airbyte's generation of the stream's data.
     """
 
-    def __init__(self, names: Mapping[str, str], sync_id: int, generation_id: int) -> None:
-        self._names = names
+    def __init__(self, stream: StreamPlan, sync_id: int, generation_id: int) -> None:
+        self._names = {c.source: c.name for c in stream.columns}
+        self._protected = stream if stream.protect_state else None
         self._sync_id = pa.scalar(sync_id, pa.int64())
         self._generation_id = pa.scalar(generation_id, pa.int64())
 
@@ -82,7 +88,8 @@ class Provenance:
         touched = log.by_row.keys() | source_changes.keys()
         for row in range(count) if touched else ():
             if row in touched:
-                changes.extend(map(self._as_change, source_changes.get(row, ())))
+                reported = map(self._as_change, source_changes.get(row, ()))
+                changes.extend(change for change in reported if change is not None)
                 changes.extend(log.by_row.get(row, ()))
             offsets[row + 1] = len(changes)
         at = pa.Array.from_buffers(pa.int32(), count + 1, [None, pa.py_buffer(offsets)])
@@ -90,14 +97,37 @@ class Provenance:
         sync_ids = pa.repeat(self._sync_id, count)
         return pa.StructArray.from_arrays([sync_ids, lists], fields=list(_META_TYPE))
 
-    def _as_change(self, change: Mapping[str, str] | SourceChange) -> dict[str, str]:
-        """A change that the source reported, with the name that the field has in the table."""
+    def _as_change(self, change: Mapping[str, str] | SourceChange) -> dict[str, str] | None:
+        """A change that the source reported, with the name that the field has in the table.
+
+        Beside protected columns it is told in our own words only: None when it is about nothing in the table.
+        """
         if isinstance(change, Mapping):
             found = {k: str(change.get(k, "")) for k in ("field", "change", "reason")}
         else:
             found = {"field": change.field, "change": change.change, "reason": change.reason}
+        if self._protected is not None:
+            return _in_our_words(self._protected.columns, found)
         first, dot, rest = found["field"].partition(".")
         return {**found, "field": self._names.get(first, first) + dot + rest}
+
+
+def _in_our_words(columns: Sequence[ColumnPlan], change: Mapping[str, str]) -> dict[str, str] | None:
+    """A change without any text of the source's that is not a name of the plan or a word of the protocol."""
+    path = ".".join(known_path(columns, change["field"]))
+    if not path:
+        return None
+    kind = change["change"] if change["change"] in _CHANGES else ""
+    reason = change["reason"] if _REASON.fullmatch(change["reason"]) else ""
+    return {"field": path, "change": kind, "reason": reason}
+
+
+def known_path(columns: Sequence[ColumnPlan], field: str) -> Path:
+    """Path in the table of a field of the record, as far as the plan knows it: keys of objects are data."""
+    for column in columns:
+        if field == column.source or field.startswith(f"{column.source}."):
+            return (column.name, *known_path(column.children, field[len(column.source) + 1 :]))
+    return ()
 
 
 def _fixed_width_texts(block: bytes, count: int, width: int) -> pa.Array:

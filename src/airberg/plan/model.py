@@ -78,6 +78,11 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
     deletes: DeletedRows | None = None
     skip_unchanged: bool | None = None
 
+    @property
+    def protects_columns(self) -> bool:
+        """Whether plaintext of a column is to be kept from everybody. Of new types that is assumed."""
+        return any(t.transformation_type not in ("cast", "rename") for t in self.column_transformations)
+
 
 class EncryptRule(msgspec.Struct, frozen=True, kw_only=True):
     """How one column is encrypted. `aad` (associated data) is frozen when the job is created."""

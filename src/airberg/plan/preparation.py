@@ -66,7 +66,14 @@ def prepare(
     """
     renewed: list[dict[str, Any]] = []
     entry = load_registry(settings).find(request.source_name)
-    found = preflight(entry, source_config, settings, deadline, on_config=renewed.append)
+    found = preflight(
+        entry,
+        source_config,
+        settings,
+        deadline,
+        on_config=renewed.append,
+        protects=request.protects_columns,
+    )
     connector = Connector(request.source_name, found.launch.version, found.streams, time.time())
     tables = TargetTables(settings, request.schema_name)
     owner = request.owner_id
@@ -91,17 +98,21 @@ def replan(
     keys: KeyStore,
     *,
     on_config: Callable[[dict[str, Any]], None],
+    told: Callable[[str], str] = str,
 ) -> JobPlan:
     """Plan an existing job again, from what its source offers now.
 
     Who may use the keys was settled when the job was made; what counts from then on is their state.
+
+    Args:
+        on_config: See `airberg.sources.verbs.Inquiry`, as for `told`.
 
     Raises:
         InvalidRequest: The source no longer offers what the job asks for.
         RunError: The source could not be asked.
     """
     timeout = settings.sources.discover_timeout_s
-    streams = discover(launch, source_config, timeout_s=timeout, on_config=on_config)
+    streams = discover(launch, source_config, timeout, on_config, told)
     connector = Connector(job.request.source_name, launch.version, streams, time.time())
     domain = job.plan.governance.domain if job.plan else None
     if domain is None and job.request.domain:

@@ -8,7 +8,7 @@ checkpoint instead of vanishing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import assert_never
 
 import msgspec
@@ -27,7 +27,7 @@ class Ledger:
 
     Args:
         streams: The streams of the configured catalog.
-        redact: Takes the secrets of the configuration out of the connector's texts.
+        redact: Makes of a connector's text what may be told of it: without secrets, or nothing.
     """
 
     def __init__(self, streams: Iterable[StateKey], *, redact: Callable[[str], str] = str) -> None:
@@ -172,7 +172,8 @@ class Ledger:
         first = self._errors[0]
         curable = [error for error in self._errors if error.failure_type != "config_error"]
         failure_type = curable[0].failure_type if curable else "config_error"
-        error = run_error(msgspec.structs.replace(first, failure_type=failure_type), self._redact)
+        replaced = msgspec.structs.replace(first, failure_type=failure_type)
+        error = run_error(replaced, self._redact, self._read)
         if exit_code == 0 and not stderr_tail.strip():
             return error
         ended = exit_sentence(exit_code, stderr_tail)
@@ -186,10 +187,17 @@ def _next_phase(before: StreamPhase | None, said: StreamPhase) -> StreamPhase:
     return said
 
 
-def run_error(error: TraceError, redact: Callable[[str], str] = str) -> RunError:
-    """The run's error for a TRACE error: the connector's own message, its failure type decides."""
+def run_error(
+    error: TraceError, redact: Callable[[str], str] = str, streams: Container[StateKey] = ()
+) -> RunError:
+    """The run's error for a TRACE error: the connector's own message, its failure type decides.
+
+    Args:
+        redact: See `Ledger`.
+        streams: Streams that may be named; another name is a text of the connector's like any other.
+    """
     text = redact(error.message).strip()[:_MAX_MESSAGE]
-    if error.stream is not None and error.stream.name not in text:
+    if error.stream in streams and error.stream is not None and error.stream.name not in text:
         text = f"Stream {error.stream}: {text}"
     if error.failure_type == "config_error":
         return ConfigurationFailed(text, guidance=_GUIDANCE_CONFIG, code="connector-configuration")

@@ -72,7 +72,7 @@ def open_reader_keys(
     names = dict.fromkeys(column.encryption.key for column in columns)
     found = {name: keys.describe(name) for name in names}
     for key in found.values():
-        _check(key, reader)
+        check_reader(key, reader)
     opened = {name: OpenedKey(key, tuple(keys.versions(name))) for name, key in found.items()}
     for name, usable in opened.items():
         read = ", ".join(column.name for column in columns if column.encryption.key == name)
@@ -81,7 +81,8 @@ def open_reader_keys(
     return opened
 
 
-def _check(key: Key, reader: ReaderIdentity) -> None:
+def check_reader(key: Key, reader: ReaderIdentity) -> None:
+    """Refuse a reader that may not use a key. Raises NotAllowed."""
     if reader.owner or may_use(key, owner="", roles=frozenset()):
         check_use(key, owner=reader.owner, roles=reader.roles)
         return

@@ -62,6 +62,7 @@ class LaunchDescription(msgspec.Struct, frozen=True, kw_only=True):
         env: Variables that the command needs beside the minimum.
         spec: The `connectionSpecification`: JSON schema of the configuration.
         fingerprint: Changes when the connector has to be resolved anew.
+        temporary: Folder for its temporary files; None for the system's.
     """
 
     source_name: str
@@ -70,6 +71,7 @@ class LaunchDescription(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     spec: dict[str, Any] = {}
     fingerprint: str = ""
+    temporary: str | None = None
 
 
 class _Failure(msgspec.Struct, frozen=True):

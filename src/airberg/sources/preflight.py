@@ -13,6 +13,7 @@ from airberg.protocol.messages import Catalog, ConnectionStatus
 from airberg.sources.launch import LaunchDescription, resolve
 from airberg.sources.spec import ROOT, config_problems
 from airberg.sources.verbs import Inquiry, OnConfig
+from airberg.sources.workspace import for_protected_columns
 
 if TYPE_CHECKING:
     from airberg.settings import Settings
@@ -34,6 +35,8 @@ def preflight(
     settings: Settings,
     deadline: float,
     on_config: OnConfig | None = None,
+    *,
+    protects: bool = False,
 ) -> Preflight:
     """Resolve the connector, validate the configuration, check it and discover its streams.
 
@@ -47,6 +50,7 @@ def preflight(
         deadline: When it has to be over, on `time.monotonic`'s clock.
         on_config: Gets the configuration whenever the connector changes it (a rotated token): the one to
             store. Called in another thread than the caller's.
+        protects: Whether the job protects columns; see `airberg.sources.workspace.for_protected_columns`.
 
     Raises:
         InvalidRequest: The configuration does not fit the specification, or the connector says that it does
@@ -54,6 +58,8 @@ def preflight(
         Unavailable: Not ready in time (`connector-installing`, `preflight-timeout`).
     """
     launch = resolve(entry, settings, deadline=deadline)
+    if protects:
+        launch = for_protected_columns(launch, settings)
     problems = config_problems(launch.spec, config)
     if problems:
         raise InvalidRequest(problems)

@@ -66,7 +66,7 @@ class ConnectorProcess:
         self._ending = threading.RLock()
         self._tail = bytearray()
         self._tail_cut = False
-        self._workspace = Workspace()
+        self._workspace = Workspace(Path(launch.temporary) if launch.temporary else None)
         try:
             self._process = self._start(launch, verb, files or {})
         except OSError as error:

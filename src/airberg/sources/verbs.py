@@ -42,6 +42,7 @@ class Inquiry:
         config: The configuration.
         on_config: Gets a new configuration when the connector changes its own (a rotated token), before
             anything that it writes afterwards is read.
+        told: Makes of what it says, secrets taken out, what errors may tell.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Inquiry:
         verb: str,
         config: dict[str, Any],
         on_config: OnConfig | None = None,
+        told: Callable[[str], str] = str,
     ) -> None:
         self._verb = verb
+        self._told = told
         self._on_config = on_config
         self._stopped = threading.Event()
         self._spec = launch.spec
@@ -87,9 +90,9 @@ class Inquiry:
             # It has answered, but did not end by itself in time: the answer counts.
             return self._answer
         if self._errors and not isinstance(self._answer, ConnectionStatus):
-            raise run_error(self._errors[0], self._redactor.text)
+            raise run_error(self._errors[0], lambda text: self._told(self._redactor.text(text)))
         if self._answer is None:
-            tail = self._redactor.text(self._process.stderr_tail)
+            tail = self._told(self._redactor.text(self._process.stderr_tail))
             how = exit_sentence(self._process.exit_code, tail)
             raise TransientFailed(f"No answer to `{self._verb}`: {how}", code="connector-exited")
         return self._answer
@@ -146,14 +149,17 @@ def discover(
     config: dict[str, Any],
     timeout_s: float,
     on_config: OnConfig | None = None,
+    told: Callable[[str], str] = str,
 ) -> list[dict[str, Any]]:
     """Ask the connector which streams there are (protocol: `discover`), as `AirbyteStream` objects.
+
+    Args: see `Inquiry`.
 
     Raises:
         ConfigurationFailed: The connector reports an error of its configuration.
         TransientFailed: It reports another error, ends without a catalog, or not in time.
     """
-    with Inquiry(launch, "discover", config, on_config) as inquiry:
+    with Inquiry(launch, "discover", config, on_config, told) as inquiry:
         catalog = inquiry.answer(timeout_s)
     if not isinstance(catalog, Catalog):
         raise TypeError(f"a discover is answered by a catalog, not {type(catalog).__name__}")

@@ -1,9 +1,9 @@
 """The private folders of one connector process.
 
-Two folders, because they want different things: the configuration (it holds secrets) belongs in memory, the
-connector's own temporary files may be large and belong on disk. Both are removed at the end; what a killed
-process of ours left behind is removed by the next one: each folder is held by a lock that dies with its
-holder.
+Two folders, because they want different things: configuration and state (they hold secrets and values) belong
+in memory, the connector's own temporary files may be large and belong on disk, unless columns are protected.
+Both are removed at the end; what a killed process of ours left behind is removed by the next one: each folder
+is held by a lock that dies with its holder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from airberg.settings import Settings
+    from airberg.sources.launch import LaunchDescription
 
 _PREFIX = "airberg-run-"
 _MEMORY = Path("/dev/shm")  # noqa: S108 - memory-backed; each folder below it is private
@@ -24,15 +30,28 @@ _HOLD = ".held"
 _YOUNG_S = 60.0
 
 
+def for_protected_columns(launch: LaunchDescription, settings: Settings) -> LaunchDescription:
+    """The connector of a job that protects columns: what it puts aside of its rows does not go to disk.
+
+    Connectors keep answers of the source, and downloaded files, in temporary files. They go into memory, or
+    where the deployment says (`sources.protected_temp_dir`).
+    """
+    folder = settings.sources.protected_temp_dir or _memory()
+    return msgspec.structs.replace(launch, temporary=str(folder))
+
+
 class Workspace:
     """Private folders (mode 0700) for one connector process; use as a context manager.
+
+    Args:
+        temporary: Where `home` is made; None for the system's folder for temporary files.
 
     Attributes:
         home: Becomes `HOME`, `TMPDIR` and the working folder of the connector.
     """
 
-    def __init__(self) -> None:
-        disk, memory = Path(tempfile.gettempdir()), _memory()
+    def __init__(self, temporary: Path | None = None) -> None:
+        disk, memory = temporary or Path(tempfile.gettempdir()), _memory()
         for base in {disk, memory}:
             _sweep(base)
         self._held: list[tuple[Path, IO[bytes]]] = []

@@ -1,7 +1,8 @@
 """Raw records of a run, kept when a job asks for it (`archive_staging`).
 
-One zstd-compressed JSON-lines file per stream and attempt. Columns that the job drops or protects are left
-out: what is protected in the table must not lie in clear beside it.
+One zstd-compressed JSON-lines file per stream and attempt. What is protected in the table must not lie in
+clear beside it: columns that the job drops or protects are left out, and so is, of their streams, what no
+schema declares, because nobody could have asked for its protection.
 """
 
 from __future__ import annotations
@@ -26,17 +27,16 @@ class StreamArchive:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._final = folder / f"{stream.table}.{attempt}.jsonl.zst"
         self._partial = self._final.with_suffix(".partial")
-        self._hidden = hidden_properties(stream)
+        self._kept = kept_properties(stream)
         self._file: IO[bytes] = os.fdopen(os.open(self._partial, _NEW_FILE, 0o600), "wb")
         self._out = zstandard.ZstdCompressor(level=3).stream_writer(self._file, closefd=False)
 
     def add(self, data: bytes, emitted_at_ms: int) -> None:
         """Keep one record."""
         raw = data
-        if self._hidden:
+        if self._kept is not None:
             record = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-            kept = {k: v for k, v in record.items() if k not in self._hidden}
-            raw = msgspec.json.encode(kept)
+            raw = msgspec.json.encode({k: v for k, v in record.items() if k in self._kept})
         self._out.write(b'{"emitted_at":%d,"data":%b}\n' % (emitted_at_ms, raw))
 
     def close(self) -> None:
@@ -48,19 +48,12 @@ class StreamArchive:
         self._partial.replace(self._final)
 
 
-def hidden_properties(stream: StreamPlan) -> frozenset[str]:
-    """Top-level properties of a record that hold something protected or dropped."""
-    hidden = {dotted for dotted in stream.removed if any(dotted == p for p in _properties(stream))}
-    hidden |= {p for p in _properties(stream) for dotted in stream.removed if dotted.startswith(p + ".")}
-    for column in stream.columns:
-        if column.protects:
-            hidden.add(column.source)
-    return frozenset(hidden)
-
-
-def _properties(stream: StreamPlan) -> list[str]:
-    declared = (stream.catalog_stream.get("json_schema") or {}).get("properties") or {}
-    return list(declared)
+def kept_properties(stream: StreamPlan) -> frozenset[str] | None:
+    """Top-level properties of a record that may be kept as they came; None when all may."""
+    dropped_in = {c.source for c in stream.columns for r in stream.removed if r.startswith(f"{c.source}.")}
+    if not stream.removed and not any(c.protects for c in stream.columns):
+        return None
+    return frozenset(c.source for c in stream.columns if not c.protects) - dropped_in
 
 
 def archive_folder(root: Path, job_id: UUID, run_id: UUID) -> Path:

@@ -14,9 +14,9 @@ from airberg.protocol.state import State, StateKey
 from airberg.sync.checkpoint import checkpoint_together, covered_by
 from airberg.sync.progress import ProgressKeeper
 from airberg.sync.stream import StreamSink
+from airberg.sync.texts import ConnectorTexts
 
 log = logging.getLogger(__name__)
-connector_log = logging.getLogger("airberg.connector")
 
 UNSTAGED_BYTES = 32 * 1024 * 1024
 """Records of all streams together that are in no batch yet."""
@@ -32,7 +32,7 @@ class Reader:
         native: Reads plain RECORD lines into the sinks' builders; without it every line is decoded in Python.
         on_config: Stores a new configuration that the connector hands out (CONTROL).
         progress: Told after each block and each checkpoint.
-        redact: Hides secrets in what the connector logs.
+        texts: Logs what the connector logs.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class Reader:
         native: NativeReader | None,
         on_config: Callable[[dict[str, Any]], None],
         progress: ProgressKeeper,
-        redact: Callable[[str], str],
+        texts: ConnectorTexts,
     ) -> None:
         self._sinks = sinks
         self._ledger = ledger
         self._native = native
         self._on_config = on_config
         self._progress = progress
-        self._redact = redact
+        self._texts = texts
         self._line = 0
 
     def consume(self, blocks: Iterable[bytes]) -> None:
@@ -94,8 +94,7 @@ class Reader:
         elif isinstance(message, Control):
             self._on_config(message.config)
         elif isinstance(message, Log):
-            level = LEVELS.get(message.level, logging.DEBUG)
-            connector_log.log(level, "%s", self._redact(message.message))
+            self._texts.log(LEVELS.get(message.level, logging.DEBUG), message.message)
         else:
             self._ledger.observe(message)
 

@@ -8,7 +8,6 @@ import logging
 import shutil
 import signal
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,20 +21,12 @@ from pyiceberg.table import Table
 from airberg.columns.batch import BatchBuilder, RecordBuilder
 from airberg.columns.compiled import available
 from airberg.columns.native import NativeBuilder, NativeReader
-from airberg.errors import (
-    AirbergError,
-    ConfigurationFailed,
-    InvalidRequest,
-    LeaseHeld,
-    RequestError,
-    RunCancelled,
-    RunError,
-    TransientFailed,
-)
+from airberg.errors import AirbergError, ConfigurationFailed, LeaseHeld, RunCancelled
 from airberg.jobs.model import Job, Run, RunReport, RunStatus, StreamReport
 from airberg.jobs.port import JobStore
 from airberg.keys.port import KeyStore
 from airberg.keys.seal import Sealer
+from airberg.keys.texts import TextSeal
 from airberg.lake.note import Note, read_note
 from airberg.lake.writers import MergeKey, TableWriter, WriterSettings, open_writer
 from airberg.plan.model import JobPlan, MergeOptions, StreamPlan
@@ -50,8 +41,10 @@ from airberg.sources.read import ReadProcess
 from airberg.sources.redact import Redactor
 from airberg.sources.registry import load_registry
 from airberg.sources.secret_fields import mask_config, secret_values
+from airberg.sources.workspace import for_protected_columns
 from airberg.sync.archive import StreamArchive, archive_folder
 from airberg.sync.checkpoint import finish_together, keep_promises
+from airberg.sync.failure import as_run_error
 from airberg.sync.keys import RunKeys
 from airberg.sync.lane import StagingLane
 from airberg.sync.lease import LeaseKeeper, job_lease
@@ -61,6 +54,7 @@ from airberg.sync.read import Reader, commit_what_is_covered
 from airberg.sync.resume import Begin, begin, configured_catalog, states
 from airberg.sync.stream import CheckpointPolicy, RunStamp, StreamSink
 from airberg.sync.tables import prepare_tables
+from airberg.sync.texts import ConnectorTexts
 
 if TYPE_CHECKING:
     from airberg.lake.keymemory import KeyMemory
@@ -107,7 +101,7 @@ def run_sync(parts: Parts, job_id: UUID, flow_run_id: str, attempt: int) -> Run:
         except LeaseHeld:
             raise  # the run belongs to another process now, which will report it
         except Exception as e:  # noqa: BLE001 - whatever it is, the run must not stay "running"
-            error = _as_run_error(e, session.redactor)
+            error = as_run_error(e, session.texts)
             status = RunStatus.CANCELLED if isinstance(error, RunCancelled) else RunStatus.FAILED
             store.end_run(
                 run.id,
@@ -131,27 +125,6 @@ def _empty(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _as_run_error(error: Exception, redactor: Redactor) -> RunError:
-    """What ends the run, without secrets. What a request could be refused for needs a person here too."""
-    if not isinstance(error, AirbergError):
-        log.error("unexpected failure\n%s", redactor.text("".join(traceback.format_exception(error))))
-        return TransientFailed(
-            f"Airberg failed unexpectedly ({type(error).__name__}).",
-            guidance="The run's log has the details; please report it.",
-            code="internal-error",
-        )
-    if isinstance(error, RunError):
-        kind: type[RunError] = type(error)
-    elif isinstance(error, RequestError):
-        kind = ConfigurationFailed
-    else:
-        kind = TransientFailed
-    message = redactor.text(error.message)
-    if isinstance(error, InvalidRequest):
-        message = redactor.text(" ".join(p.message for p in error.problems))
-    return kind(message, guidance=redactor.text(error.guidance), code=error.code)
-
-
 class _Session:
     """The state of one attempt."""
 
@@ -169,7 +142,7 @@ class _Session:
         self._ledger: Ledger | None = None
         self._cancelled = False
         self._secrets: frozenset[str] = frozenset()
-        self.redactor = Redactor(())
+        self.texts = ConnectorTexts(protects=job.request.protects_columns)
 
     @property
     def spill_dir(self) -> Path:
@@ -202,8 +175,11 @@ class _Session:
         if job.plan is not None:
             keys.settle(job.plan, self._parts.catalog)
         launch = resolve(entry, settings, deadline=time.monotonic() + INSTALL_WITHIN_S)
+        if job.request.protects_columns:
+            launch = for_protected_columns(launch, settings)
+            self.texts.seal = TextSeal(str(job.id), map(keys.primary, names), self._parts.sealer)
         self._secrets = secret_values(launch.spec, config)
-        self.redactor = Redactor(self._secrets)
+        self.texts.redactor = Redactor(self._secrets)
         plan = self._current_plan(launch, config)
         if plan is not job.plan:
             keys.settle(plan, self._parts.catalog)
@@ -215,7 +191,7 @@ class _Session:
         if not active:
             log.info("every stream was completed by an earlier attempt")
             return
-        self._ledger = Ledger([s.state_key for s in active], redact=lambda text: self.redactor.text(text))
+        self._ledger = Ledger([s.state_key for s in active], redact=self.texts.told)
         sync_id = int(self._run.created_at.timestamp())
         catalog = configured_catalog(plan.streams, begins, sync_id)
         process = ReadProcess(
@@ -237,7 +213,13 @@ class _Session:
             return plan
         log.info("asking the source for its streams")
         fresh = replan(
-            self._job, launch, config, settings, self._parts.keys, on_config=self._store_config(launch)
+            self._job,
+            launch,
+            config,
+            settings,
+            self._parts.keys,
+            on_config=self._store_config(launch),
+            told=self.texts.told,
         )
         self._parts.store.set_plan(self._job.id, fresh)
         return fresh
@@ -246,7 +228,7 @@ class _Session:
         def store(config: dict[str, Any]) -> None:
             self._parts.store.replace_source_config(self._job.id, config, mask_config(launch.spec, config))
             self._secrets |= secret_values(launch.spec, config)
-            self.redactor = Redactor(self._secrets)
+            self.texts.redactor = Redactor(self._secrets)
             log.info("the source handed out a new configuration; it is stored")
 
         return store
@@ -349,7 +331,8 @@ class _Session:
         from airberg.lake.keymemory import KeyMemory  # needs DuckDB, which the other modes do not
 
         if self._key_memory is None:
-            self._key_memory = KeyMemory(self.spill_dir)
+            memory_mb = self._parts.settings.sync.key_memory_mb
+            self._key_memory = KeyMemory(self.spill_dir, memory_mb=memory_mb)
         return self._key_memory
 
     def _archive(self, plan: JobPlan, stream: StreamPlan) -> StreamArchive | None:
@@ -371,7 +354,7 @@ class _Session:
             native=self._native,
             on_config=self._store_config(launch),
             progress=progress,
-            redact=lambda text: self.redactor.text(text),
+            texts=self.texts,
         )
         with self._until_cancelled(process):
             try:
@@ -399,7 +382,7 @@ class _Session:
             raise RunCancelled(
                 "The run was asked to stop.", guidance="What was checkpointed stays; the next run goes on."
             )
-        self._ledger.verdict(process.exit_code, self.redactor.text(process.stderr_tail))
+        self._ledger.verdict(process.exit_code, process.stderr_tail)
         self._finish(sinks)
 
     def _finish(self, sinks: Sequence[StreamSink]) -> None:

@@ -33,7 +33,9 @@ Steps, each an object with one of
     exit        code                                  kill       signal number, sent to itself
     kill_parent signal number, sent to the process that started this one
     fork        seconds: a child that sleeps, holding the pipes; its pid is appended to `pids`
-    report      a file that gets {"pid", "env", "cwd", "files": {path: mode}, "config_dir_mode", "state"}
+    report      a file that gets {"pid", "env", "cwd", "files": {path: mode}, "config_dir_mode", "state",
+                "core_limit"}
+    temporary   a text, written to a file in the connector's temporary folder
     touch       a file to create                      wait_for   a file to wait for (polls)
     once        a flag file, with `steps`: played only the first time
 """
@@ -42,10 +44,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -319,6 +323,9 @@ class Player:
                     file.write(f"{child.pid}\n")
             case {"report": file}:
                 self.report(Path(file))
+            case {"temporary": text}:
+                with tempfile.NamedTemporaryFile("w", delete=False) as file:
+                    file.write(text)
             case {"touch": file}:
                 sys.stdout.flush()
                 Path(file).touch()
@@ -352,6 +359,7 @@ class Player:
             "files": {str(path): oct(path.stat().st_mode & 0o777) for path in paths},
             "config_dir_mode": oct(paths[0].parent.stat().st_mode & 0o777) if paths else None,
             "state": self.state,
+            "core_limit": resource.getrlimit(resource.RLIMIT_CORE)[0],
         }
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps(content))
