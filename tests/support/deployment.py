@@ -91,7 +91,7 @@ class Deployment:
             id=uuid4(),
             owner_id="ann@example.com",
             created_by="test|ann",
-            request=request,
+            request=request.pinned(prepared.connector),
             plan=prepared.plan,
             public_config=prepared.public_config,
             created_at=datetime.now(UTC),

@@ -137,6 +137,9 @@ class IngestBody(BaseModel):
 
     name: str = Field(description="Name of the job, unique per owner; 1 to 200 characters.")
     source_name: str = Field(description="PyAirbyte source identifier, such as `source-github`.")
+    source_version: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        None, description="Version of the connector, of those known; default the one for new jobs."
+    )
     source_config: dict[str, Any] = Field(description="The connector's configuration, secrets included.")
     schema_name: str = Field(
         description="Iceberg namespace of the tables, dotted when nested; made if absent."
@@ -287,6 +290,7 @@ class IngestBody(BaseModel):
         return IngestRequest(
             name=self.name,
             source_name=self.source_name,
+            source_version=self.source_version,
             schema_name=self.schema_name,
             mode=self.mode,
             streams=tuple(dict.fromkeys(self.streams or ())),

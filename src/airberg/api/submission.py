@@ -161,6 +161,7 @@ class Submitter:
     def _store_job(self, submission: Submission, prepared: Prepared) -> Job:
         now = datetime.now(UTC)
         request = _with_key_names(submission.request, self._settings.keys.default_key)
+        request = request.pinned(prepared.connector)
         if prepared.plan is None and request.domain and self._settings.datahub.server:
             # Without a plan there is no other place for the urn that was found in DataHub.
             request = msgspec.structs.replace(request, domain=self._domains.resolve(request.domain))

@@ -193,6 +193,7 @@ def job_view(job: Job, runs: list[Run], orchestrator: Orchestrator, now: datetim
 def request_as_sent(request: IngestRequest) -> dict[str, Any]:
     """The request in the contract's words."""
     out: dict[str, Any] = msgspec.to_builtins(request)
+    del out["connector"]  # where things are on our machines; its version is in `source_version`
     out["merge"] = ",".join(request.merge) or None
     out["tables"] = {
         t.stream: {"partition_by": list(t.partition_by), "sort_by": list(t.sort_by)} for t in request.tables

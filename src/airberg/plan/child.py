@@ -121,12 +121,11 @@ class ChildPlanner:
         roles: AbstractSet[str],
     ) -> Prepared:
         """See `airberg.plan.prepared.Planner`."""
-        load_registry(self._settings).find(
-            request.source_name
-        )  # an unknown source needs no process to be refused
+        # An unknown source needs no process to be refused.
+        entry = load_registry(self._settings).find(request.source_name, request.source_version)
         if not preflight:
             check_keys(request, self._settings, roles)
-            return Prepared(plan=None, public_config=mask_config({}, source_config))
+            return Prepared(plan=None, public_config=mask_config({}, source_config), connector=entry)
         timeout = self._settings.sources.preflight_timeout_s
         question = Question(
             request=request,

@@ -13,6 +13,7 @@ import msgspec
 
 from airberg.columns.types import ColumnType
 from airberg.protocol.state import StateKey
+from airberg.sources.entry import ConnectorEntry
 
 Mode: TypeAlias = Literal["append", "overwrite", "merge"]
 SyncMode: TypeAlias = Literal["full_refresh", "incremental"]
@@ -54,7 +55,12 @@ class TableRequest(msgspec.Struct, frozen=True, kw_only=True):
 class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller asked for. `source_config` is not part of it: secrets travel alone.
 
-    Of the last four, which say how to merge, None leaves it to the deployment.
+    Of `delete_format`, `readers`, `deletes` and `skip_unchanged`, None leaves it to the deployment.
+
+    Attributes:
+        source_version: Version of the connector; None is the one that new jobs get.
+        connector: The connector that the job was made with or was moved to, set when it is stored: what
+            becomes of the registry or of the connectors file does not change the job.
     """
 
     name: str
@@ -77,6 +83,14 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
     readers: tuple[str, ...] | None = None
     deletes: DeletedRows | None = None
     skip_unchanged: bool | None = None
+    source_version: str | None = None
+    connector: ConnectorEntry | None = None
+
+    def pinned(self, connector: ConnectorEntry | None) -> IngestRequest:
+        """The request of a job that keeps this connector; without one, it is as before."""
+        if connector is None:
+            return self
+        return msgspec.structs.replace(self, source_version=connector.known_version, connector=connector)
 
     @property
     def protects_columns(self) -> bool:

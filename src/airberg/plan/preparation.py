@@ -65,7 +65,7 @@ def prepare(
         Unavailable: The connector is still being installed, or did not answer in time.
     """
     renewed: list[dict[str, Any]] = []
-    entry = load_registry(settings).find(request.source_name)
+    entry = load_registry(settings).find(request.source_name, request.source_version)
     found = preflight(
         entry,
         source_config,
@@ -87,6 +87,7 @@ def prepare(
         public_config=mask_config(found.launch.spec, config),
         renewed_config=config if renewed else None,
         tables=tuple(differences),
+        connector=entry,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from airberg.plan.model import IngestRequest, JobPlan
+from airberg.sources.entry import ConnectorEntry
 
 
 class TableDifference(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,12 +41,14 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         public_config: The configuration with its secrets masked.
         renewed_config: A configuration that the source handed out while it was asked (CONTROL); holds
             secrets, and replaces the one that was sent.
+        connector: The connector that was asked, which the job keeps.
     """
 
     plan: JobPlan | None
     public_config: dict[str, Any]
     renewed_config: dict[str, Any] | None = None
     tables: tuple[TableDifference, ...] = ()
+    connector: ConnectorEntry | None = None
 
 
 class Planner(Protocol):

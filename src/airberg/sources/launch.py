@@ -35,7 +35,6 @@ _BRIDGE = Path(__file__).with_name("pyairbyte_bridge.py")
 _INSTALL_LIMIT_S = 1_800
 _FAILURE_HOLDS_S = 30.0
 _POLL_S = 0.1
-_LOCAL = "local"
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "NETRC", "XDG_CACHE_HOME", "XDG_DATA_HOME")
 NETWORK_VARIABLES = (
     *(
@@ -122,7 +121,7 @@ class _Place:
 
     def __init__(self, entry: ConnectorEntry, settings: Settings) -> None:
         self.entry = entry
-        self.version = _LOCAL if entry.executable else entry.version
+        self.version = entry.known_version
         self.fingerprint = _fingerprint(entry)
         self.folder = settings.connectors_dir / entry.name / self.version
         self.file = self.folder / "launch.json"

@@ -22,6 +22,7 @@ from airberg.columns.batch import BatchBuilder, RecordBuilder
 from airberg.columns.compiled import available
 from airberg.columns.native import NativeBuilder, NativeReader
 from airberg.errors import AirbergError, ConfigurationFailed, LeaseHeld, RunCancelled
+from airberg.jobs.connector import connector_of
 from airberg.jobs.model import Job, Run, RunReport, RunStatus, StreamReport
 from airberg.jobs.port import JobStore
 from airberg.keys.port import KeyStore
@@ -39,7 +40,6 @@ from airberg.settings import Settings
 from airberg.sources.launch import LaunchDescription, resolve
 from airberg.sources.read import ReadProcess
 from airberg.sources.redact import Redactor
-from airberg.sources.registry import load_registry
 from airberg.sources.secret_fields import mask_config, secret_values
 from airberg.sources.workspace import for_protected_columns
 from airberg.sync.archive import StreamArchive, archive_folder
@@ -168,7 +168,7 @@ class _Session:
     def _execute(self) -> None:
         settings, job = self._parts.settings, self._job
         config = self._parts.store.source_config(job.id)
-        entry = load_registry(settings).find(job.request.source_name)
+        entry = connector_of(job, settings)
         # Before the connector does anything, even say what it offers.
         names = key_names(job.request.column_transformations, settings.keys.default_key)
         keys = RunKeys(self._parts.keys, names)
@@ -209,7 +209,11 @@ class _Session:
     def _current_plan(self, launch: LaunchDescription, config: dict[str, Any]) -> JobPlan:
         """The stored plan while it is fresh, else a new one from what the source offers today."""
         plan, settings = self._job.plan, self._parts.settings
-        if plan is not None and time.time() - plan.discovered_at < settings.sources.rediscover_after_s:
+        if (
+            plan is not None
+            and plan.connector_version == launch.version
+            and time.time() - plan.discovered_at < settings.sources.rediscover_after_s
+        ):
             return plan
         log.info("asking the source for its streams")
         fresh = replan(

@@ -31,6 +31,7 @@ from airberg.plan.model import IngestRequest
 from airberg.plan.planner import Connector, build_plan
 from airberg.plan.prepared import Prepared
 from airberg.settings import AirflowSettings, ApiSettings, MergeSettings, Settings, UpkeepSettings
+from airberg.sources.registry import ConnectorRegistry
 from airberg.sources.secret_fields import mask_config
 from support.key_directory import keys_named
 from support.served import served
@@ -79,7 +80,8 @@ class TablePlanner:
         connector = Connector(request.source_name, "1.0", [STREAM], 1.0)
         merging = merge_options(request, MergeSettings())
         plan = build_plan(request, connector, keys, domain=domain, merging=merging) if preflight else None
-        return Prepared(plan=plan, public_config=mask_config({}, source_config))
+        entry = ConnectorRegistry().find(request.source_name, request.source_version)
+        return Prepared(plan=plan, public_config=mask_config({}, source_config), connector=entry)
 
 
 @dataclass
@@ -131,6 +133,20 @@ def until(condition: Any, what: str) -> None:
             return
         pause.wait(0.05)
     raise AssertionError(f"waited in vain for {what}")
+
+
+@pytest.mark.parametrize("preflight", ["run", "skip"])
+def test_job_keeps_its_connector(service: Service, preflight: str) -> None:
+    """As it is known when the job is made; people see the version, and nothing of our machines."""
+    answer = service.api.post("/api/airbyte/ingest", params={"preflight": preflight}, json=BODY)
+    job = service.store.job(UUID(answer.json()["job_id"]))
+    assert job.request.connector == ConnectorRegistry().find("source-faker")
+    shown = json.loads(service.api.get(f"/api/jobs/{job.id}").json()["properties_json"])
+    assert shown["source_version"] == "7.2.1"
+    assert "connector" not in shown
+    refused = service.post(name="other", source_version="1.2.3")
+    assert refused.status_code == 422
+    assert [e["pointer"] for e in refused.json()["errors"]] == ["/source_version"]
 
 
 def test_created(service: Service) -> None:

@@ -109,6 +109,15 @@ def test_no_file_is_no_own_connectors(tmp_path: Path) -> None:
         ('[connectors.source-x]\npackage = "-r evil.txt"\nversion = "1"', "package"),
         ('[connectors.source-x]\npackage = "b"\nversion = "../1"', "version"),
         ('[connectors."../x"]\nexecutable = "a"', "source-some-words"),
+        ('[connectors.source-x]\nexecutable = "a"\ndigest = "d"', "unknown field `digest`"),
+        ('[connectors.source-x]\nexecutable = "a"\nversions = 3', "neither a list nor a table"),
+        ('[connectors.source-x]\nexecutable = "a"\nversion = "1"\nversions = ["1"]', "one version twice"),
+        ('[connectors.source-x]\nexecutable = "a"\nversions = ["../1"]', "version"),
+        ('[connectors.source-x]\nexecutable = "a"\ncomponents = "c.py"', "without a `manifest`"),
+        ('[connectors.source-x]\nimage = "acme/x"', "without a version"),
+        ('[connectors.source-x]\nimage = "acme/x:latest"', "without a version"),
+        ('[connectors.source-x]\nimage = "localhost:5000/x"', "without a version"),
+        ('[connectors.source-x]\nimage = "--privileged"', "image"),
     ],
 )
 def test_file_that_is_not_well_formed_is_told(tmp_path: Path, text: str, why: str) -> None:
@@ -117,3 +126,82 @@ def test_file_that_is_not_well_formed_is_told(tmp_path: Path, text: str, why: st
         load_registry(settings_with(tmp_path, text))
     assert caught.value.code == "connectors-file"
     assert why in caught.value.message
+
+
+# ---- versions ----------------------------------------------------------------------------------------------
+
+
+def test_versions_side_by_side(tmp_path: Path) -> None:
+    """New jobs get the entry's own version; the others have what they do not say themselves from it."""
+    settings = settings_with(
+        tmp_path,
+        """
+        [connectors.source-orders]
+        executable = "one"
+        title = "Orders"
+        [connectors.source-orders.versions."2"]
+        executable = "two"
+        [connectors.source-s3]
+        package = "airbyte-source-s3"
+        version = "4.14.2"
+        overrides = ["a<2"]
+        versions = ["4.16.1"]
+        """,
+    )
+    registry = load_registry(settings)
+    assert registry.find("source-orders").executable == str(tmp_path / "one")
+    assert registry.find("source-orders", "local") == registry.find("source-orders")
+    second = registry.find("source-orders", "2")
+    assert (second.executable, second.title) == (str(tmp_path / "two"), "Orders")
+    assert registry.find("source-s3").version == "4.14.2"
+    assert registry.find("source-s3", "4.16.1").overrides == ("a<2",)
+
+
+def test_unknown_version_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    """Also of a package: a version that nobody has seen to work is no download."""
+    with pytest.raises(InvalidRequest) as caught:
+        ConnectorRegistry().find("source-faker", "6.0.0")
+    (problem,) = caught.value.problems
+    assert (problem.pointer, problem.code) == ("/source_version", "unknown-source-version")
+    assert "Known: 7.2.1." in problem.guidance
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("acme/source-x:1.4.0", "1.4.0"),
+        ("localhost:5000/x:v2", "v2"),
+        ("acme/x:1.4.0@sha256:0123456789abcdef", "1.4.0"),
+        ("acme/x@sha256:0123456789abcdef", "0+0123456789ab"),
+    ],
+)
+def test_version_of_an_image_is_its_tag(tmp_path: Path, image: str, version: str) -> None:
+    """Or the beginning of its digest, when nothing else is said."""
+    registry = load_registry(settings_with(tmp_path, f'[connectors.source-x]\nimage = "{image}"'))
+    assert registry.find("source-x").version == version
+
+
+def test_manifest_is_known_by_its_content(tmp_path: Path) -> None:
+    """Its digest is kept with the entry; without a version of its own it is called by it."""
+    settings = settings_with(
+        tmp_path,
+        """
+        [connectors.source-items]
+        manifest = "items.yaml"
+        [connectors.source-named]
+        manifest = "items.yaml"
+        version = "1"
+        """,
+    )
+    registry = load_registry(settings)
+    with pytest.raises(Unavailable, match="of source-items cannot be read") as caught:
+        registry.find("source-items")
+    assert caught.value.code == "connector-missing"
+    (tmp_path / "items.yaml").write_text("a: 1")
+    first, named = registry.find("source-items"), registry.find("source-named")
+    assert first.version == f"0+{first.digest[:12]}"
+    assert (named.version, named.digest) == ("1", first.digest)
+    assert registry.find("source-items", first.version) == first
+    (tmp_path / "items.yaml").write_text("a: 2")
+    assert registry.find("source-items").digest != first.digest
+    assert registry.find("source-named", "1").digest != first.digest
