@@ -10,7 +10,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airberg.columns.arrow import arrow_type
+from airberg.columns.arrow import arrow_type, python_values
+from airberg.columns.cast_arrays import ArrayCast, Cast, array_cast
 from airberg.columns.convert import (
     CipherFor,
     element_of,
@@ -19,9 +20,9 @@ from airberg.columns.convert import (
     path_of,
     plain_conversion,
 )
-from airberg.columns.json_text import JsonValue, as_utf8, parse_exact
+from airberg.columns.json_text import CellValue, JsonValue, as_utf8, parse_exact
 from airberg.columns.protection import Protection, protection
-from airberg.columns.reading import REJECTIONS, SERIALIZATION, TYPECAST, Convert, reason_of
+from airberg.columns.reading import REJECTIONS, SERIALIZATION, TYPECAST, reason_of
 from airberg.columns.types import (
     BOOLEAN,
     DATE,
@@ -76,10 +77,11 @@ def native_column(plan: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> 
     """The column of a plan and all that is in it."""
     path = path_of(plan, parent)
     if is_single(plan):
-        plain = None if plan.cast_to else _PLAIN.get(plan.source_type)
+        cast = array_cast(plan.source_type, plan.cast_to) if plan.cast_to else None
+        plain = _PLAIN.get(plan.source_type) if cast or not plan.cast_to else None
         if plan.protection is not None and plan.source_type == JSON:
             plain = None  # its canonical text is another one
-        return _Single(plan.source, path, plain_conversion(plan), plain, protection(plan, cipher_for))
+        return _Single(plan, path, plain, cast, protection(plan, cipher_for))
     type_ = arrow_type(plan.type)
     if isinstance(plan.source_type, List):
         return _List(plan.source, path, type_, native_column(element_of(plan.source_type), cipher_for, path))
@@ -90,11 +92,15 @@ def native_column(plan: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> 
 class _Single:
     """A column of single values; without a plain kind every value is converted by Python."""
 
-    def __init__(self, name: str, path: str, convert: Convert, plain: str | None, last: Protection) -> None:
-        self.shape: Shape = (name, plain or "json", ())
+    def __init__(
+        self, plan: ColumnPlan, path: str, plain: str | None, cast: ArrayCast | None, last: Protection
+    ) -> None:
+        self.shape: Shape = (plan.source, plain or "json", ())
         self._path = path
-        self._convert = convert
+        self._convert = plain_conversion(plan)
         self._plain = plain
+        self._read_type = arrow_type(plan.source_type)
+        self._cast = cast
         self._type = last.plain_type
         self._protect = last.protect
 
@@ -111,7 +117,9 @@ class _Single:
                     texts[place] = as_utf8(text)
             values = self._converted(texts, rows(), log)
             return pa.array(values, self._type)
-        made = buffered(self._type, length, validity, *buffers)
+        made = buffered(self._read_type, length, validity, *buffers)
+        if self._cast is not None:
+            made = self._cast_all(self._cast(made), made, rows, log)
         if deferred is None:
             return made
         places, at, texts_of = _deferred(deferred)
@@ -122,6 +130,24 @@ class _Single:
         # What is no UTF-8 inside of it becomes U+FFFD, as in a record that Python reads.
         values = self._converted([as_utf8(text) for text in texts_of], at, log)
         return _put(made, places, pa.array(values, self._type))
+
+    def _cast_all(self, found: Cast, values: pa.Array, rows: Rows, log: ChangeLog) -> pa.Array:
+        """What was cast at once, with what was left of it, each of which is cast by itself."""
+        made = found.made.cast(self._type)
+        if found.left is None:
+            return made
+        at = pc.indices_nonzero(found.left)
+        places, all_rows = at.to_pylist(), rows()
+        left = zip(places, python_values(values.take(at)), strict=True)
+        cast = [self._one(value, all_rows[place], log) for place, value in left]
+        return _put(made, places, pa.array(cast, self._type))
+
+    def _one(self, value: CellValue, row: int, log: ChangeLog) -> CellValue:
+        try:
+            return self._convert(value)
+        except REJECTIONS as e:
+            log.add(row, self._path, reason_of(e))
+            return None
 
     def _converted(self, texts: Sequence[bytes | None], rows: Sequence[int], log: ChangeLog) -> list[Any]:
         """Values of JSON texts, as Arrow takes them."""
@@ -231,7 +257,7 @@ def _parsed(texts: Sequence[bytes | None]) -> list[JsonValue] | None:
         return None
 
 
-def _put(array: pa.Array, places: memoryview[int], values: pa.Array) -> pa.Array:
+def _put(array: pa.Array, places: Sequence[int], values: pa.Array) -> pa.Array:
     """The array with `values` in their places."""
     if not len(values) - values.null_count:
         return array  # what was deferred is null there already
