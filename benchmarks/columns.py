@@ -3,7 +3,8 @@
     python -m benchmarks.columns [--quick] [--only values,append]
 
 `values` measures single columns of a million values on one core, see `benchmarks.values`. `append` loads the
-recorded shape as `benchmarks.append` does, plain and with two encrypted columns in every stream, in turns.
+recorded shape as `benchmarks.append` does, plain and with two encrypted columns in every stream, at random
+and deterministic, in turns.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+from pyiceberg.table import Table
 
+from airberg.columns.encryption import ENCRYPTION_PREFIX, decode_encryption
 from airberg.keys.arrays import decrypt_array
 from airberg.keys.open import open_keys
 from airberg.lake.tables import find_table
-from airberg.plan.model import Transformation
+from airberg.plan.model import EncryptionMode, Transformation
 from benchmarks import values
 from benchmarks.deployment import Deployment, RunFailed, SyncRun
 from benchmarks.recording import SHAPES, WORK, Recording, recording_of
@@ -48,10 +51,25 @@ METHOD = (
 )
 
 
-def encrypted_columns() -> tuple[Transformation, ...]:
-    """The transformations of the encrypted load."""
+CONTENDERS: dict[str, EncryptionMode | None] = {
+    "plain": None,
+    "encrypted": "random",
+    "deterministic": "deterministic",
+}
+
+
+def transformations(mode: EncryptionMode | None) -> tuple[Transformation, ...]:
+    """The transformations of a load; none for the plain one."""
+    if mode is None:
+        return ()
     return tuple(
-        Transformation(column=column, transformation_type="encrypt", stream=stream, encryption_key_name=KEY)
+        Transformation(
+            column=column,
+            transformation_type="encrypt",
+            stream=stream,
+            encryption_key_name=KEY,
+            encryption_mode=mode,
+        )
         for stream, columns in COLUMNS.items()
         for column in columns
     )
@@ -63,44 +81,44 @@ class AppendBench:
     def __init__(self, quick: bool) -> None:
         block = recording_of(SHAPES["recorded"], QUICK_BLOCK if quick else None)
         self._recording = block.times(QUICK_ROWS if quick else ROWS)
-        self.runs: dict[str, list[dict[str, Any]]] = {"plain": [], "encrypted": []}
+        self.runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
         self.equal: dict[str, bool] = {}
 
     def round(self, number: int) -> None:
-        """Measure both once, beginning with another one each time; compare what they wrote the first time."""
-        names = list(self.runs) if number % 2 == 0 else list(self.runs)[::-1]
-        deployments = {name: self._measure(name) for name in names}
+        """Measure all once, beginning with another one each time; compare what they wrote the first time."""
+        names = list(CONTENDERS)
+        turn = number % len(names)
+        deployments = {name: self._measure(name) for name in (*names[turn:], *names[:turn])}
         if number == 0:
-            self.equal = compared(deployments["plain"], deployments["encrypted"])
+            for name in names[1:]:
+                found = compared(deployments["plain"], deployments[name])
+                self.equal |= {f"{name}: {column}": equal for column, equal in found.items()}
         for deployment in deployments.values():
             shutil.rmtree(deployment.settings.home, ignore_errors=True)
 
     def _measure(self, name: str) -> Deployment:
         deployment = Deployment(WORK / name)
         open_keys(deployment.settings).create(KEY)
-        asked = encrypted_columns() if name == "encrypted" else ()
-        done = deployment.replay(self._recording, "bench", asked)
+        done = deployment.replay(self._recording, "bench", transformations(CONTENDERS[name]))
         self.runs[name].append(figures(done, self._recording))
         run = self.runs[name][-1]
         say(f"append, {name}: {run['seconds']} s, {run['rows_per_s']:,} rows/s, {run['cpu_s']} CPU s")
         return deployment
 
     def ratios(self) -> dict[str, float | None]:
-        """The encrypted load over the plain one: medians and fastest rounds by the clock, and CPU time."""
+        """Encrypted loads over the plain one: medians and fastest rounds by the clock, CPU time, bytes."""
         median = {name: medians(runs) for name, runs in self.runs.items()}
-
-        def over(figure: str) -> float | None:
-            return ratio(median["encrypted"][figure], median["plain"][figure])
-
-        return {
-            "encrypted_append_over_plain": over("rows_per_s"),
-            "encrypted_append_over_plain_best": ratio(self._best("encrypted"), self._best("plain")),
-            "encrypted_append_over_plain_cpu": over("rows_per_cpu_s"),
-            "encrypted_append_bytes_over_plain": over("data_bytes"),
-        }
-
-    def _best(self, name: str) -> float:
-        return float(max(run["rows_per_s"] for run in self.runs[name]))
+        best = {name: max(run["rows_per_s"] for run in runs) for name, runs in self.runs.items()}
+        found: dict[str, float | None] = {}
+        for name in list(CONTENDERS)[1:]:
+            one, plain = median[name], median["plain"]
+            found |= {
+                f"{name}_append_over_plain": ratio(one["rows_per_s"], plain["rows_per_s"]),
+                f"{name}_append_over_plain_best": ratio(best[name], best["plain"]),
+                f"{name}_append_over_plain_cpu": ratio(one["rows_per_cpu_s"], plain["rows_per_cpu_s"]),
+                f"{name}_append_bytes_over_plain": ratio(one["data_bytes"], plain["data_bytes"]),
+            }
+        return found
 
     def as_json(self) -> dict[str, Any]:
         """For the result."""
@@ -133,21 +151,26 @@ def compared(plain: Deployment, encrypted: Deployment) -> dict[str, bool]:
     versions = open_keys(encrypted.settings).versions(KEY)
     equal = {}
     for stream, columns in COLUMNS.items():
+        properties = table_of(encrypted, stream).properties
         for column in columns:
+            aad = decode_encryption(column, properties[ENCRYPTION_PREFIX + column]).aad.encode()
             sealed = column_of(encrypted, stream, column)
-            aad = f"bench.{stream}.{column}".encode()
             opened = [decrypt_array(versions, chunk, aad).cast(pa.string()) for chunk in sealed.chunks]
-            equal[f"{stream}.{column}"] = checksum(pa.chunked_array(opened, pa.string())) == checksum(
-                column_of(plain, stream, column)
-            )
+            expected = checksum(column_of(plain, stream, column))
+            equal[f"{stream}.{column}"] = checksum(pa.chunked_array(opened, pa.string())) == expected
     return equal
+
+
+def table_of(deployment: Deployment, stream: str) -> Table:
+    """The table of a stream."""
+    table = find_table(deployment.catalog, ("bench",), stream)
+    assert table is not None
+    return table
 
 
 def column_of(deployment: Deployment, stream: str, column: str) -> pa.ChunkedArray:
     """A column of a table."""
-    table = find_table(deployment.catalog, ("bench",), stream)
-    assert table is not None
-    return table.scan(selected_fields=(column,)).to_arrow().column(column)
+    return table_of(deployment, stream).scan(selected_fields=(column,)).to_arrow().column(column)
 
 
 def checksum(found: pa.ChunkedArray) -> tuple[int, int]:

@@ -113,6 +113,8 @@ def cases() -> Iterator[Case]:
             yield Case(kind, "encrypt_random", encrypt)
             yield Case(kind, "encrypt_deterministic", encrypt, deterministic=True)
             yield Case(kind, "encrypt_deterministic_few_values", encrypt, deterministic=True, distinct=FEW)
+            yield Case(kind, "hash", asked("hash"))
+            yield Case(kind, "mask", asked("mask"))
 
 
 def stream_plan(case: Case) -> StreamPlan:

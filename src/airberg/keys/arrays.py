@@ -70,12 +70,7 @@ def hash_array(hasher: ColumnHash, values: pa.Array) -> pa.Array:
     Raises:
         TypeError: The values are something else.
     """
-    hashed = hasher.hash_value
-
-    def each(plain: pa.Array) -> pa.Array:
-        return pa.array([None if v is None else hashed(v) for v in plain.to_pylist()], pa.string())
-
-    return _each_once(_as_binary(values), each)
+    return _each_once(_as_binary(values), lambda distinct: _hashed(hasher, distinct))
 
 
 def decrypt_array(keys: Iterable[DataKey], values: pa.Array, aad: bytes, *, first_row: int = 0) -> pa.Array:
@@ -124,6 +119,13 @@ def _encrypted(cipher: ColumnCipher, plain: pa.Array) -> pa.Array:
         return _array(plain.type, len(plain), cipher.encrypt_texts(native, _texts(plain)))
     encrypt = cipher.encrypt_value
     return pa.array([None if v is None else encrypt(v) for v in plain.to_pylist()], plain.type)
+
+
+def _hashed(hasher: ColumnHash, plain: pa.Array) -> pa.Array:
+    if (native := compiled.cipher()) is not None:
+        return _array(pa.string(), len(plain), hasher.hash_texts(native, _texts(plain)))
+    hashed = hasher.hash_value
+    return pa.array([None if v is None else hashed(v) for v in plain.to_pylist()], pa.string())
 
 
 def _decrypted(decipher: Decipher, sealed: pa.Array, first_row: int) -> pa.Array:

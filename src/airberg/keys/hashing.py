@@ -7,6 +7,7 @@ with the key.
 from __future__ import annotations
 
 import hmac
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from airberg.keys.kek import derive_key
@@ -14,6 +15,8 @@ from airberg.keys.port import DataKey
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from airberg.keys._cipher import Made, Texts
 
 _HASH_KEY_INFO = b"airberg hash v1"
 
@@ -37,3 +40,8 @@ class ColumnHash:
         from airberg.keys.arrays import hash_array  # needs pyarrow, which single values do not
 
         return hash_array(self, values)
+
+    def hash_texts(self, compiled: ModuleType, texts: Texts) -> Made:
+        """The hashes of texts as they lie in memory, by the compiled cipher."""
+        made: Made = compiled.hashes(self._key, texts)
+        return made

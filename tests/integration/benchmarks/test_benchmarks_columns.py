@@ -52,7 +52,8 @@ def test_top_level(result: dict[str, Any]) -> None:
     assert result["targets"] == {}
     endings = ("over_plain", "over_plain_best", "over_plain_cpu", "bytes_over_plain")
     modes = ("random", "deterministic", "deterministic_few_values")
-    assert set(result["ratios"]) == {f"encrypted_append_{ending}" for ending in endings} | {
+    appends = ("encrypted", "deterministic")
+    assert set(result["ratios"]) == {f"{name}_append_{ending}" for name in appends for ending in endings} | {
         f"one_by_one_over_airberg_{kind}_encrypt_{mode}" for kind in ENCRYPTED for mode in modes
     }
     assert all(value > 0 for value in result["ratios"].values())
@@ -71,17 +72,17 @@ def test_every_case_is_measured(result: dict[str, Any]) -> None:
             assert figures["values_per_s"] > 0
             assert figures["equal"] is True
     for kind in ENCRYPTED:
-        assert {"rename", "encrypt_random", "encrypt_deterministic"} <= set(shown[kind])
+        assert {"rename", "encrypt_random", "encrypt_deterministic", "hash", "mask"} <= set(shown[kind])
 
 
-def test_both_appends_have_the_same_values(result: dict[str, Any]) -> None:
+def test_all_appends_have_the_same_values(result: dict[str, Any]) -> None:
     """Two columns of every stream are encrypted, and decrypt to those of the plain tables."""
     append = result["append"]
     assert append["rows"] == 4_000
     assert set(append["encrypted_columns"]) == {"users", "purchases", "products"}
-    assert len(append["equal"]) == 6
+    assert len(append["equal"]) == 2 * 6
     assert all(append["equal"].values())
-    for name in ("plain", "encrypted"):
+    for name in ("plain", "encrypted", "deterministic"):
         [run] = append[name]["runs"]
         assert append[name]["median"] == run
         assert run["rows_per_s"] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
@@ -16,8 +17,16 @@ from airberg.keys.hashing import ColumnHash
 from airberg.keys.memory import MemoryKeyStore
 from airberg.keys.port import DataKey
 from airberg.plan.model import HashRule
+from support.ciphers import CIPHER_WAYS, ciphered_by
 
 KEY = DataKey("k", 1, 7, bytes(range(32)))
+
+
+@pytest.fixture(scope="module", params=CIPHER_WAYS, autouse=True)
+def _way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test is about the compiled hash and about Python's."""
+    with ciphered_by(request.param):
+        yield
 
 
 def test_a_hash_by_the_standard_library_alone() -> None:
