@@ -92,8 +92,9 @@ def test_two_processes_installing_at_once_both_succeed(
     assert [code for code, _ in installed_by_two] == [0, 0]
     (answer,) = {text for _, text in installed_by_two}
     assert answer.split() == [faker.argv[0], "7.2.1"]
-    log = (settings.connectors_dir / "source-faker" / "7.2.1" / "install.log").read_text()
-    assert log.count("Creating 'source-faker' virtual environment") == 1
+    folder = settings.connectors_dir / "source-faker" / "7.2.1"
+    assert (folder / "install.log").read_text().count("$ uv venv") == 1
+    assert len([*folder.glob("env-*")]) == 1
 
 
 def test_description_says_how_to_start_the_connector(faker: LaunchDescription) -> None:
@@ -123,8 +124,11 @@ def test_half_built_installation_is_made_anew(faker: LaunchDescription, settings
     folder = settings.connectors_dir / "source-faker" / faker.version
     (folder / "launch.json").unlink()
     Path(faker.argv[0]).unlink()
-    assert resolve(load_registry(settings).find("source-faker"), settings, deadline=soon()) == faker
-    assert os.access(faker.argv[0], os.X_OK)
+    (half_built := folder / "env-half-built").mkdir()
+    again = resolve(load_registry(settings).find("source-faker"), settings, deadline=soon())
+    assert again.spec == faker.spec
+    assert os.access(again.argv[0], os.X_OK)
+    assert not half_built.exists()
 
 
 def test_deadline_leaves_the_installation_going(tmp_path: Path, pyairbyte_dir: Path) -> None:
