@@ -125,6 +125,11 @@ class SourceSettings(_Group):
     connectors_file: Path | None = Field(None, description="Own connectors; default HOME/connectors.toml.")
     pyairbyte_dir: Path | None = Field(None, description="PyAirbyte's environment; default HOME/pyairbyte.")
     preflight_timeout_s: float = Field(25.0, description="Seconds for all checks of a POST.")
+    discovered_holds_s: float = Field(
+        300.0,
+        description="Seconds for which the streams that a discover found are used for an ingest with the "
+        "same configuration, without asking the source again; 0: never. Kept in memory alone.",
+    )
     discover_timeout_s: float = Field(300.0, description="Seconds for finding the streams in a run.")
     rediscover_after_s: float = Field(
         900.0, description="A run asks the source for its streams again when the plan is older."

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from airberg import __version__
-from airberg.api import auth, ingest, jobs, keys, problems, service_routes
+from airberg.api import auth, ingest, jobs, keys, problems, service_routes, sources
 from airberg.api.openapi import DocumentedApp
+from airberg.api.preflight_slots import PreflightSlots
 from airberg.api.submission import Submitter
 from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
@@ -23,6 +24,8 @@ from airberg.keys.open import open_keys
 from airberg.keys.port import KeyStore
 from airberg.plan.prepared import Planner
 from airberg.settings import Settings
+from airberg.sources.questions import SourceQuestions
+from airberg.sources.recent import RecentlyFound
 
 DESCRIPTION = """One call turns any Airbyte source into governed Apache Iceberg tables.
 
@@ -35,6 +38,7 @@ class AppParts:
 
     Attributes:
         open_keys: Opens the key store, when it is needed first; None: that of the settings.
+        recent: What sources were found to offer lately, if it is to be shared with the planner.
     """
 
     settings: Settings
@@ -45,6 +49,7 @@ class AppParts:
     verifier: Verifier
     machine_token: str
     open_keys: Callable[[], KeyStore] | None = None
+    recent: RecentlyFound | None = None
 
 
 def create_app(parts: AppParts) -> FastAPI:
@@ -76,6 +81,9 @@ def create_app(parts: AppParts) -> FastAPI:
     app.state.verifier = parts.verifier
     app.state.machine_token = parts.machine_token
     app.state.keys = keys.OpenedOnce(parts.open_keys or (lambda: open_keys(settings)))
+    app.state.slots = PreflightSlots(settings.api.max_preflights)
+    recent = parts.recent or RecentlyFound(settings.sources.discovered_holds_s)
+    app.state.questions = SourceQuestions(settings, recent)
     app.state.submitter = Submitter(
         settings,
         parts.store,
@@ -84,9 +92,12 @@ def create_app(parts: AppParts) -> FastAPI:
         reconciler,
         parts.domains,
         body_key=hashlib.sha256(b"airberg idempotency " + parts.machine_token.encode()).digest(),
+        slots=app.state.slots,
     )
     problems.install(app, max_body_bytes=settings.api.max_body_bytes)
     auth.install(app)
-    for router in (ingest.router, jobs.router, keys.router, service_routes.health, service_routes.internal):
-        app.include_router(router)
+    for part in (ingest, sources, jobs, keys):
+        app.include_router(part.router)
+    app.include_router(service_routes.health)
+    app.include_router(service_routes.internal)
     return app

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,8 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from airberg.errors import Conflict, NotAllowed, TooManyRequests, Unavailable
+from airberg.api.preflight_slots import PreflightSlots
+from airberg.errors import Conflict, NotAllowed, Unavailable
 from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
 from airberg.governance.resolve import DomainDirectory
@@ -66,6 +66,7 @@ class Submitter:
         domains: DomainDirectory,
         *,
         body_key: bytes,
+        slots: PreflightSlots,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -74,7 +75,7 @@ class Submitter:
         self._reconciler = reconciler
         self._domains = domains
         self._body_key = body_key
-        self._preflights = threading.BoundedSemaphore(settings.api.max_preflights)
+        self._slots = slots
 
     def plan(self, submission: Submission) -> Prepared:
         """Prepare without creating anything (`dry_run`); refuses what `create` would refuse."""
@@ -125,11 +126,7 @@ class Submitter:
     def _prepare(self, submission: Submission) -> Prepared:
         request = submission.request
         domain = self._domains.resolve(request.domain) if request.domain else None
-        if not self._preflights.acquire(blocking=False):
-            raise TooManyRequests(
-                "Too many jobs are being checked at this moment.", guidance="Try again in a few seconds."
-            )
-        try:
+        with self._slots.one():
             return self._planner.prepare(
                 request,
                 submission.source_config,
@@ -137,8 +134,6 @@ class Submitter:
                 preflight=submission.preflight,
                 roles=_owner_roles(request.owner_id, submission.principal),
             )
-        finally:
-            self._preflights.release()
 
     def _check_tables(self, plan: JobPlan) -> None:
         """A table that is swapped as a whole cannot be shared: each run would undo the other's."""

@@ -14,6 +14,7 @@ from airberg.identity.verifier import build_verifier
 from airberg.jobs.open import open_store
 from airberg.plan.child import ChildPlanner
 from airberg.settings import Settings
+from airberg.sources.recent import RecentlyFound
 
 log = logging.getLogger(__name__)
 
@@ -21,14 +22,16 @@ log = logging.getLogger(__name__)
 def real_parts(settings: Settings) -> AppParts:
     """The parts that a deployment works with."""
     credentials = load_credentials(settings)
+    recent = RecentlyFound(settings.sources.discovered_holds_s)
     return AppParts(
         settings=settings,
         store=open_store(settings),
-        planner=ChildPlanner(settings),
+        planner=ChildPlanner(settings, recent),
         orchestrator=AirflowOrchestrator(settings, credentials),
         domains=open_directory(settings),
         verifier=build_verifier(settings),
         machine_token=credentials.bundle_token,
+        recent=recent,
     )
 
 

@@ -37,6 +37,7 @@ from airberg.plan.transformations import Refusal
 from airberg.settings import Settings
 from airberg.sources.launch import LaunchDescription
 from airberg.sources.preflight import preflight
+from airberg.sources.recent import Found
 from airberg.sources.registry import load_registry
 from airberg.sources.secret_fields import mask_config
 from airberg.sources.verbs import discover
@@ -51,6 +52,8 @@ def prepare(
     domain: str | None,
     deadline: float,
     roles: AbstractSet[str] = frozenset(),
+    recent: Found | None = None,
+    on_found: Callable[[Found], None] | None = None,
 ) -> Prepared:
     """Check the source, plan the job, compare with the tables that exist.
 
@@ -59,6 +62,8 @@ def prepare(
         domain: The resolved domain urn.
         deadline: Moment (of `time.monotonic`) at which an answer must be there.
         roles: The roles of the job's owner, as far as they are known.
+        recent: What the source was found to offer a short while ago.
+        on_found: Gets what it was found to offer now, when it had to be asked.
 
     Raises:
         InvalidRequest: With everything that is wrong.
@@ -72,8 +77,11 @@ def prepare(
         settings,
         deadline,
         on_config=renewed.append,
+        recent=recent,
         protects=request.protects_columns,
     )
+    if on_found is not None and found.asked:
+        on_found(found.to_keep(renewed[-1] if renewed else None))
     connector = Connector(request.source_name, found.launch.version, found.streams, time.time())
     tables = TargetTables(settings, request.schema_name)
     owner = request.owner_id

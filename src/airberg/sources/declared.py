@@ -36,7 +36,7 @@ from airberg.sources.entry import ConnectorEntry
 _NAME = re.compile(r"source-[a-z0-9]+(-[a-z0-9]+)*")
 _KINDS = ("executable", "package", "manifest", "image")
 _PATHS = ("executable", "manifest", "components")
-_NOT_DECLARED = {"name", "digest"}
+_NOT_DECLARED = {"name", "digest", "tested"}
 _FIELDS = frozenset(ConnectorEntry.__struct_fields__) - _NOT_DECLARED
 _SHORT = 12
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

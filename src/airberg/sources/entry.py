@@ -22,6 +22,9 @@ class ConnectorEntry(msgspec.Struct, frozen=True, kw_only=True):
         name: `source-…`, as in `source_name`.
         title: Name for people.
         category: One word, `files`, `finance`, …; `own` for those of the deployment.
+        description: What can be read from it, one sentence.
+        docs: Address of a page about it.
+        tested: This version was seen to install and to give its specification when the snapshot was made.
         package: Name on the package index.
         version: Exact version of the package; for the others what the deployment calls it, or empty.
         python: PEP 440 specifier of the interpreters that the package runs on.
@@ -37,6 +40,9 @@ class ConnectorEntry(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     title: str = ""
     category: str = "own"
+    description: str = ""
+    docs: str = ""
+    tested: bool = False
     package: Annotated[str, msgspec.Meta(pattern=r"^$|^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")] = ""
     version: Annotated[str, msgspec.Meta(pattern=r"^$|^[A-Za-z0-9][A-Za-z0-9.!+_-]*$")] = ""
     python: str = ">=3.10,<3.13"

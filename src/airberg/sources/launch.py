@@ -93,6 +93,14 @@ def resolve(entry: ConnectorEntry, settings: Settings, *, deadline: float) -> La
             )
 
 
+def installed(entry: ConnectorEntry, settings: Settings) -> LaunchDescription | None:
+    """The launch description of a connector that is ready to be asked; None otherwise. Installs nothing."""
+    try:
+        return _Place(entry, settings).description()
+    except Unavailable:  # its executable is not there
+        return None
+
+
 class _Place:
     """Where one connector and version lives."""
 

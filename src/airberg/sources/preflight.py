@@ -11,8 +11,9 @@ import msgspec
 from airberg.errors import InvalidRequest, RunError, Unavailable
 from airberg.protocol.messages import Catalog, ConnectionStatus
 from airberg.sources.launch import LaunchDescription, resolve
+from airberg.sources.recent import Found
 from airberg.sources.spec import ROOT, config_problems
-from airberg.sources.verbs import Inquiry, OnConfig
+from airberg.sources.verbs import CheckOutcome, Inquiry, OnConfig
 from airberg.sources.workspace import for_protected_columns
 
 if TYPE_CHECKING:
@@ -23,10 +24,27 @@ _GUIDANCE = "Correct the source configuration and send the request again."
 
 
 class Preflight(msgspec.Struct, frozen=True):
-    """What a preflight found: how to start the connector, and its streams (`AirbyteStream` objects)."""
+    """What a preflight found.
+
+    Attributes:
+        launch: How to start the connector.
+        streams: Its `AirbyteStream` objects.
+        asked: Whether the source was asked now; it was a short while ago otherwise.
+    """
 
     launch: LaunchDescription
     streams: list[dict[str, Any]]
+    asked: bool = True
+
+    def to_keep(self, renewed: dict[str, Any] | None) -> Found:
+        """The same for `airberg.sources.recent`, with the configuration that the source handed out."""
+        return Found(
+            fingerprint=self.launch.fingerprint,
+            version=self.launch.version,
+            streams=self.streams,
+            at=time.time(),
+            renewed_config=renewed,
+        )
 
 
 def preflight(
@@ -35,6 +53,7 @@ def preflight(
     settings: Settings,
     deadline: float,
     on_config: OnConfig | None = None,
+    recent: Found | None = None,
     *,
     protects: bool = False,
 ) -> Preflight:
@@ -51,21 +70,67 @@ def preflight(
         on_config: Gets the configuration whenever the connector changes it (a rotated token): the one to
             store. Called in another thread than the caller's.
         protects: Whether the job protects columns; see `airberg.sources.workspace.for_protected_columns`.
+        recent: What was found with this configuration a short while ago. Its streams stand for the answers
+            while the connector is the same; its renewed configuration replaces the one that was sent.
 
     Raises:
         InvalidRequest: The configuration does not fit the specification, or the connector says that it does
             not work (`check-failed`, `discover-failed`), in the connector's own words without secrets.
         Unavailable: Not ready in time (`connector-installing`, `preflight-timeout`).
     """
-    launch = resolve(entry, settings, deadline=deadline)
+    launch, config = _started(entry, config, settings, deadline, on_config, recent)
     if protects:
         launch = for_protected_columns(launch, settings)
-    problems = config_problems(launch.spec, config)
-    if problems:
-        raise InvalidRequest(problems)
+    if recent is not None and recent.streams is not None and recent.fingerprint == launch.fingerprint:
+        return Preflight(launch, recent.streams, asked=False)
     if _has_refresh_token(config):
         return Preflight(launch, _one_after_another(launch, config, deadline, on_config))
     return Preflight(launch, _at_once(launch, config, deadline, on_config))
+
+
+def check_source(
+    entry: ConnectorEntry,
+    config: dict[str, Any],
+    settings: Settings,
+    deadline: float,
+    on_config: OnConfig | None = None,
+    recent: Found | None = None,
+) -> tuple[LaunchDescription, CheckOutcome]:
+    """Resolve the connector, validate the configuration, let the connector try it.
+
+    The arguments are those of `preflight`.
+
+    Raises:
+        InvalidRequest: The configuration does not fit the specification.
+        Unavailable: Not ready in time.
+    """
+    launch, config = _started(entry, config, settings, deadline, on_config, recent)
+    with Inquiry(launch, "check", config, on_config) as inquiry:
+        try:
+            _judge(inquiry, deadline)
+        except InvalidRequest as error:
+            return launch, CheckOutcome(ok=False, message=error.problems[0].message)
+    return launch, CheckOutcome(ok=True)
+
+
+def _started(
+    entry: ConnectorEntry,
+    config: dict[str, Any],
+    settings: Settings,
+    deadline: float,
+    on_config: OnConfig | None,
+    recent: Found | None,
+) -> tuple[LaunchDescription, dict[str, Any]]:
+    """The connector, and the configuration to ask it with."""
+    launch = resolve(entry, settings, deadline=deadline)
+    problems = config_problems(launch.spec, config)
+    if problems:
+        raise InvalidRequest(problems)
+    if recent is None or recent.renewed_config is None:
+        return launch, config
+    if on_config is not None:
+        on_config(recent.renewed_config)
+    return launch, recent.renewed_config
 
 
 def _one_after_another(

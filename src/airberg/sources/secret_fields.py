@@ -115,10 +115,10 @@ def _expand(root: Schema, schemas: tuple[Schema, ...]) -> Iterator[Schema]:
             branches = schema.get(keyword)
             todo.extend(branches if isinstance(branches, list) else ())
         todo.extend(schema.get(keyword) for keyword in ("if", "then", "else"))
-        todo.append(_resolve(root, schema.get("$ref")))
+        todo.append(resolve_reference(root, schema.get("$ref")))
 
 
-def _resolve(root: Schema, ref: object) -> object:
+def resolve_reference(root: Schema, ref: object) -> object:
     """The target of a local reference (RFC 6901 fragment); None when it leads nowhere."""
     if not isinstance(ref, str) or not ref.startswith("#"):
         return None

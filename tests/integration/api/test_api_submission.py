@@ -25,7 +25,6 @@ from airberg.identity.development import DevelopmentIssuer
 from airberg.identity.verifier import build_verifier
 from airberg.jobs.memory import MemoryJobStore
 from airberg.jobs.model import RunStatus
-from airberg.plan.child import as_error, as_failure
 from airberg.plan.merging import merge_options
 from airberg.plan.model import IngestRequest
 from airberg.plan.planner import Connector, build_plan
@@ -33,6 +32,7 @@ from airberg.plan.prepared import Prepared
 from airberg.settings import AirflowSettings, ApiSettings, MergeSettings, Settings, UpkeepSettings
 from airberg.sources.registry import ConnectorRegistry
 from airberg.sources.secret_fields import mask_config
+from airberg.worker_process import as_error, as_failure
 from support.key_directory import keys_named
 from support.served import served
 
