@@ -124,6 +124,9 @@ class SourceSettings(_Group):
     connectors_dir: Path | None = Field(None, description="Default HOME/connectors.")
     connectors_file: Path | None = Field(None, description="Own connectors; default HOME/connectors.toml.")
     pyairbyte_dir: Path | None = Field(None, description="PyAirbyte's environment; default HOME/pyairbyte.")
+    custom_components: bool = Field(
+        False, description="`true`: declared manifests may load Python code of their own (custom components)."
+    )
     preflight_timeout_s: float = Field(25.0, description="Seconds for all checks of a POST.")
     discovered_holds_s: float = Field(
         300.0,

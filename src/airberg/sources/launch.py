@@ -69,6 +69,10 @@ def resolve(entry: ConnectorEntry, settings: Settings, *, deadline: float) -> La
             could not be installed or gives no specification; `connector-missing` when the executable is not
             there; `pyairbyte-missing` when PyAirbyte's environment was not made.
     """
+    if entry.manifest:
+        from airberg.sources.manifest import resolve_manifest  # it comes back here for the CDK
+
+        return resolve_manifest(entry, settings, deadline=deadline)
     place = _Place(entry, settings)
     while True:
         description = place.description()
