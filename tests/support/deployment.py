@@ -44,6 +44,7 @@ class Deployment:
     sync: SyncSettings = field(default_factory=SyncSettings)
     catalog_settings: CatalogSettings = field(default_factory=CatalogSettings)
     key_settings: KeySettings = field(default_factory=KeySettings)
+    wait_s: float = 60.0
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -73,20 +74,23 @@ class Deployment:
 
     def job(self, scenario: Path, mode: str = "append", **changes: Any) -> Job:
         """Plan and store a job that reads a scenario."""
-        rules = tuple(Transformation(**t) for t in changes.pop("column_transformations", ()))
         config = {"scenario": str(scenario), "password": changes.pop("password", "hunter2-hunter2")}
+        return self.job_of("source-scripted", config, mode, **changes)
+
+    def job_of(self, source: str, config: dict[str, Any], mode: str = "append", **changes: Any) -> Job:
+        """Plan and store a job that reads any source; it is installed when it is not."""
+        rules = tuple(Transformation(**t) for t in changes.pop("column_transformations", ()))
         request = IngestRequest(
             name=changes.pop("name", f"job {uuid4()}"),
-            source_name="source-scripted",
+            source_name=source,
             schema_name=changes.pop("schema_name", "shop"),
             mode=mode,
             owner_id="ann@example.com",
             column_transformations=rules,
             **changes,
         )
-        prepared = prepare(
-            request, config, self.settings, self.keys, domain=None, deadline=time.monotonic() + 60
-        )
+        deadline = time.monotonic() + self.wait_s
+        prepared = prepare(request, config, self.settings, self.keys, domain=None, deadline=deadline)
         job = Job(
             id=uuid4(),
             owner_id="ann@example.com",

@@ -62,8 +62,12 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[Server]:
-    """Start a server and stop it afterwards. Raises NoServer."""
+def running_server(certificate: tuple[bytes, bytes] | None = None) -> Iterator[Server]:
+    """Start a server and stop it afterwards. Raises NoServer.
+
+    Args:
+        certificate: Its certificate and private key, as PEM; without them it has no TLS.
+    """
     programs, account = binaries(), _account()
     identity = (
         {} if account is None else {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
@@ -85,6 +89,15 @@ def running_server() -> Iterator[Server]:
         )
         options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
         options |= {"fsync": "off", "max_connections": 60, "shared_buffers": "16MB", "timezone": "Asia/Tokyo"}
+        if certificate:
+            options |= {"ssl": "on"}
+            for name, content in zip(("ssl_cert_file", "ssl_key_file"), certificate, strict=True):
+                file = folder / f"{name}.pem"
+                file.write_bytes(content)
+                file.chmod(0o600)
+                if account is not None:
+                    os.chown(file, account.pw_uid, account.pw_gid)
+                options[name] = str(file)
         settings = [part for k, v in options.items() for part in ("-c", f"{k}={v}")]
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(

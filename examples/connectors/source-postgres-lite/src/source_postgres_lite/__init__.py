@@ -1,0 +1,1 @@
+"""PostgreSQL tables over the Airbyte protocol, with psycopg and nothing else."""
