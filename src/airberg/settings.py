@@ -143,6 +143,27 @@ class SourceSettings(_Group):
         "(/dev/shm), where there is such a folder.",
     )
     idle_timeout_s: float = Field(3600.0, description="A connector that is silent for so long is ended.")
+    read_timeout_s: float = Field(
+        7 * 86_400.0,
+        gt=0,
+        description="A read that takes longer is ended; the next attempt goes on from the last checkpoint.",
+    )
+    # Wide enough that no connector of the tests comes near them; see docs/explanation/connector-isolation.md.
+    max_memory_bytes: int = Field(
+        4 * 1024**3, ge=0, description="Resident memory of a connector with all its processes; 0: no limit."
+    )
+    max_disk_bytes: int = Field(
+        20 * 1024**3,
+        ge=0,
+        description="A connector's temporary files together, and each file that it writes; 0: no limit.",
+    )
+    max_open_files: int = Field(
+        4096, ge=0, description="Open files and sockets of each process of a connector; 0: as inherited."
+    )
+    max_processes: int = Field(256, ge=0, description="Processes of a connector at once; 0: no limit.")
+    max_log_bytes: int = Field(
+        1024**3, ge=0, description="What a connector may write beside its answer or its data; 0: no limit."
+    )
 
 
 class SyncSettings(_Group):

@@ -19,6 +19,13 @@ from airberg.protocol.state import State, StateKey
 
 _MAX_MESSAGE = 2_000
 _GUIDANCE_RETRY = "Nothing after the last checkpoint was kept; the next attempt goes on from there."
+_HINTS = {
+    6: " (it gave up)",
+    9: " (out of memory?)",
+    11: " (it crashed)",
+    15: " (it was asked to end)",
+    25: " (a file grew over the limit)",
+}
 _GUIDANCE_CONFIG = "Correct the source configuration, then run the job again."
 
 
@@ -209,9 +216,10 @@ def exit_sentence(exit_code: int | None, stderr_tail: str = "") -> str:
     if exit_code is None:
         how = "did not end"
     elif exit_code < 0:
-        how = f"was ended by signal {-exit_code}" + (" (out of memory?)" if exit_code == -9 else "")
+        how = f"was ended by signal {-exit_code}{_HINTS.get(-exit_code, '')}"
     else:
-        how = f"ended with exit code {exit_code}"
+        # Above 128 it is what a shell, or an engine of containers, says of a signal.
+        how = f"ended with exit code {exit_code}{_HINTS.get(exit_code - 128, '')}"
     return f"The connector {how}" + _last_words(stderr_tail)
 
 

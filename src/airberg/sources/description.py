@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from airberg.sources.limits import Limits
+
 DESCRIPTION = "launch.json"
 
 
@@ -22,6 +24,7 @@ class LaunchDescription(msgspec.Struct, frozen=True, kw_only=True):
         env: Variables that the command needs beside the minimum.
         spec: The `connectionSpecification`: JSON schema of the configuration.
         fingerprint: Changes when the connector has to be resolved anew.
+        limits: What a process of it may use; those of the deployment, not of the file.
         temporary: Folder for its temporary files; None for the system's.
     """
 
@@ -31,6 +34,7 @@ class LaunchDescription(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     spec: dict[str, Any] = {}
     fingerprint: str = ""
+    limits: Limits = Limits()
     temporary: str | None = None
 
 

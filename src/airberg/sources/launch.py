@@ -29,6 +29,7 @@ from airberg.sources.description import LaunchDescription as LaunchDescription
 from airberg.sources.description import read_description
 from airberg.sources.environment import Recipe
 from airberg.sources.installer import FAILURE, Failure, Request
+from airberg.sources.limits import limits_of
 from airberg.sources.redact import without_url_credentials
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def resolve(entry: ConnectorEntry, settings: Settings, *, deadline: float) -> La
     while True:
         description = place.description()
         if description is not None:
-            return description
+            return msgspec.structs.replace(description, limits=limits_of(settings.sources))
         place.raise_failure()
         place.folder.mkdir(parents=True, exist_ok=True)
         lock = place.lock()

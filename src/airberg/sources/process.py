@@ -1,12 +1,18 @@
-"""Runs a connector verb as a child process that cannot outlive us, see our secrets or fill our memory."""
+"""Runs a connector verb as a child process that cannot outlive us, see our secrets or fill our memory.
+
+Between us and the connector is `shim.py`, its parent; it sets the limits, watches them, and ends whatever the
+connector has started. What the two sides say to each other is described there.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import secrets
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +34,8 @@ _CHUNK_BYTES = 1024 * 1024
 _TAIL_BYTES = 64 * 1024
 _LOOK_EVERY_S = 1.0
 _LINGER_S = 3.0
+_KILL_S = 10.0
+_MARK = "AIRBERG_CONNECTOR"
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", *NETWORK_VARIABLES)
 
 
@@ -35,11 +43,12 @@ class ConnectorProcess:
     """One running connector; use as a context manager.
 
     The process leads a session and process group of its own, dies with the *thread* that started it (Linux,
-    `PR_SET_PDEATHSIG`), reads nothing from standard input, and has an environment of a few harmless
-    variables. Its standard error is read along and only its end is kept.
+    `PR_SET_PDEATHSIG`) together with all that it has started, reads nothing from standard input, and has an
+    environment of a few harmless variables. Its standard error is read along and only its end is kept.
 
     Args:
-        launch: How to start it.
+        launch: How to start it, and its limits. Of `log_bytes` its standard error counts, and the other
+            output of a verb that is no `read`.
         verb: `spec`, `check`, `discover` or `read`.
         files: Content of the options `--config`, `--catalog`, `--state`, by name without dashes.
         redactor: Takes the secrets out of its standard error.
@@ -61,6 +70,14 @@ class ConnectorProcess:
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         self._redactor = redactor or Redactor()
+        self._limits = launch.limits
+        self._verb = verb
+        self._log_bytes = 0
+        self._exit_code: int | None = None
+        self._exceeded: str | None = None
+        self._nothing_left = False
+        self._reports = threading.RLock()
+        self._mark = secrets.token_hex(16)
         self._grace_s = grace_s
         self._max_line_bytes = max_line_bytes
         self._ending = threading.RLock()
@@ -86,22 +103,48 @@ class ConnectorProcess:
             for name, content in files.items()
             for part in (f"--{name}", str(self._workspace.add(f"{name}.json", content)))
         ]
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", _SHIM, str(os.getpid()), *launch.argv, verb, *options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            env=_environment(self._workspace.home) | launch.env,
-            cwd=self._workspace.home,
-            start_new_session=True,
-        )
+        self._shim, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with other:
+                process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-I",
+                        "-S",
+                        str(_SHIM),
+                        *self._shim_values(),
+                        "--",
+                        *launch.argv,
+                        verb,
+                        *options,
+                    ],
+                    stdin=other.fileno(),
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    env=_environment(self._workspace.home) | launch.env | {_MARK: self._mark},
+                    cwd=self._workspace.home,
+                    start_new_session=True,
+                )
+        except BaseException:
+            self._shim.close()
+            raise
+        self._shim.setblocking(False)
         os.set_blocking(_opened(process.stderr), False)
         with contextlib.suppress(
             OSError
         ):  # a user's pipes together are limited: then the size stays as it is
             fcntl.fcntl(_opened(process.stdout), fcntl.F_SETPIPE_SZ, _CHUNK_BYTES)
         return process
+
+    def _shim_values(self) -> Iterator[str]:
+        yield f"parent={os.getpid()}"
+        yield f"home={self._workspace.home}"
+        yield f"secrets={self._workspace.secrets}"
+        yield f"memory={self._limits.memory_bytes}"
+        yield f"disk={self._limits.disk_bytes}"
+        yield f"files={self._limits.open_files}"
+        yield f"processes={self._limits.processes}"
 
     # ---- reading -------------------------------------------------------------------------------------------
 
@@ -115,7 +158,9 @@ class ConnectorProcess:
             deadline: When it has to be over, on `time.monotonic`'s clock.
 
         Raises:
-            TransientFailed: `connector-idle` or `connector-timeout`; the process has been stopped.
+            TransientFailed: `connector-idle` or `connector-timeout`, or a limit was exceeded
+                (`connector-memory`, `connector-disk`, `connector-processes`, `connector-log`); the process
+                has been stopped.
             ConfigurationFailed: `line-too-long`; the process has been stopped.
         """
         pending: list[bytes] = []
@@ -134,6 +179,7 @@ class ConnectorProcess:
         if last := b"".join(pending):
             yield last + b"\n"
         self._end()
+        self._raise_exceeded()
 
     def batches(self, *, idle_timeout_s: float, deadline: float | None = None) -> Iterator[list[bytes]]:
         """The lines of standard output, without their ends, as many at once as have arrived; see `blocks`."""
@@ -145,6 +191,7 @@ class ConnectorProcess:
         poll = select.poll()
         poll.register(out, select.POLLIN)
         poll.register(err, select.POLLIN)
+        poll.register(self._shim, select.POLLIN)
         heard = time.monotonic()
         pause_ms = min(_LOOK_EVERY_S, idle_timeout_s) * 1000
         while True:
@@ -152,10 +199,15 @@ class ConnectorProcess:
             now = time.monotonic()
             if err in ready and not self._read_stderr(err):
                 poll.unregister(err)
+            if self._shim.fileno() in ready and not self._hear():
+                poll.unregister(self._shim)
+            self._raise_exceeded()
             if out in ready:
                 chunk = os.read(out, _CHUNK_BYTES)
                 if not chunk:
                     return
+                if self._verb != "read":
+                    self._log_bytes += len(chunk)
                 yield chunk
                 heard = time.monotonic()  # what our own work took is not the connector's silence
             elif now - heard > _LINGER_S and self._has_ended():
@@ -183,6 +235,7 @@ class ConnectorProcess:
             data = os.read(descriptor, _TAIL_BYTES)
         except BlockingIOError:  # another thread's `stop` was faster
             return True
+        self._log_bytes += len(data)
         self._tail += data
         if len(self._tail) > _TAIL_BYTES:
             del self._tail[:-_TAIL_BYTES]
@@ -192,9 +245,17 @@ class ConnectorProcess:
     def _too_long(self) -> RunError:
         return ConfigurationFailed(
             f"The connector wrote a line of more than {self._max_line_bytes // 2**20} MiB.",
-            guidance="Leave out the stream or the column that holds such large values.",
+            guidance="Leave out the stream or the column that holds such large values."
+            if self._verb == "read"
+            else "An answer of that size cannot be used; is this a connector?",
             code="line-too-long",
         )
+
+    def _raise_exceeded(self) -> None:
+        if self._exceeded:
+            raise self._stopped(self._limits.exceeded(self._exceeded))
+        if self._log_bytes > self._limits.log_bytes > 0:
+            raise self._stopped(self._limits.too_much_log())
 
     def _stopped(self, error: RunError) -> RunError:
         self.stop()
@@ -210,7 +271,7 @@ class ConnectorProcess:
     @property
     def exit_code(self) -> int | None:
         """Exit code, negative for a signal; None while it runs."""
-        return self._process.returncode
+        return self._exit_code if self._exit_code is not None else self._process.returncode
 
     @property
     def stderr_tail(self) -> str:
@@ -222,7 +283,7 @@ class ConnectorProcess:
         return self._redactor.text(tail.decode(errors="replace"))
 
     def stop(self) -> None:
-        """End the whole process group: SIGTERM, then SIGKILL for what is left.
+        """End it with all that it has started: SIGTERM for its group, then SIGKILL for what is left.
 
         May be called again, from another thread, and from a signal handler.
         """
@@ -230,34 +291,62 @@ class ConnectorProcess:
             if self._process.returncode is not None:
                 return
             if not self._has_ended():
-                self._signal(signal.SIGTERM)
+                self._say(b"term")
                 self._wait_ended(self._grace_s)
-            # Children may outlive the leader. It is not reaped yet, so its id cannot mean another group.
-            self._signal(signal.SIGKILL)
+            self._say(b"kill")
+            self._wait_shim()
+            if not self._nothing_left:  # somebody killed the shim
+                self._process.kill()
+                _kill_marked(f"{_MARK}={self._mark}".encode())
             self._process.wait()
 
-    def _signal(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            return
+    def _say(self, order: bytes) -> None:
+        with contextlib.suppress(OSError):  # the shim is gone
+            self._shim.send(order)
+
+    def _hear(self) -> bool:
+        """Take what the shim has said; False when it is gone."""
+        with self._reports:
+            while True:
+                try:
+                    said, _, value = self._shim.recv(256).decode().partition(" ")
+                except BlockingIOError:
+                    return True
+                except OSError:
+                    return False
+                match said:
+                    case "exit":
+                        self._exit_code = int(value)
+                    case "limit":
+                        self._exceeded = value
+                    case "none":
+                        self._nothing_left = True
+                    case _:
+                        return False
 
     def _has_ended(self) -> bool:
-        try:
-            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-        except ChildProcessError:  # reaped by another thread's stop
-            return True
+        return not self._hear() or self._exit_code is not None
+
+    def _wait_shim(self) -> None:
+        """Until all is killed. A process that waits for a broken disk or network file system may not end."""
+        deadline = time.monotonic() + _KILL_S
+        poll = select.poll()
+        poll.register(self._shim, select.POLLIN)
+        while self._hear() and not self._nothing_left and time.monotonic() < deadline:
+            poll.poll(100)
 
     def _wait_ended(self, timeout_s: float) -> None:
         err = _opened(self._process.stderr)
         deadline = time.monotonic() + timeout_s
         poll = select.poll()
         poll.register(err, select.POLLIN)
-        pause_ms = 5.0
-        while not self._has_ended() and time.monotonic() < deadline:
-            if poll.poll(pause_ms) and not self._read_stderr(err):
+        poll.register(self._shim, select.POLLIN)
+        while not self._has_ended() and (left := deadline - time.monotonic()) > 0:
+            ready = {descriptor for descriptor, _ in poll.poll(min(left, 0.1) * 1000)}
+            if err in ready and not self._read_stderr(err):
                 poll.unregister(err)
-            pause_ms = min(pause_ms * 2, 100.0)
+        poll = select.poll()
+        poll.register(err, select.POLLIN)
         for _ in range(32):  # what is left in the pipe
             if not poll.poll(0) or not self._read_stderr(err):
                 break
@@ -271,6 +360,7 @@ class ConnectorProcess:
                 for stream in (self._process.stdout, self._process.stderr):
                     if stream is not None:
                         stream.close()
+                self._shim.close()
                 self._workspace.remove()
 
     def __enter__(self) -> ConnectorProcess:
@@ -291,4 +381,13 @@ def _opened(stream: IO[bytes] | None) -> int:
 def _environment(home: Path) -> dict[str, str]:
     """The least that a connector needs: nothing of our own settings, keys or credentials is in it."""
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return {"LANG": "C.UTF-8", "PATH": os.defpath} | kept | {"HOME": str(home), "TMPDIR": str(home)}
+    own = dict.fromkeys(("HOME", "TMPDIR", "TMP", "TEMP"), str(home))
+    return {"LANG": "C.UTF-8", "PATH": os.defpath} | kept | own
+
+
+def _kill_marked(mark: bytes) -> None:
+    """Kill the processes that have this in their environment: all that can be found without the shim."""
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError, ValueError):  # not ours, or it has just ended
+            if mark in entry.read_bytes().split(b"\0"):
+                os.kill(int(entry.parent.name), signal.SIGKILL)

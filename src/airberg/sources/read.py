@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ class ReadProcess(ConnectorProcess):
         configured_catalog: `ConfiguredAirbyteCatalog`: which streams, how.
         state: Content of the state file (`states_for_connector`); None or `[]` begins at the beginning.
         idle_timeout_s: How long the output may be silent before the read counts as hung.
+        read_timeout_s: How long it may take altogether; None is no limit.
         grace_s: Time to end by itself, after SIGTERM or after its output has ended.
         max_line_bytes: The longest line that is taken.
 
@@ -39,11 +41,13 @@ class ReadProcess(ConnectorProcess):
         state: bytes | None = None,
         *,
         idle_timeout_s: float = 3600.0,
+        read_timeout_s: float | None = None,
         grace_s: float = GRACE_S,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         self.redactor = Redactor(secret_values(launch.spec, config))
         self._idle_timeout_s = idle_timeout_s
+        self._deadline = None if read_timeout_s is None else time.monotonic() + read_timeout_s
         files = {
             "config": msgspec.json.encode(config),
             "catalog": msgspec.json.encode(configured_catalog),
@@ -51,7 +55,12 @@ class ReadProcess(ConnectorProcess):
         if state is not None and state != b"[]":
             files["state"] = state
         super().__init__(
-            launch, "read", files, redactor=self.redactor, grace_s=grace_s, max_line_bytes=max_line_bytes
+            launch,
+            "read",
+            files,
+            redactor=self.redactor,
+            grace_s=grace_s,
+            max_line_bytes=max_line_bytes,
         )
 
     def __enter__(self) -> ReadProcess:
@@ -61,12 +70,12 @@ class ReadProcess(ConnectorProcess):
         """Its output in blocks of whole lines (about 1 MB at full speed).
 
         Raises:
-            TransientFailed: Silent for longer than the idle timeout.
+            TransientFailed: Silent for too long, not at its end in time, or over a limit.
             ConfigurationFailed: A line is longer than the limit.
         """
-        return self.blocks(idle_timeout_s=self._idle_timeout_s)
+        return self.blocks(idle_timeout_s=self._idle_timeout_s, deadline=self._deadline)
 
     def lines(self) -> Iterator[bytes]:
         """The lines of its output one by one; see `line_blocks`."""
-        for lines in self.batches(idle_timeout_s=self._idle_timeout_s):
+        for lines in self.batches(idle_timeout_s=self._idle_timeout_s, deadline=self._deadline):
             yield from lines

@@ -6,6 +6,9 @@ Python literal, URL-quoted, in base64 (also inside a longer text such as `user:p
 of several lines such as a PEM key, line by line.
 
 What this cannot do: find a secret in a form that is not listed (hex, encrypted, split over two messages).
+What would steer a terminal or a viewer of logs (escape sequences, other control characters, marks that turn
+the direction of writing) is taken out too: a text may hide, move or overwrite what stands around it.
+
 Values shorter than four characters are left alone: they occur in texts by chance, and hiding every `1`
 would make each message unreadable without hiding anything.
 """
@@ -20,11 +23,18 @@ from urllib.parse import quote, quote_plus
 
 MASK = "**********"
 MIN_LENGTH = 4
+# ECMA-48: CSI, then the strings (OSC, DCS, SOS, PM, APC), then two characters; and their C1 forms of one.
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]*[0-~]?"
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
 
 
 class Redactor:
-    """Replaces every form of the given values by `MASK`.
+    """Replaces every form of the given values by `MASK`, and takes out what steers a terminal.
 
     Args:
         values: The secrets in plain text.
@@ -41,7 +51,11 @@ class Redactor:
         return "Redactor(...)"
 
     def text(self, text: str) -> str:
-        """The text without secrets."""
+        """The text without secrets, and without anything that steers a terminal."""
+        # Before, because a secret may itself hold such characters; after, because they may divide a secret.
+        return self._masked(without_controls(self._masked(text)))
+
+    def _masked(self, text: str) -> str:
         if self._pattern is None:
             return text
         # A mask between two remainders can complete another secret that has asterisks in it, so until
@@ -53,6 +67,12 @@ class Redactor:
     def bytes(self, data: bytes) -> bytes:
         """The same for bytes; those that are not UTF-8 stay as they are."""
         return self.text(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
+def without_controls(text: str) -> str:
+    """The text with line ends and tabs as its only control characters; a carriage return ends a line too."""
+    lines = _SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROL.sub("", lines)
 
 
 def without_url_credentials(text: str) -> str:

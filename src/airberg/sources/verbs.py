@@ -1,4 +1,4 @@
-"""Asks a connector one question: does this configuration work (check), what can be read (discover)."""
+"""Asks a connector one question: what it takes (spec), does it work (check), what is there (discover)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,30 @@ import msgspec
 
 from airberg.errors import TransientFailed
 from airberg.protocol.ledger import exit_sentence, run_error
-from airberg.protocol.messages import Catalog, ConnectionStatus, Control, Message, TraceError, decode
+from airberg.protocol.messages import (
+    Catalog,
+    ConnectionStatus,
+    Control,
+    Log,
+    Message,
+    Spec,
+    TraceError,
+    decode,
+)
 from airberg.sources.launch import LaunchDescription
-from airberg.sources.process import ConnectorProcess
+from airberg.sources.process import MAX_LINE_BYTES, ConnectorProcess
 from airberg.sources.redact import Redactor
+from airberg.sources.renewal import check_renewal
 from airberg.sources.secret_fields import secret_values
 
 OnConfig: TypeAlias = Callable[[dict[str, Any]], None]
 
+Answer: TypeAlias = Spec | Catalog | ConnectionStatus
+
+MAX_SPEC_BYTES = 8 * 1024 * 1024
+"""The largest specification of the registry's connectors has 0.3 MB; this one is held for every job."""
 _MAX_TEXT = 2_000
+_ANSWERS: dict[str, type[Answer]] = {"spec": Spec, "check": ConnectionStatus, "discover": Catalog}
 _GRACE_S = 1.0  # somebody waits for the answer
 
 
@@ -38,8 +53,8 @@ class Inquiry:
 
     Args:
         launch: How to start the connector.
-        verb: `check` or `discover`.
-        config: The configuration.
+        verb: `spec`, `check` or `discover`.
+        config: The configuration; None for `spec`.
         on_config: Gets a new configuration when the connector changes its own (a rotated token), before
             anything that it writes afterwards is read.
         told: Makes of what it says, secrets taken out, what errors may tell.
@@ -49,33 +64,38 @@ class Inquiry:
         self,
         launch: LaunchDescription,
         verb: str,
-        config: dict[str, Any],
+        config: dict[str, Any] | None = None,
         on_config: OnConfig | None = None,
         told: Callable[[str], str] = str,
     ) -> None:
         self._verb = verb
         self._told = told
+        self._config = config or {}
         self._on_config = on_config
         self._stopped = threading.Event()
         self._spec = launch.spec
-        self._secrets = secret_values(launch.spec, config)
+        self._secrets = secret_values(launch.spec, self._config)
         self._redactor = Redactor(self._secrets)
         self._errors: list[TraceError] = []
-        self._answer: Catalog | ConnectionStatus | None = None
+        self._answer: Answer | None = None
+        self._no_message = ""
         self._process = ConnectorProcess(
             launch,
             verb,
-            {"config": msgspec.json.encode(config)},
+            {} if config is None else {"config": msgspec.json.encode(config)},
             redactor=self._redactor,
             grace_s=_GRACE_S,
+            max_line_bytes=MAX_SPEC_BYTES if verb == "spec" else MAX_LINE_BYTES,
         )
 
-    def answer(self, timeout_s: float) -> Catalog | ConnectionStatus:
+    def answer(self, timeout_s: float) -> Answer:
         """Wait for the answer.
 
         Raises:
-            ConfigurationFailed: The connector reports an error of its configuration.
-            TransientFailed: It reports another error, ends without an answer, or not in time.
+            ConfigurationFailed: The connector reports an error of its configuration, hands out a new one that
+                cannot be right, or writes a line that is too long.
+            TransientFailed: It reports another error, ends without an answer or not in time, or goes over a
+                limit.
         """
         deadline = time.monotonic() + timeout_s
         number = 0
@@ -83,7 +103,7 @@ class Inquiry:
             for lines in self._process.batches(idle_timeout_s=timeout_s, deadline=deadline):
                 for line in lines:
                     number += 1
-                    self._note(decode(line, number))
+                    self._note(decode(line, number), line)
         except TransientFailed:
             if self._answer is None or self._errors:
                 raise
@@ -92,15 +112,20 @@ class Inquiry:
         if self._errors and not isinstance(self._answer, ConnectionStatus):
             raise run_error(self._errors[0], lambda text: self._told(self._redactor.text(text)))
         if self._answer is None:
-            tail = self._told(self._redactor.text(self._process.stderr_tail))
-            how = exit_sentence(self._process.exit_code, tail)
+            # Its last words may be on either output; what is no message at all says most (an HTML page).
+            words = (
+                f"{self._process.stderr_tail}\n{self._redactor.text(self._no_message)[:_MAX_TEXT]}".strip()
+            )
+            how = exit_sentence(self._process.exit_code, self._told(self._redactor.text(words)))
             raise TransientFailed(f"No answer to `{self._verb}`: {how}", code="connector-exited")
         return self._answer
 
-    def _note(self, message: Message) -> None:
+    def _note(self, message: Message, line: bytes) -> None:
         if isinstance(message, TraceError):
             self._errors.append(message)
         elif isinstance(message, Control):
+            check_renewal(self._spec, self._config, message.config)
+            self._config = message.config
             # Secrets of the new configuration must not show either.
             self._secrets |= secret_values(self._spec, message.config)
             self._redactor = Redactor(self._secrets)
@@ -109,8 +134,10 @@ class Inquiry:
         elif isinstance(message, ConnectionStatus) and self._verb == "check":
             text = self._redactor.text(message.message).strip()[:_MAX_TEXT]
             self._answer = ConnectionStatus(message.succeeded, text)
-        elif isinstance(message, Catalog) and self._verb == "discover":
+        elif isinstance(message, Spec | Catalog) and isinstance(message, _ANSWERS[self._verb]):
             self._answer = message
+        elif isinstance(message, Log) and line[:1] != b"{" and message.message:
+            self._no_message = message.message[: 4 * _MAX_TEXT]
 
     def stop(self) -> None:
         """End the connector; a waiting `answer` raises."""
@@ -123,6 +150,29 @@ class Inquiry:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.close()
+
+
+def specification(launch: LaunchDescription, timeout_s: float) -> dict[str, Any]:
+    """Ask the connector what configuration it takes (protocol: `spec`).
+
+    Returns:
+        The `connectionSpecification`, a JSON schema.
+
+    Raises:
+        ConfigurationFailed: It has more than `MAX_SPEC_BYTES` (`line-too-long`).
+        TransientFailed: The connector ends without an answer or not in time, goes over a limit, or answers
+            something else (`connector-specification`).
+    """
+    with Inquiry(launch, "spec") as inquiry:
+        spec = inquiry.answer(timeout_s)
+    schema = spec.spec.get("connectionSpecification") if isinstance(spec, Spec) else None
+    if not isinstance(schema, dict):
+        raise TransientFailed(
+            "The connector's specification has no `connectionSpecification` that is an object.",
+            guidance="Is this a connector, and of this version of the protocol?",
+            code="connector-specification",
+        )
+    return schema
 
 
 def check(

@@ -48,6 +48,7 @@ class Workspace:
 
     Attributes:
         home: Becomes `HOME`, `TMPDIR` and the working folder of the connector.
+        secrets: Holds its configuration.
     """
 
     def __init__(self, temporary: Path | None = None) -> None:
@@ -57,7 +58,7 @@ class Workspace:
         self._held: list[tuple[Path, IO[bytes]]] = []
         try:
             self.home = self._make(disk)
-            self._secrets = self._make(memory)
+            self.secrets = self._make(memory)
         except BaseException:
             self.remove()
             raise
@@ -74,7 +75,7 @@ class Workspace:
 
     def add(self, name: str, content: bytes) -> Path:
         """Write a file that only we can read (mode 0600)."""
-        path = self._secrets / name
+        path = self.secrets / name
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -84,7 +85,7 @@ class Workspace:
         """Remove both folders with all that is in them."""
         while self._held:
             folder, hold = self._held.pop()
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
             hold.close()
 
     def __enter__(self) -> Workspace:
@@ -94,6 +95,45 @@ class Workspace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.remove()
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, however deep it is and whatever modes its folders have."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        with contextlib.suppress(OSError):
+            _flatten(folder)
+
+
+def _flatten(folder: Path) -> None:
+    """Move what is deeper to the top until there is nothing deeper: no path gets long, no stack deep."""
+    number = 0
+    while True:
+        below = _remove_files(folder)
+        if not below:
+            folder.rmdir()
+            return
+        for path in below:
+            for deeper in _remove_files(path):
+                number += 1
+                deeper.rename(folder / f".{folder.name}-{number}")
+            path.rmdir()
+
+
+def _remove_files(folder: Path) -> list[Path]:
+    """Remove its files; its folders are what is left."""
+    folder.chmod(0o700)
+    left = []
+    with os.scandir(folder) as entries:
+        for entry in list(entries):
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                path.chmod(0o700)  # one that cannot be written cannot be moved either
+                left.append(path)
+            else:
+                path.unlink()
+    return left
 
 
 def _memory() -> Path:
@@ -110,8 +150,8 @@ def _sweep(base: Path) -> None:
                 continue
             if not (folder / _HOLD).exists():
                 if time.time() - status.st_mtime > _YOUNG_S:  # a young one is just being made
-                    shutil.rmtree(folder, ignore_errors=True)
+                    remove_tree(folder)
                 continue
             with (folder / _HOLD).open("rb") as hold:
                 fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: alive
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)

@@ -12,16 +12,14 @@ from airberg.protocol.ledger import Ledger
 from airberg.protocol.messages import Control, Log, Message, Record, decode
 from airberg.protocol.state import State, StateKey
 from airberg.sync.checkpoint import checkpoint_together, covered_by
+from airberg.sync.connector_log import ConnectorLog
 from airberg.sync.progress import ProgressKeeper
 from airberg.sync.stream import StreamSink
-from airberg.sync.texts import ConnectorTexts
 
 log = logging.getLogger(__name__)
 
 UNSTAGED_BYTES = 32 * 1024 * 1024
 """Records of all streams together that are in no batch yet."""
-
-LEVELS = {"FATAL": logging.ERROR, "ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.INFO}
 
 
 class Reader:
@@ -32,7 +30,7 @@ class Reader:
         native: Reads plain RECORD lines into the sinks' builders; without it every line is decoded in Python.
         on_config: Stores a new configuration that the connector hands out (CONTROL).
         progress: Told after each block and each checkpoint.
-        texts: Logs what the connector logs.
+        connector_log: Takes what the connector logs.
     """
 
     def __init__(
@@ -43,15 +41,21 @@ class Reader:
         native: NativeReader | None,
         on_config: Callable[[dict[str, Any]], None],
         progress: ProgressKeeper,
-        texts: ConnectorTexts,
+        connector_log: ConnectorLog,
     ) -> None:
         self._sinks = sinks
         self._ledger = ledger
         self._native = native
         self._on_config = on_config
         self._progress = progress
-        self._texts = texts
+        self._connector_log = connector_log
         self._line = 0
+        self._messages = 0
+
+    @property
+    def heard(self) -> bool:
+        """Whether the connector has written any message; lines that are none do not count."""
+        return self._messages > 0
 
     def consume(self, blocks: Iterable[bytes]) -> None:
         """Handle every line until the connector closes its output.
@@ -74,14 +78,18 @@ class Reader:
             if self._native is not None:
                 position, lines, _ = self._native.feed(block, position)
                 self._line += lines
+                self._messages += lines
                 if position == end:
                     return
             stop = block.index(b"\n", position)
             self._line += 1
-            self._handle(decode(block[position:stop], self._line))
+            line = block[position:stop]
+            self._handle(decode(line, self._line), line)
             position = stop + 1
 
-    def _handle(self, message: Message) -> None:
+    def _handle(self, message: Message, line: bytes) -> None:
+        if line.lstrip()[:1] == b"{":
+            self._messages += 1
         if isinstance(message, Record):
             sink = self._sinks.get(message.key)
             if sink is not None:
@@ -94,7 +102,7 @@ class Reader:
         elif isinstance(message, Control):
             self._on_config(message.config)
         elif isinstance(message, Log):
-            self._texts.log(LEVELS.get(message.level, logging.DEBUG), message.message)
+            self._connector_log.add(message, len(line))
         else:
             self._ledger.observe(message)
 

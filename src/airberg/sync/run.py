@@ -21,7 +21,7 @@ from pyiceberg.table import Table
 from airberg.columns.batch import BatchBuilder, RecordBuilder
 from airberg.columns.compiled import available
 from airberg.columns.native import NativeBuilder, NativeReader
-from airberg.errors import AirbergError, ConfigurationFailed, LeaseHeld, RunCancelled
+from airberg.errors import AirbergError, ConfigurationFailed, LeaseHeld, RunCancelled, TransientFailed
 from airberg.jobs.connector import connector_of
 from airberg.jobs.model import Job, Run, RunReport, RunStatus, StreamReport
 from airberg.jobs.port import JobStore
@@ -40,10 +40,12 @@ from airberg.settings import Settings
 from airberg.sources.launch import LaunchDescription, resolve
 from airberg.sources.read import ReadProcess
 from airberg.sources.redact import Redactor
+from airberg.sources.renewal import check_renewal
 from airberg.sources.secret_fields import mask_config, secret_values
 from airberg.sources.workspace import for_protected_columns
 from airberg.sync.archive import StreamArchive, archive_folder
 from airberg.sync.checkpoint import finish_together, keep_promises
+from airberg.sync.connector_log import ConnectorLog
 from airberg.sync.failure import as_run_error
 from airberg.sync.keys import RunKeys
 from airberg.sync.lane import StagingLane
@@ -143,6 +145,7 @@ class _Session:
         self._cancelled = False
         self._secrets: frozenset[str] = frozenset()
         self.texts = ConnectorTexts(protects=job.request.protects_columns)
+        self._config: dict[str, Any] = {}
 
     @property
     def spill_dir(self) -> Path:
@@ -167,7 +170,7 @@ class _Session:
 
     def _execute(self) -> None:
         settings, job = self._parts.settings, self._job
-        config = self._parts.store.source_config(job.id)
+        self._config = config = self._parts.store.source_config(job.id)
         entry = connector_of(job, settings)
         # Before the connector does anything, even say what it offers.
         names = key_names(job.request.column_transformations, settings.keys.default_key)
@@ -195,7 +198,12 @@ class _Session:
         sync_id = int(self._run.created_at.timestamp())
         catalog = configured_catalog(plan.streams, begins, sync_id)
         process = ReadProcess(
-            launch, config, catalog, states(active, begins), idle_timeout_s=settings.sources.idle_timeout_s
+            launch,
+            self._config,  # what the connector handed out meanwhile, if it did
+            catalog,
+            states(active, begins),
+            idle_timeout_s=settings.sources.idle_timeout_s,
+            read_timeout_s=settings.sources.read_timeout_s,
         )
         try:
             with self._lane:
@@ -230,7 +238,9 @@ class _Session:
 
     def _store_config(self, launch: LaunchDescription) -> Any:  # noqa: ANN401 - a closure, typed at its use
         def store(config: dict[str, Any]) -> None:
+            check_renewal(launch.spec, self._config, config)
             self._parts.store.replace_source_config(self._job.id, config, mask_config(launch.spec, config))
+            self._config = config
             self._secrets |= secret_values(launch.spec, config)
             self.texts.redactor = Redactor(self._secrets)
             log.info("the source handed out a new configuration; it is stored")
@@ -358,13 +368,13 @@ class _Session:
             native=self._native,
             on_config=self._store_config(launch),
             progress=progress,
-            texts=self.texts,
+            connector_log=ConnectorLog(self.texts, launch.limits),
         )
         with self._until_cancelled(process):
             try:
                 with process:
                     reader.consume(process.line_blocks())
-                self._conclude(process, sinks)
+                self._conclude(process, sinks, heard=reader.heard)
             except (RunCancelled, LeaseHeld):
                 self._lane.drop()
                 for sink in sinks:
@@ -376,7 +386,7 @@ class _Session:
             finally:
                 progress.close()
 
-    def _conclude(self, process: ReadProcess, sinks: Sequence[StreamSink]) -> None:
+    def _conclude(self, process: ReadProcess, sinks: Sequence[StreamSink], *, heard: bool) -> None:
         """The connector has ended: decide how it went, and commit the rest if it went well.
 
         Whoever asks us to end from here on waits for the commits, which are nearly all that is left to do.
@@ -387,6 +397,12 @@ class _Session:
                 "The run was asked to stop.", guidance="What was checkpointed stays; the next run goes on."
             )
         self._ledger.verdict(process.exit_code, process.stderr_tail)
+        if not heard:  # an overwrite would replace the table with nothing
+            raise TransientFailed(
+                "The connector ended without writing a single message.",
+                guidance="One that finds nothing new has to write a state or the status of its streams.",
+                code="connector-silent",
+            )
         self._finish(sinks)
 
     def _finish(self, sinks: Sequence[StreamSink]) -> None:

@@ -13,6 +13,9 @@ connector_log = logging.getLogger("airberg.connector")
 SEALED: Final = "[sealed: see the run's log]"
 """Stands in errors for what a connector said."""
 
+SHOWN_CHARACTERS = 16 * 1024
+"""Of one message; the rest of it is left out."""
+
 
 class ConnectorTexts:
     """Tells what a connector says.
@@ -34,14 +37,15 @@ class ConnectorTexts:
         self.redactor = Redactor()
         self.seal: Callable[[str], str] | None = None
 
-    def log(self, level: int, text: str) -> None:
-        """Write what the connector says into the log."""
+    def log(self, level: int, text: str) -> int:
+        """Write what the connector says into the log. Returns how much that is, in characters."""
         if not connector_log.isEnabledFor(level):
-            return
-        told = self.redactor.text(text)
+            return 0
+        told = _shown(self.redactor.text(text))
         if self.protects:
             told = "[withheld]" if self.seal is None else self.seal(told)
         connector_log.log(level, "%s", told)
+        return len(told)
 
     def told(self, text: str) -> str:
         """What an error may have of a text: all but the secrets, or that it is in the log, sealed."""
@@ -51,3 +55,10 @@ class ConnectorTexts:
             return text
         self.log(logging.ERROR, text)
         return SEALED
+
+
+def _shown(text: str) -> str:
+    """A text of bounded length whose further lines are indented: none of them can pass for one of ours."""
+    if len(text) > SHOWN_CHARACTERS:
+        text = f"{text[:SHOWN_CHARACTERS]} … (cut)"
+    return text.replace("\n", "\n    ")

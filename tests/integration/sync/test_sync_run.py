@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -383,6 +384,48 @@ def test_rotated_configuration_is_stored_before_the_next_record(
         deployment.run(job)
     assert deployment.store.source_config(job.id) == rotated
     assert deployment.store.job(job.id).public_config["password"] == "**********"
+
+
+@pytest.mark.parametrize("garbage", [{}, {"password": "x"}, {"scenario": ["x"], "password": "x"}])
+def test_configuration_is_not_replaced_with_garbage(
+    deployment: Deployment, tmp_path: Path, garbage: dict[str, Any]
+) -> None:
+    """One that the connector's own specification refuses ends the run, and the stored one stays."""
+    scenario = {"streams": [orders(3)], "read": {"steps": [{"control": garbage}]}}
+    job = deployment.job(write_scenario(tmp_path, scenario))
+    before = deployment.store.source_config(job.id)
+    with pytest.raises(ConfigurationFailed) as caught:
+        deployment.run(job)
+    assert caught.value.code == "connector-config-refused"
+    assert deployment.store.source_config(job.id) == before
+
+
+def test_configuration_of_a_discover_is_what_the_read_gets(deployment: Deployment, tmp_path: Path) -> None:
+    """A token that was renewed while the streams were asked for is good for the read, the old one is not."""
+    scenario, report = tmp_path / "scenario.json", tmp_path / "report.json"
+    rotated = {"scenario": str(scenario), "password": "rotated-password", "marked": True}
+    write_scenario(tmp_path, {"streams": [orders(3)]})
+    job = deployment.job(scenario)
+    parts = {"discover": {"steps": [{"control": rotated}]}, "read": {"steps": [{"report": str(report)}]}}
+    write_scenario(tmp_path, {"streams": [orders(3)]} | parts)
+    sources = deployment.settings.sources.model_copy(update={"rediscover_after_s": 0.0})
+    settings = deployment.settings.model_copy(update={"sources": sources})
+    deployment.parts = dataclasses.replace(deployment.parts, settings=settings)
+    deployment.run(job)
+    assert json.loads(report.read_text())["config"] == rotated
+
+
+def test_read_without_a_word_empties_no_table(deployment: Deployment, tmp_path: Path) -> None:
+    """A connector that ends with exit code 0 and has said nothing has read nothing."""
+    stream = orders(3, cursor=None)
+    job = deployment.job(write_scenario(tmp_path, {"streams": [stream]}), "overwrite")
+    deployment.run(job, "run-1")
+    for steps in ([], [{"line": "<html>502 Bad Gateway</html>"}]):
+        write_scenario(tmp_path, {"streams": [stream], "read": {"streams": False, "steps": steps}})
+        with pytest.raises(TransientFailed) as caught:
+            deployment.run(job, f"run-2-{len(steps)}")
+        assert caught.value.code == "connector-silent"
+    assert ids(deployment) == [1, 2, 3]
 
 
 def test_global_state_survives_a_failure(deployment: Deployment, tmp_path: Path) -> None:

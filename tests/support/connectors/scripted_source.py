@@ -33,7 +33,7 @@ Steps, each an object with one of
     exit        code                                  kill       signal number, sent to itself
     kill_parent signal number, sent to the process that started this one
     fork        seconds: a child that sleeps, holding the pipes; its pid is appended to `pids`
-    report      a file that gets {"pid", "env", "cwd", "files": {path: mode}, "config_dir_mode", "state",
+    report      a file that gets {"pid", "env", "cwd", "files": {path: mode}, "config", "config_dir_mode", "state",
                 "core_limit"}
     temporary   a text, written to a file in the connector's temporary folder
     touch       a file to create                      wait_for   a file to wait for (polls)
@@ -357,6 +357,7 @@ class Player:
             "env": dict(os.environ),
             "cwd": str(Path.cwd()),
             "files": {str(path): oct(path.stat().st_mode & 0o777) for path in paths},
+            "config": self.config,
             "config_dir_mode": oct(paths[0].parent.stat().st_mode & 0o777) if paths else None,
             "state": self.state,
             "core_limit": resource.getrlimit(resource.RLIMIT_CORE)[0],
