@@ -33,8 +33,8 @@ Steps, each an object with one of
     exit        code                                  kill       signal number, sent to itself
     kill_parent signal number, sent to the process that started this one
     fork        seconds: a child that sleeps, holding the pipes; its pid is appended to `pids`
-    report      a file that gets {"pid", "env", "cwd", "files": {path: mode}, "config", "config_dir_mode", "state",
-                "core_limit"}
+    report      a file that gets {"pid", "env", "cwd", "files": {path: mode}, "config",
+                "config_dir_mode", "state", "core_limit"}
     temporary   a text, written to a file in the connector's temporary folder
     touch       a file to create                      wait_for   a file to wait for (polls)
     once        a flag file, with `steps`: played only the first time
