@@ -17,6 +17,7 @@ from airberg.errors import Conflict, NotFound
 from airberg.jobs.lifecycle import JOBS_PER_SHARD
 from airberg.jobs.model import JobStatus, RunReport, RunStatus, StoredAnswer, StreamReport
 from airberg.jobs.port import JobStore
+from airberg.sources.entry import ConnectorEntry
 from support.jobs import NOON, a_job, a_plan, a_run, at
 
 CONFIG: dict[str, object] = {"token": "s3cret-ü-\x00", "nested": {"n": [1, 2.5, None, True, 10**30]}}
@@ -72,6 +73,7 @@ def test_unknown_things_are_not_found(store: JobStore) -> None:
         lambda: store.set_schedule(nobody, None, "UTC"),
         lambda: store.set_paused(nobody, True),
         lambda: store.set_plan(nobody, a_plan()),
+        lambda: store.set_connector(nobody, ConnectorEntry(name="source-x"), None),
         lambda: store.set_flow_hash(nobody, "x"),
         lambda: store.set_job_status(nobody, JobStatus.NEW, None),
         lambda: store.delete_job(nobody, NOON),
@@ -154,6 +156,24 @@ def test_a_configuration_can_be_replaced(store: JobStore) -> None:
     found = store.job(job.id)
     assert found.public_config == {"token": "*", "since": 1}
     assert found.request == job.request
+
+
+def test_connector_is_changed_with_the_plan(store: JobStore) -> None:
+    """Both at once; without a new plan the old one stays, and is not taken for fresh."""
+    job = store.add_job(a_job(), {})
+    one = ConnectorEntry(name="source-faker", package="airbyte-source-faker", version="7.2.1")
+    plan = msgspec.structs.replace(a_plan(), connector_version="7.2.1")
+    moved = store.set_connector(job.id, one, plan)
+    assert moved == store.job(job.id)
+    assert (moved.request.connector, moved.request.source_version, moved.plan) == (one, "7.2.1", plan)
+    two = msgspec.structs.replace(one, version="7.3.0")
+    kept = store.set_connector(job.id, two, None)
+    assert kept == store.job(job.id)
+    assert (kept.request.connector, kept.request.name) == (two, job.request.name)
+    assert kept.plan == msgspec.structs.replace(plan, discovered_at=0.0)
+    store.delete_job(job.id, NOON)
+    with pytest.raises(NotFound):
+        store.set_connector(job.id, one, plan)
 
 
 def test_schedule_pause_hash_and_status_are_stored(store: JobStore) -> None:

@@ -12,6 +12,8 @@ import msgspec
 from airberg.errors import Conflict, LeaseHeld, NotFound
 from airberg.jobs.encoding import storable_text
 from airberg.jobs.model import Job, JobStatus, Run, RunReport, RunStatus
+from airberg.plan.model import JobPlan
+from airberg.sources.entry import ConnectorEntry
 
 JOBS_PER_SHARD = 20
 """Flows in one flow file: few enough to parse in no time, enough to keep the number of files small."""
@@ -29,6 +31,13 @@ def with_schedule(job: Job, schedule: str | None, timezone: str) -> Job:
     """The job with another schedule."""
     request = msgspec.structs.replace(job.request, schedule=schedule, timezone=timezone)
     return replace(job, request=request)
+
+
+def with_connector(job: Job, connector: ConnectorEntry, plan: JobPlan | None) -> Job:
+    """The job with another connector. Without a new plan the old one stays, as one that is not fresh."""
+    if plan is None and job.plan is not None:
+        plan = msgspec.structs.replace(job.plan, discovered_at=0.0)
+    return replace(job, request=job.request.pinned(connector), plan=plan)
 
 
 def new_run(job_id: UUID, flow_run_id: str, at: datetime) -> Run:

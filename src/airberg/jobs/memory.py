@@ -23,10 +23,12 @@ from airberg.jobs.lifecycle import (
     no_run,
     require_living,
     started,
+    with_connector,
     with_schedule,
 )
 from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
 from airberg.plan.model import JobPlan
+from airberg.sources.entry import ConnectorEntry
 
 
 class MemoryJobStore:
@@ -127,6 +129,13 @@ class MemoryJobStore:
         """See `JobStore.set_plan`. Raises NotFound."""
         with self._lock:
             self._jobs[job_id] = replace(self.job(job_id), plan=plan)
+
+    def set_connector(self, job_id: UUID, connector: ConnectorEntry, plan: JobPlan | None) -> Job:
+        """See `JobStore.set_connector`. Raises NotFound for a deleted job."""
+        with self._lock:
+            job = with_connector(require_living(self.job(job_id)), connector, plan)
+            self._jobs[job_id] = job
+            return job
 
     def set_flow_hash(self, job_id: UUID, flow_hash: str | None) -> None:
         """See `JobStore.set_flow_hash`. Raises NotFound."""

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
 from airberg.plan.model import JobPlan
+from airberg.sources.entry import ConnectorEntry
 
 
 class JobStore(Protocol):
@@ -58,6 +59,10 @@ class JobStore(Protocol):
 
     def set_plan(self, job_id: UUID, plan: JobPlan) -> None:
         """Store a newer plan."""
+        ...
+
+    def set_connector(self, job_id: UUID, connector: ConnectorEntry, plan: JobPlan | None) -> Job:
+        """Move the job to another version of its connector, with the plan that was made with it, if any."""
         ...
 
     def set_flow_hash(self, job_id: UUID, flow_hash: str | None) -> None:

@@ -40,12 +40,14 @@ from airberg.jobs.lifecycle import (
     no_run,
     require_living,
     started,
+    with_connector,
     with_schedule,
 )
 from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
 from airberg.jobs.tables import answers, flows_state, jobs, runs
 from airberg.keys.seal import Sealer
 from airberg.plan.model import JobPlan, encode_plan
+from airberg.sources.entry import ConnectorEntry
 
 JOB_VALUES = [c for c in jobs.c if c.name != "source_config"]
 """Everything of a job but its secrets, which are read only when they are asked for."""
@@ -156,6 +158,14 @@ class SqlJobStore:
         """See `JobStore.set_plan`. Raises NotFound."""
         with self._write() as c:
             _set_job(c, job_id, {"plan": encode_plan(plan)})
+
+    def set_connector(self, job_id: UUID, connector: ConnectorEntry, plan: JobPlan | None) -> Job:
+        """See `JobStore.set_connector`. Raises NotFound for a deleted job."""
+        with self._write() as c:
+            job = with_connector(require_living(_job(c, job_id, lock=True)), connector, plan)
+            encoded = None if job.plan is None else encode_plan(job.plan)
+            _set_job(c, job_id, {"request": encode_struct(job.request), "plan": encoded})
+            return job
 
     def set_flow_hash(self, job_id: UUID, flow_hash: str | None) -> None:
         """See `JobStore.set_flow_hash`. Raises NotFound."""
