@@ -29,6 +29,7 @@ from airberg.sources.description import (
     write_whole,
 )
 from airberg.sources.environment import Recipe, build, compiling, failed
+from airberg.sources.limits import Limits
 
 BRIDGE = Path(__file__).with_name("pyairbyte_bridge.py")
 FAILURE = "failure.json"
@@ -36,6 +37,8 @@ CLAIM = "claim"
 ENVIRONMENTS = "env-"
 _COMPLETE = "airberg-complete"
 _FOR_INSTALLING = ("UV_", "PIP_", "NETRC", "XDG_")
+SPEC_TIMEOUT_S = 300.0
+"""A connector that was never started before may compile for a while."""
 _MAX_REASON = 2_000
 
 
@@ -52,6 +55,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         python: Interpreter of PyAirbyte's environment.
         work: PyAirbyte's own folders are made in it.
         limit_s: After so many seconds everything is given up.
+        limits: What the connector may use when it is asked for its specification.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     work: str
     limit_s: int
+    limits: Limits = Limits()
 
     @property
     def place(self) -> Path:
@@ -125,7 +130,22 @@ def _sweep(folder: Path) -> None:
 
 
 def _ask(request: Request, program: Path) -> LaunchDescription:
-    """PyAirbyte's command line and the specification of a program."""
+    """PyAirbyte's command line of a program, and the specification that it gives."""
+    from airberg.sources.verbs import specification  # the HTTP process imports this module, and asks nothing
+
+    launch = LaunchDescription(
+        source_name=request.name,
+        version=request.version,
+        argv=_command_line(request, program),
+        fingerprint=request.fingerprint,
+    )
+    print("$", *launch.argv, "spec", flush=True)
+    # Not through PyAirbyte, which takes whatever comes for however long it comes.
+    limited = msgspec.structs.replace(launch, limits=request.limits)
+    return msgspec.structs.replace(launch, spec=specification(limited, SPEC_TIMEOUT_S))
+
+
+def _command_line(request: Request, program: Path) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory(prefix="airberg-spec-") as home:
         answer = Path(home) / "answer.json"
         asked = {"name": request.name, "executable": str(program), "answer": str(answer)}
@@ -139,17 +159,11 @@ def _ask(request: Request, program: Path) -> LaunchDescription:
             raise failed(f"PyAirbyte ended with exit code {done.returncode}.") from None
     if "error" in said:
         raise failed(said["error"])
-    return LaunchDescription(
-        source_name=request.name,
-        version=request.version,
-        argv=tuple(said["argv"]),
-        spec=said["spec"],
-        fingerprint=request.fingerprint,
-    )
+    return tuple(said["argv"])
 
 
 def _bridge_environment(work: Path, home: str) -> dict[str, str]:
-    """The connector's own code runs in it: it needs no credentials of an index and no home of ours."""
+    """It needs no credentials of an index and no home of ours."""
     folders = {name: work / name for name in ("project", "cache", "logs", "tmp")}
     for folder in (work, *folders.values()):
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -31,6 +31,7 @@ from airberg.sources.environment import Recipe
 from airberg.sources.installer import FAILURE, Failure, Request
 from airberg.sources.limits import limits_of
 from airberg.sources.redact import without_url_credentials
+from airberg.sources.variables import NETWORK_VARIABLES
 
 if TYPE_CHECKING:
     from airberg.settings import Settings
@@ -42,19 +43,6 @@ _FAILURE_HOLDS_S = 30.0
 _POLL_S = 0.1
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "NETRC")
 _FOR_UV = ("UV_", "XDG_")
-NETWORK_VARIABLES = (
-    *(
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-        "ALL_PROXY",
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-        "all_proxy",
-    ),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-)
 
 
 def resolve(entry: ConnectorEntry, settings: Settings, *, deadline: float) -> LaunchDescription:
@@ -185,6 +173,7 @@ def _install(place: _Place, settings: Settings, lock: IO[bytes], deadline: float
         python=str(python),
         work=str(settings.connectors_dir / ".pyairbyte"),
         limit_s=_INSTALL_LIMIT_S,
+        limits=limits_of(settings.sources),
     )
     with (place.folder / "install.log").open("wb") as log:
         process = subprocess.Popen(

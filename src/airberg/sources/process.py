@@ -23,8 +23,9 @@ from types import TracebackType
 from typing import IO
 
 from airberg.errors import ConfigurationFailed, RunError, TransientFailed
-from airberg.sources.launch import NETWORK_VARIABLES, LaunchDescription
+from airberg.sources.description import LaunchDescription
 from airberg.sources.redact import Redactor
+from airberg.sources.variables import NETWORK_VARIABLES
 from airberg.sources.workspace import Workspace
 
 MAX_LINE_BYTES = 64 * 1024 * 1024

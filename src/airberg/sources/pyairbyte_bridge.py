@@ -1,8 +1,8 @@
-"""Runs inside PyAirbyte's own environment: how PyAirbyte starts a connector, and its specification.
+"""Runs inside PyAirbyte's own environment: how PyAirbyte starts a connector.
 
 Not imported by Airberg, but started by path with that environment's interpreter by
 `airberg.sources.installer`.
-The only argument is a JSON object: name, executable, answer (file to write: argv and spec, or error).
+The only argument is a JSON object: name, executable, answer (file to write: argv, or error).
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ def _ask(request: dict[str, str]) -> dict[str, Any]:
     import airbyte
 
     source = airbyte.get_source(request["name"], local_executable=Path(request["executable"]))
-    spec = source.config_spec
     # PyAirbyte has no public name for the command line of an executor.
-    return {"argv": source.executor.map_cli_args(list(source.executor._cli)), "spec": spec}
+    return {"argv": source.executor.map_cli_args(list(source.executor._cli))}
 
 
 def _reason(error: BaseException) -> str:

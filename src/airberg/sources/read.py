@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from airberg.sources.launch import LaunchDescription
+from airberg.sources.description import LaunchDescription
 from airberg.sources.process import GRACE_S, MAX_LINE_BYTES, ConnectorProcess
 from airberg.sources.redact import Redactor
 from airberg.sources.secret_fields import secret_values

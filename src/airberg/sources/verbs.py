@@ -22,7 +22,7 @@ from airberg.protocol.messages import (
     TraceError,
     decode,
 )
-from airberg.sources.launch import LaunchDescription
+from airberg.sources.description import LaunchDescription
 from airberg.sources.process import MAX_LINE_BYTES, ConnectorProcess
 from airberg.sources.redact import Redactor
 from airberg.sources.renewal import check_renewal

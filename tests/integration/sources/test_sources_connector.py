@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from support.connectors.scenarios import PASSWORD, SCRIPT, scenario_config
 
 pytestmark = [pytest.mark.connector, pytest.mark.xdist_group("connector"), pytest.mark.timeout(600)]
 
+HOSTILE = SCRIPT.with_name("hostile_source.py")
 FAKER = {"count": 150, "seed": 1, "parallelism": 1, "always_updated": False}
 INSTALL_S = 400.0
 
@@ -64,9 +66,9 @@ print(launch.argv[0], launch.version)
     return [(process.returncode, text) for process, text in zip(both, said, strict=True)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def faker(settings: Settings, installed_by_two: list[tuple[int, str]]) -> LaunchDescription:
-    """The real source-faker, installed."""
+    """The real source-faker, installed; read each time, since one of the tests has it built anew."""
     return resolve(load_registry(settings).find("source-faker"), settings, deadline=soon())
 
 
@@ -182,6 +184,20 @@ def test_executable_that_changes_is_asked_again(tmp_path: Path, pyairbyte_dir: P
     with pytest.raises(Unavailable) as caught:
         resolve(entry, settings, deadline=soon())
     assert caught.value.code == "connector-missing"
+
+
+def test_specification_without_bounds_is_told(tmp_path: Path, pyairbyte_dir: Path) -> None:
+    """Preparing a connector that answers 50 MB ends with the reason, and nothing is remembered of it."""
+    script = tmp_path / "source-huge"
+    command = shlex.join([sys.executable, "-I", str(HOSTILE), "huge-answer", "mark", str(tmp_path)])
+    script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    script.chmod(0o700)
+    settings = Settings(home=tmp_path, sources=SourceSettings(pyairbyte_dir=pyairbyte_dir))
+    with pytest.raises(Unavailable) as caught:
+        resolve(ConnectorEntry(name="source-huge", executable=str(script)), settings, deadline=soon())
+    assert caught.value.code == "connector-install-failed"
+    assert "a line of more than 8 MiB" in caught.value.message
+    assert not [*tmp_path.rglob("launch.json")]
 
 
 # ---- the real source-faker ---------------------------------------------------------------------------------
