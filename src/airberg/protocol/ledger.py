@@ -18,6 +18,9 @@ from airberg.protocol.messages import Estimate, Message, Record, StreamPhase, St
 from airberg.protocol.state import State, StateKey
 
 _MAX_MESSAGE = 2_000
+_MAX_UNKNOWN = 10_000
+_OTHERS = StateKey(None, "(others)")
+"""Counts the records of all streams that were not asked for, after so many of them."""
 _GUIDANCE_RETRY = "Nothing after the last checkpoint was kept; the next attempt goes on from there."
 _HINTS = {
     6: " (it gave up)",
@@ -52,6 +55,8 @@ class Ledger:
 
     def add_records(self, stream: StateKey, count: int = 1) -> bool:
         """Note records of a stream; False when the stream was not asked for and they are to be ignored."""
+        if stream not in self._read and stream not in self._unknown and len(self._unknown) >= _MAX_UNKNOWN:
+            stream = _OTHERS
         self._since_global[stream] = self._since_global.get(stream, 0) + count
         if stream in self._read:
             self._read[stream] += count
@@ -70,12 +75,17 @@ class Ledger:
             self.add_records(message.key)
         elif isinstance(message, State):
             self.add_state(message)
-        elif isinstance(message, StreamStatus):
+        elif isinstance(message, StreamStatus) and message.stream in self._read:
             self._phases[message.stream] = _next_phase(self._phases.get(message.stream), message.phase)
         elif isinstance(message, TraceError):
-            self._errors.append(message)
-        elif isinstance(message, Estimate):
+            self._add_error(message)
+        elif isinstance(message, Estimate) and (message.stream is None or message.stream in self._read):
             self._estimates[message.stream] = message
+
+    def _add_error(self, error: TraceError) -> None:
+        """The first is the cause, the first that a retry may cure decides; a connector may send millions."""
+        if not self._errors or (_curable(error) and not any(map(_curable, self._errors))):
+            self._errors.append(error)
 
     def add_state(self, state: State) -> int:
         """Compare a state's count with the records since the state before, and start counting anew.
@@ -138,10 +148,7 @@ class Ledger:
 
         A connector that says no status of any stream (they are optional) completes with its exit code.
         """
-        return not self._asked_phases() or self._phases.get(stream) == "COMPLETE"
-
-    def _asked_phases(self) -> dict[StateKey, StreamPhase]:
-        return {stream: phase for stream, phase in self._phases.items() if stream in self._read}
+        return not self._phases or self._phases.get(stream) == "COMPLETE"
 
     # ---- how it ended --------------------------------------------------------------------------------------
 
@@ -163,7 +170,7 @@ class Ledger:
             raise TransientFailed(
                 exit_sentence(exit_code, stderr_tail), guidance=_GUIDANCE_RETRY, code="connector-exited"
             )
-        phases = self._asked_phases()
+        phases = self._phases
         unfinished = [stream for stream in self._read if phases and phases.get(stream) != "COMPLETE"]
         if unfinished:
             names = ", ".join(str(stream) for stream in unfinished[:10])
@@ -177,7 +184,7 @@ class Ledger:
         # The first error is the cause; the SDK of Airbyte adds a summary of its own at the end.
         # One that a retry may cure is enough to try again.
         first = self._errors[0]
-        curable = [error for error in self._errors if error.failure_type != "config_error"]
+        curable = list(filter(_curable, self._errors))
         failure_type = curable[0].failure_type if curable else "config_error"
         replaced = msgspec.structs.replace(first, failure_type=failure_type)
         error = run_error(replaced, self._redact, self._read)
@@ -185,6 +192,10 @@ class Ledger:
             return error
         ended = exit_sentence(exit_code, stderr_tail)
         return type(error)(f"{_as_sentence(error.message)} {ended}", guidance=error.guidance, code=error.code)
+
+
+def _curable(error: TraceError) -> bool:
+    return error.failure_type != "config_error"
 
 
 def _next_phase(before: StreamPhase | None, said: StreamPhase) -> StreamPhase:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from airberg.settings import SourceSettings
 
 GIB = 1024**3
+LIMIT_CODES = frozenset({"connector-memory", "connector-disk", "connector-processes", "connector-log"})
+"""Codes of errors that no other configuration cures, but another limit."""
 _SETTING = "AIRBERG_SOURCES__"
 
 

@@ -11,6 +11,7 @@ import msgspec
 from airberg.errors import InvalidRequest, RunError, Unavailable
 from airberg.protocol.messages import Catalog, ConnectionStatus
 from airberg.sources.launch import LaunchDescription, resolve
+from airberg.sources.limits import LIMIT_CODES
 from airberg.sources.recent import Found
 from airberg.sources.spec import ROOT, config_problems
 from airberg.sources.verbs import CheckOutcome, Inquiry, OnConfig
@@ -204,7 +205,8 @@ def _refused(error: RunError, code: str) -> InvalidRequest | Unavailable:
             guidance="Try again, or send the request with ?preflight=skip to have it accepted unchecked.",
             code="preflight-timeout",
         )
-    return InvalidRequest.one(ROOT, code, error.message, _GUIDANCE)
+    guidance = error.guidance if error.code in LIMIT_CODES else _GUIDANCE
+    return InvalidRequest.one(ROOT, code, error.message, guidance)
 
 
 def _has_refresh_token(value: object) -> bool:

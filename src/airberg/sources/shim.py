@@ -54,6 +54,8 @@ class Shim:
         self._prctl = ctypes.CDLL(None).prctl
         self._connector = 0
         self._orphaned = False
+        self._in_memory = [folder for folder in self._folders if _memory_backed(folder)]
+        self._files_in_memory = 0
         self._disk_next = time.monotonic() + _DISK_EVERY_S
 
     def run(self) -> None:
@@ -162,11 +164,13 @@ class Shim:
         if self._processes and len(pids) > self._processes:
             return "processes"
         # Shared pages count for each process at first; only when that is too much it is worth to divide them.
-        if 0 < self._memory < sum(map(_resident, pids)) and sum(map(_own_memory, pids)) > self._memory:
+        left = self._memory - self._files_in_memory
+        if self._memory and sum(map(_resident, pids)) > left and sum(map(_own_memory, pids)) > left:
             return "memory"
         now = time.monotonic()
-        if self._disk and now >= self._disk_next:
-            size = _size_of(self._folders, self._disk)
+        if now >= self._disk_next:
+            self._files_in_memory = _size_of(self._in_memory, self._memory) if self._memory else 0
+            size = _size_of(self._folders, self._disk) if self._disk else 0
             self._disk_next = now + max(_DISK_EVERY_S, _COSTS_LESS * (time.monotonic() - now))
             if size > self._disk:
                 return "disk"
@@ -278,6 +282,19 @@ def _own_memory(pid: int) -> int:
     if b"Pss_Anon:" not in sizes:  # before Linux 5.9
         return sizes.get(b"Pss:", 0)
     return sum(sizes.get(name, 0) for name in (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:"))
+
+
+def _memory_backed(folder: str) -> bool:
+    """Whether files in it take memory."""
+    try:
+        device = os.stat(folder).st_dev  # noqa: PTH116
+        with open("/proc/self/mountinfo", "rb") as mounts:  # noqa: PTH123
+            for fields in map(bytes.split, mounts):
+                if fields[2] == f"{os.major(device)}:{os.minor(device)}".encode():
+                    return fields[fields.index(b"-") + 1] in (b"tmpfs", b"ramfs")
+    except (OSError, ValueError, IndexError):
+        pass
+    return False
 
 
 def _size_of(folders: list[str], enough: int) -> int:

@@ -122,7 +122,7 @@ class Inquiry:
 
     def _note(self, message: Message, line: bytes) -> None:
         if isinstance(message, TraceError):
-            self._errors.append(message)
+            self._errors = self._errors or [message]  # the first is the cause
         elif isinstance(message, Control):
             check_renewal(self._spec, self._config, message.config)
             self._config = message.config

@@ -230,6 +230,18 @@ def test_full_disk_is_prevented(hostile: Hostile, verb: str) -> None:
     assert hostile.error(verb, "fill-disk").code == "connector-disk"
 
 
+def test_files_in_memory_count_as_memory(hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration's folder is in memory, and a connector may write there."""
+    memory = Path("/dev/shm")
+    if not memory.is_mount():
+        pytest.skip("no memory-backed folder here")
+    monkeypatch.setattr(workspace, "_MEMORY", memory)
+    limits = msgspec.structs.replace(NARROW, memory_bytes=64 * MIB, disk_bytes=0)
+    assert hostile.error("check", "fill-memory-folder", limits).code == "connector-memory"
+    marked = [f for f in memory.glob("airberg-run-*/part-1") if f.stat().st_uid == os.getuid()]
+    assert marked == []
+
+
 def test_one_file_has_a_limit(hostile: Hostile) -> None:
     """The kernel holds it."""
     assert "File too large" in hostile.error("check", "fill-one-file").message

@@ -182,6 +182,14 @@ def fill_disk() -> None:
         (Path.home() / f"part-{number}").write_bytes(b"x" * 262_144)
 
 
+def fill_memory_folder() -> None:
+    """Files beside the configuration, which is in memory."""
+    number = 0
+    while True:
+        number += 1
+        (Path(OPTIONS["--config"]).parent / f"part-{number}").write_bytes(b"x" * 262_144)
+
+
 def fill_one_file() -> None:
     """One file."""
     with (Path.home() / "big").open("wb", buffering=0) as file:
@@ -248,6 +256,7 @@ BEHAVIOURS: dict[str, Callable[[], Any]] = {
     "close-stdout": close_stdout,
     "litter": litter,
     "fill-disk": fill_disk,
+    "fill-memory-folder": fill_memory_folder,
     "fill-one-file": fill_one_file,
     "open-files": open_files,
     "huge-answer": huge_answer,

@@ -256,3 +256,22 @@ def test_estimates_are_kept() -> None:
     ledger.observe(Estimate(USERS, 20))
     ledger.observe(Estimate(None, 100, 4_000))
     assert ledger.estimates == {USERS: Estimate(USERS, 20), None: Estimate(None, 100, 4_000)}
+
+
+def test_what_is_kept_of_endless_messages_is_bounded() -> None:
+    """Millions of errors, statuses, estimates and streams that nobody asked for take no memory."""
+    ledger = Ledger([USERS])
+    for number in range(30_000):
+        stranger = StateKey(None, f"stranger {number}")
+        ledger.observe(TraceError(f"error {number}", failure_type="config_error"))
+        ledger.observe(StreamStatus(stranger, "STARTED"))
+        ledger.observe(Estimate(stranger, 1, 1))
+        ledger.add_records(stranger)
+    ledger.observe(TraceError("curable"))
+    assert ledger.unknown_records == 30_000
+    assert len(ledger.estimates) == 0
+    assert ledger.phase(StateKey(None, "stranger 1")) is None
+    sizes = [len(kept) for kept in vars(ledger).values() if isinstance(kept, dict | list | set)]
+    assert max(sizes) <= 10_001
+    with pytest.raises(TransientFailed, match=r"^error 0\."):
+        ledger.verdict(1)

@@ -92,3 +92,32 @@ def test_logins_in_addresses_are_hidden_without_knowing_them() -> None:
     """Installers print index addresses with their credentials."""
     text = "failed to fetch https://me:s3cr3t@index.example/simple/ and https://other.example:8080/x"
     assert without_url_credentials(text) == text.replace("me:s3cr3t", MASK)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\tb\nc", "a\tb\nc"),
+        ("50%\r100%\r\nend", "50%\n100%\nend"),
+        ("\x1b[31;1mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07after", "after"),
+        ("\x1b]8;;https://x.example\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1b]0;never ended\nnext line", "\nnext line"),
+        ("\x9b2Jcleared", "cleared"),
+        ("\x1bPq#0\x1b\\sixel", "sixel"),
+        ("\x1bcreset\x1b(Bset", "resetset"),
+        ("nul\x00 del\x7f bell\x07", "nul del bell"),
+        ("user\u202egnp.exe\u202c", "usergnp.exe"),
+        ("é ü 漢字 😀 \u00a0", "é ü 漢字 😀 \u00a0"),
+        ("\x1b", ""),
+    ],
+)
+def test_nothing_steers_a_terminal(text: str, shown: str) -> None:
+    """Sequences go as a whole, other control characters alone, and all other text stays."""
+    assert Redactor().text(text) == shown
+    assert Redactor({"s3cret"}).text(f"s3c\x1b[1mret {text}") == f"{MASK} {shown}"
+
+
+def test_secret_with_control_characters_is_hidden() -> None:
+    """It is looked for as it is, too."""
+    assert Redactor({"pass\x1b[1mword"}).text("x pass\x1b[1mword y") == f"x {MASK} y"
