@@ -87,7 +87,7 @@ def test_the_nearest_name_is_suggested(known: tuple[DomainDirectory, Callable[[]
     """A typing error is pointed out."""
     with pytest.raises(InvalidRequest) as caught:
         known[0].resolve("Finanse")
-    assert caught.value.guidance.startswith("Did you mean 'Finance'?")
+    assert caught.value.guidance.startswith('Did you mean "Finance"?')
 
 
 @pytest.mark.parametrize(

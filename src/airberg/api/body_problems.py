@@ -88,7 +88,8 @@ def field_problem(
     if kind == "extra_forbidden":
         return _unknown_field(at, location, model)
     if kind in ("literal_error", "enum"):
-        return Problem(at, "not-one-of", f"{name} must be {context.get('expected', 'one of a few values')}.")
+        expected = str(context.get("expected", "one of a few values")).replace("'", '"')
+        return Problem(at, "not-one-of", f"{name} must be {expected}.", "Send one of them, in this spelling.")
     if kind in WRONG_TYPES:
         return Problem(at, "wrong-type", f"{name} must be {WRONG_TYPES[kind]}.")
     if kind in LIMITS:

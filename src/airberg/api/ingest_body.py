@@ -264,7 +264,7 @@ class IngestBody(BaseModel):
             raise _reject(
                 "bad-schedule",
                 problem,
-                "Use five cron fields, for example '0 6 * * *', or @hourly, @daily, ...",
+                "Use five cron fields, for example `0 6 * * *`, or @hourly, @daily, ...",
             )
         return value
 

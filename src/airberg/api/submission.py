@@ -23,6 +23,7 @@ from airberg.jobs.model import Job, Run, StoredAnswer
 from airberg.jobs.port import JobStore
 from airberg.plan.model import KEYED, IngestRequest, JobPlan
 from airberg.plan.prepared import Planner, Prepared
+from airberg.quoted import quoted
 from airberg.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class Submitter:
         taken = self._store.find_job(request.owner_id, request.name)
         if taken is not None:
             raise Conflict(
-                f"You have a job named {request.name!r} already: {taken.id}.",
+                f"You have a job named {quoted(request.name)} already: {taken.id}.",
                 guidance="Use another name, or delete that job.",
                 code="name-taken",
             )

@@ -28,6 +28,7 @@ from airberg.columns.types import (
     List,
     Struct,
 )
+from airberg.quoted import quoted
 
 TARGET_TYPES: Final[Mapping[str, ColumnType]] = {
     "string": STRING,
@@ -73,12 +74,16 @@ def parse_target_type(text: str) -> ColumnType:
         precision, scale = int(match[1]), int(match[2] or 0)
         if not 1 <= precision <= 38 or scale > precision:
             raise ValueError(
-                f"{name!r} is not a possible decimal: the precision is 1 to 38, the scale at most that."
+                f"{quoted(name)} is not a possible decimal: the precision is 1 to 38, the scale at most that."
             )
         return Decimal(precision, scale)
     near = get_close_matches(re.sub(r"[^a-z_].*", "", name), TARGET_TYPES, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(TARGET_TYPES) + ", decimal(p,s)."
-    raise ValueError(f"There is no type {text.strip()[:60]!r} to cast to; {hint}")
+    hint = (
+        f"did you mean {quoted(near[0])}?"
+        if near
+        else "known: " + ", ".join(TARGET_TYPES) + ", decimal(p,s)."
+    )
+    raise ValueError(f"There is no type {quoted(text.strip()[:60])} to cast to; {hint}")
 
 
 def cast_problem(source: ColumnType, target: ColumnType) -> str | None:

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 
 from croniter import CroniterBadDateError, CroniterError, croniter
 
+from airberg.quoted import quoted
+
 PRESETS = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -44,17 +46,17 @@ def check_schedule(text: str) -> str | None:
         return None if text in PRESETS else _unknown_preset(text)
     fields = text.split()
     if len(fields) != 5:
-        return f"{text!r} has {len(fields)} fields; a cron expression has five."
+        return f"{quoted(text)} has {len(fields)} fields; a cron expression has five."
     if _DRAWN.search(text):
-        return f"{text!r} has a random field."
+        return f"{quoted(text)} has a random field."
     try:
         if not croniter.is_valid(text, strict=True):
-            return f"{text!r} is not a cron expression that can come true."
+            return f"{quoted(text)} is not a cron expression that can come true."
         croniter(text, _ANY_DAY).get_next(datetime)
     except CroniterBadDateError:
-        return f"{text!r} never comes true."
+        return f"{quoted(text)} never comes true."
     except (CroniterError, ValueError, OverflowError):
-        return f"{text!r} is not a cron expression."
+        return f"{quoted(text)} is not a cron expression."
     return None
 
 
@@ -66,7 +68,7 @@ def check_timezone(name: str) -> str | None:
     folded = {zone.casefold(): zone for zone in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
     hint = f" Did you mean {folded[near[0]]}?" if near else ""
-    return f"{name[:100]!r} is not a time zone of the IANA database.{hint}"
+    return f"{quoted(name[:100])} is not a time zone of the IANA database.{hint}"
 
 
 def next_times(schedule: str, timezone: str, after: datetime, n: int) -> list[datetime]:
@@ -103,7 +105,7 @@ def _later_reading(local: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
 
 
 def _unknown_preset(text: str) -> str:
-    return f"{text!r} is not one of {', '.join(PRESETS)}."
+    return f"{quoted(text)} is not one of {', '.join(PRESETS)}."
 
 
 @functools.cache

@@ -17,6 +17,7 @@ import httpx
 
 from airberg.errors import Conflict, InvalidRequest, Unavailable
 from airberg.plan.names import did_you_mean
+from airberg.quoted import quoted
 
 if TYPE_CHECKING:
     from airberg.settings import Settings
@@ -157,13 +158,15 @@ def match_domain(text: str, domains: Sequence[Domain]) -> str:
         hits = {d.urn for d in domains if text in (d.name, d.urn.removeprefix(DOMAIN_PREFIX))}
     if len(hits) > 1:
         raise Conflict(
-            f"The domain {text!r} is ambiguous: {', '.join(sorted(hits))}.",
+            f"The domain {quoted(text)} is ambiguous: {', '.join(sorted(hits))}.",
             guidance="Name it by its urn.",
             code="ambiguous-domain",
         )
     if not hits:
         guidance = did_you_mean(text, {d.name for d in domains if d.name})
-        raise InvalidRequest.one("/domain", "unknown-domain", f"DataHub has no domain {text!r}.", guidance)
+        raise InvalidRequest.one(
+            "/domain", "unknown-domain", f"DataHub has no domain {quoted(text)}.", guidance
+        )
     return hits.pop()
 
 
@@ -207,13 +210,13 @@ def _encoded(text: str) -> str:
 
 def _tag_problem(name: str) -> str | None:
     if name.startswith("urn:"):
-        return f"{name[:80]!r} is not the urn of a tag."
+        return f"{quoted(name[:80])} is not the urn of a tag."
     if "," in name:
-        return f"The tag {name[:80]!r} has a comma; send a list of tags."
+        return f"The tag {quoted(name[:80])} has a comma; send a list of tags."
     if any(unicodedata.category(c).startswith("C") for c in name):
         return "A tag has control characters."
     if len(name) > MAX_TAG_LENGTH or len(quote(TAG_PREFIX + name)) > MAX_URN_BYTES:
-        return f"The tag {name[:40] + '...'!r} is too long (at most {MAX_TAG_LENGTH} characters)."
+        return f"The tag {quoted(name[:40] + '...')} is too long (at most {MAX_TAG_LENGTH} characters)."
     return None
 
 
@@ -221,7 +224,10 @@ def _checked_urn(text: str) -> str:
     name = text.removeprefix(DOMAIN_PREFIX)
     if name == text or not name or any(c in _RESERVED or c.isspace() for c in name):
         raise InvalidRequest.one(
-            "/domain", "bad-domain-urn", f"{text!r} is not the urn of a domain.", "Write urn:li:domain:<id>."
+            "/domain",
+            "bad-domain-urn",
+            f"{quoted(text)} is not the urn of a domain.",
+            "Write urn:li:domain:<id>.",
         )
     return text
 

@@ -13,6 +13,7 @@ from airberg.errors import Conflict, LeaseHeld, NotFound
 from airberg.jobs.encoding import storable_text
 from airberg.jobs.model import Job, JobStatus, Run, RunReport, RunStatus
 from airberg.plan.model import JobPlan
+from airberg.quoted import quoted
 from airberg.sources.entry import ConnectorEntry
 
 JOBS_PER_SHARD = 20
@@ -149,7 +150,7 @@ def require_living(job: Job) -> Job:
 def name_taken(name: str, job_id: UUID) -> Conflict:
     """The owner has a job of that name."""
     return Conflict(
-        f"You have a job named {name!r} already: {job_id}.",
+        f"You have a job named {quoted(name)} already: {job_id}.",
         guidance="Use another name, or delete that job.",
         code="name-taken",
     )

@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from airberg.errors import AirbergError, NotAllowed, NotFound
 from airberg.keys.names import unusable_key
 from airberg.keys.port import Key, KeyStore
+from airberg.quoted import quoted
 
 
 def may_use(key: Key, *, owner: str, roles: AbstractSet[str]) -> bool:
@@ -31,7 +32,7 @@ def check_use(key: Key, *, owner: str, roles: AbstractSet[str]) -> None:
     """
     if not may_use(key, owner=owner, roles=roles):
         raise NotAllowed(
-            f"The encryption key {key.name!r} is for its owners and roles only.",
+            f"The encryption key {quoted(key.name)} is for its owners and roles only.",
             guidance="Use another key, or have yourself added to those who may use it.",
             code="key-not-allowed",
         )

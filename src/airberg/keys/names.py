@@ -10,6 +10,7 @@ from typing import TypeVar
 from airberg.errors import ConfigurationFailed, Conflict, InvalidRequest, NotFound
 from airberg.keys.kek import KEY_BYTES
 from airberg.keys.port import Key, KeyVersion
+from airberg.quoted import quoted
 
 _Error = TypeVar("_Error", ConfigurationFailed, Conflict)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -60,7 +61,7 @@ def users_text(owners: AbstractSet[str], roles: AbstractSet[str]) -> str:
 def unknown_key(name: str) -> NotFound:
     """The error for a key that was never made."""
     return NotFound(
-        f"There is no encryption key {name!r}.",
+        f"There is no encryption key {quoted(name)}.",
         guidance="Create it with `airberg keys create`, or name another one.",
         code="unknown-key",
     )
@@ -69,7 +70,7 @@ def unknown_key(name: str) -> NotFound:
 def unknown_version(key: Key, version: int) -> NotFound:
     """The error for a version that was never made."""
     return NotFound(
-        f"The encryption key {key.name!r} has no version {version}.",
+        f"The encryption key {quoted(key.name)} has no version {version}.",
         guidance=f"It has the versions 1 to {key.versions[-1].version}.",
         code="unknown-key-version",
     )
@@ -78,7 +79,7 @@ def unknown_version(key: Key, version: int) -> NotFound:
 def key_exists(name: str) -> Conflict:
     """The error for a key that was to be new."""
     return Conflict(
-        f"The encryption key {name!r} exists already.",
+        f"The encryption key {quoted(name)} exists already.",
         guidance="Use it, rotate it, or choose another name.",
         code="key-exists",
     )
@@ -97,12 +98,12 @@ def key_out_of_use(key: Key) -> Conflict:
 def _out_of_use(key: Key, kind: type[_Error]) -> _Error:
     if key.state == "destroyed":
         return kind(
-            f"The encryption key {key.name!r} is destroyed.",
+            f"The encryption key {quoted(key.name)} is destroyed.",
             guidance="What it encrypted cannot be read again. Use another key, and load into a new table.",
             code="key-destroyed",
         )
     return kind(
-        f"The encryption key {key.name!r} is disabled.",
+        f"The encryption key {quoted(key.name)} is disabled.",
         guidance="Enable it with `airberg keys enable`, or use another key.",
         code="key-disabled",
     )
@@ -111,7 +112,7 @@ def _out_of_use(key: Key, kind: type[_Error]) -> _Error:
 def unusable_version(key: Key, version: KeyVersion) -> ConfigurationFailed:
     """The error for a version that was to decrypt, and does not."""
     return ConfigurationFailed(
-        f"Version {version.version} of the encryption key {key.name!r} is {version.state}.",
+        f"Version {version.version} of the encryption key {quoted(key.name)} is {version.state}.",
         guidance="That cannot be undone."
         if version.state == "destroyed"
         else "Enable it with `airberg keys enable`.",
@@ -122,7 +123,7 @@ def unusable_version(key: Key, version: KeyVersion) -> ConfigurationFailed:
 def version_destroyed(key: Key, version: int) -> Conflict:
     """The error for a version that nothing can be done with any more."""
     return Conflict(
-        f"Version {version} of the encryption key {key.name!r} is destroyed.",
+        f"Version {version} of the encryption key {quoted(key.name)} is destroyed.",
         guidance="That cannot be undone.",
         code="key-destroyed",
     )
@@ -131,7 +132,8 @@ def version_destroyed(key: Key, version: int) -> Conflict:
 def newest_version(key: Key, version: int) -> Conflict:
     """The error for destroying the version that others would have to take the place of."""
     return Conflict(
-        f"Version {version} is the newest one of the encryption key {key.name!r}, and older ones are there.",
+        f"Version {version} is the newest one of the encryption key {quoted(key.name)}, and older "
+        "ones are there.",
         guidance="Rotate the key first, or destroy all of it.",
         code="key-version-newest",
     )

@@ -36,6 +36,7 @@ from pyiceberg.types import (
 from airberg.columns.targets import cast_problem, parse_target_type
 from airberg.columns.types import ColumnType, Decimal, Field, Json, List, Primitive, Struct
 from airberg.errors import ConfigurationFailed
+from airberg.quoted import quoted
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -234,8 +235,8 @@ def _struct_changes(
         elif (other := folded.get(field.name.casefold())) is not None:
             raise _refused(
                 here,
-                f"differs only in case from the column {other!r} that the table has",
-                f"Many engines cannot tell them apart: rename it to {other!r} or to another name.",
+                f"differs only in case from the column {quoted(other)} that the table has",
+                f"Many engines cannot tell them apart: rename it to {quoted(other)} or to another name.",
                 "column-name-case",
             )
         else:
@@ -275,7 +276,8 @@ def _ways_out(old: IcebergType, wanted: ColumnType, in_list: Path) -> str:
     """What can be done about a type that a table cannot follow."""
     if in_list:
         return (
-            f"Rename the list {'.'.join(in_list)!r} (what is in lists cannot be cast or renamed by itself), "
+            f"Rename the list {quoted('.'.join(in_list))} (what is in lists cannot be cast or "
+            "renamed by itself), "
             "or write to a new table."
         )
     target = _CAST_NAMES.get(old, type_text(old))
@@ -313,7 +315,7 @@ def _check_names(fields: Sequence[Field], path: Path) -> None:
         if not field.name:
             raise _refused(here, "has an empty name", "Rename it.", "column-name-empty")
         if (other := seen.get(field.name.casefold())) is not None:
-            problem = "occurs twice" if other == field.name else f"differs only in case from {other!r}"
+            problem = "occurs twice" if other == field.name else f"differs only in case from {quoted(other)}"
             raise _refused(here, problem, "Rename or drop one of them.", "column-name-case")
         seen[field.name.casefold()] = field.name
         inside = field.type
@@ -332,4 +334,6 @@ def type_text(type_: IcebergType) -> str:
 
 
 def _refused(path: Path, problem: str, guidance: str, code: str) -> ConfigurationFailed:
-    return ConfigurationFailed(f"The column {'.'.join(path)!r} {problem}.", guidance=guidance, code=code)
+    return ConfigurationFailed(
+        f"The column {quoted('.'.join(path))} {problem}.", guidance=guidance, code=code
+    )

@@ -18,6 +18,7 @@ from airberg.keys.names import unusable_key
 from airberg.keys.port import Key
 from airberg.plan.model import EncryptRule, HashRule, StreamPlan
 from airberg.plan.transformations import all_columns
+from airberg.quoted import quoted
 
 
 def is_deterministic(stream: StreamPlan) -> bool:
@@ -98,8 +99,9 @@ def _unusable(stream: StreamPlan, column: str, key: Key, version: int) -> Config
     state = next((v.state for v in key.versions if v.version == version), "not there")
     ways = "load into a new table (another schema_name), or with mode overwrite"
     return ConfigurationFailed(
-        f"The column {column!r} of the table {stream.table!r} has version {version} of the key "
-        f"{key.name!r}, which is {state}; under another one, new rows would not match those that are there.",
+        f"The column {quoted(column)} of the table {quoted(stream.table)} has version {version} of the key "
+        f"{quoted(key.name)}, which is {state}; under another one, new rows would not match those "
+        "that are there.",
         guidance=f"Enable that version, {ways}." if state == "disabled" else f"{ways[0].upper()}{ways[1:]}.",
         code="key-version-unusable",
     )

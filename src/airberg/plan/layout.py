@@ -25,6 +25,7 @@ from airberg.plan.model import (
 )
 from airberg.plan.names import did_you_mean
 from airberg.plan.transformations import column_at, dotted_names, find_path, table_path, type_at
+from airberg.quoted import quoted
 
 TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 LARGEST_ARGUMENT = 2**31 - 1
@@ -95,7 +96,7 @@ def match_layouts(
                 Problem(
                     pointer,
                     "unknown-stream",
-                    f"The job has no stream {table.stream!r}.",
+                    f"The job has no stream {quoted(table.stream)}.",
                     did_you_mean(table.stream, streams),
                 )
             )
@@ -105,7 +106,7 @@ def match_layouts(
                     Problem(
                         pointer,
                         "conflicting-tables",
-                        f"The table of {label!r} is described by {taken[label]} as well.",
+                        f"The table of {quoted(label)} is described by {taken[label]} as well.",
                         "Keep one of the two.",
                     )
                 )
@@ -226,7 +227,7 @@ def _matched(
                 Problem(
                     pointer,
                     "unknown-transform",
-                    f"Iceberg has no transform {call[1]!r}.",
+                    f"Iceberg has no transform {quoted(call[1])}.",
                     did_you_mean(name, TRANSFORMS),
                 )
             )
@@ -256,7 +257,12 @@ def _matched(
             )
         else:
             problems.append(
-                Problem(pointer, "unknown-column", f"No column of {stream!r} is named {column!r}.", guidance)
+                Problem(
+                    pointer,
+                    "unknown-column",
+                    f"No column of {quoted(stream)} is named {quoted(column)}.",
+                    guidance,
+                )
             )
         return []
     return [_Asked(pointer, transform, argument, source)]
@@ -286,7 +292,8 @@ def _column(
         Problem(
             asked.pointer,
             "partition-column-lost",
-            f"{'.'.join(asked.source)!r} of {stream!r} is dropped, or lies in a column that is cast or "
+            f"{quoted('.'.join(asked.source))} of {quoted(stream)} is dropped, or lies in a "
+            "column that is cast or "
             "protected as a whole: the table does not have it.",
             "Keep the column, or use another one.",
         )
@@ -368,10 +375,10 @@ def _unfit(stream: str, asked: _Asked, why: str) -> Problem:
     return Problem(
         asked.pointer,
         "transform-does-not-fit",
-        f"{_text(asked)} does not fit {'.'.join(asked.source)!r} of {stream!r}: {why}",
+        f"{_text(asked)} does not fit {quoted('.'.join(asked.source))} of {quoted(stream)}: {why}",
         "Use a transform that fits, another column, or a cast.",
     )
 
 
 def _twice(stream: str, asked: _Asked, why: str) -> Problem:
-    return Problem(asked.pointer, "redundant-expression", f"{stream!r}: {why}", "Keep one of the two.")
+    return Problem(asked.pointer, "redundant-expression", f"{quoted(stream)}: {why}", "Keep one of the two.")

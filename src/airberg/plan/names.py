@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+from airberg.quoted import quoted
+
 NAMESPACE_PART = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 METADATA_COLUMNS = (
@@ -67,6 +69,6 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Guidance for an unknown name: the nearest one, and the list when it is short."""
     names = sorted(known)
-    hint = f"Did you mean {near!r}? " if (near := nearest(word, names)) else ""
+    hint = f"Did you mean {quoted(near)}? " if (near := nearest(word, names)) else ""
     listed = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
     return f"{hint}Known: {listed}." if names else hint.strip()

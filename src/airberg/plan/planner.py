@@ -41,6 +41,7 @@ from airberg.plan.transformations import (
     table_path,
     type_at,
 )
+from airberg.quoted import quoted
 
 AS_EVER = MergeOptions()
 """How merges work of which nobody says anything."""
@@ -184,7 +185,7 @@ def _report_merge_keys(
                 Problem(
                     "/merge",
                     "unknown-merge-key",
-                    f"The stream {name!r} has no column {column!r} to merge by.",
+                    f"The stream {quoted(name)} has no column {quoted(column)} to merge by.",
                     "Select only streams that have it, or leave `merge` out to use their primary keys.",
                 )
             )
@@ -193,7 +194,8 @@ def _report_merge_keys(
                 Problem(
                     "/merge",
                     "unfit-merge-key",
-                    f"{column!r} of {name!r} is an object, a list or JSON and cannot be a merge key.",
+                    f"{quoted(column)} of {quoted(name)} is an object, a list or JSON and cannot "
+                    "be a merge key.",
                     "Merge by columns with single values.",
                 )
             )
@@ -227,7 +229,8 @@ def _plan_stream(
             Problem(
                 "/streams",
                 "no-columns",
-                f"{stream.label!r} has no columns, and without metadata columns its table would have none.",
+                f"{quoted(stream.label)} has no columns, and without metadata columns its table "
+                "would have none.",
                 "Keep the metadata columns, or leave the stream out.",
             )
         )
@@ -286,7 +289,8 @@ def _check_key_survives(stream: str, rules: Rules, key: _MergeKey, problems: lis
                     Problem(
                         pointer,
                         "merge-key-lost",
-                        f"{'.'.join(path)!r} of {stream!r} is a merge key and cannot be taken away.",
+                        f"{quoted('.'.join(path))} of {quoted(stream)} is a merge key and cannot "
+                        "be taken away.",
                         "Merge by another column, or keep this one.",
                     )
                 )
@@ -301,7 +305,8 @@ def _check_deletions_survive(
             Problem(
                 rule.pointers["drop"],
                 "deletion-mark-lost",
-                f"{DELETED_AT!r} of {stream!r} marks rows to delete and cannot be dropped in merge mode.",
+                f"{quoted(DELETED_AT)} of {quoted(stream)} marks rows to delete and cannot be "
+                "dropped in merge mode.",
                 "Keep the column.",
             )
         )
@@ -332,8 +337,8 @@ def _check_names(
                 Problem(
                     pointer(found),
                     "column-name-collision",
-                    f"The columns {', '.join(repr(c.source) for c in found)} of {stream!r} "
-                    f"would all be named {name!r}.",
+                    f"The columns {', '.join(quoted(c.source) for c in found)} of {quoted(stream)} "
+                    f"would all be named {quoted(name)}.",
                     "Rename or drop one of them (names that differ only in case are equal to many engines).",
                 )
             )
@@ -343,7 +348,7 @@ def _check_names(
                 Problem(
                     pointer([column]),
                     "reserved-column-name",
-                    f"{column.name!r} of {stream!r} is the name of a metadata column.",
+                    f"{quoted(column.name)} of {quoted(stream)} is the name of a metadata column.",
                     "Use another name, or set add_ingestion_metadata to false.",
                 )
             )
@@ -364,7 +369,8 @@ def _warnings(request: IngestRequest, streams: Sequence[StreamPlan]) -> list[str
             found = column_at(s.columns, source)
             if found is not None and found.encrypt is not None and found.encrypt.mode == "deterministic":
                 notes.append(
-                    f"{s.name}: {'.'.join(source)!r} is encrypted deterministically, because the table is "
+                    f"{s.name}: {quoted('.'.join(source))} is encrypted deterministically, "
+                    "because the table is "
                     "partitioned or sorted by it: equal values can be seen to be equal."
                 )
         if s.mode == "merge" and s.cursor:
@@ -419,7 +425,7 @@ def merge_columns(stream: StreamPlan, *, soft_deletes: bool = False) -> MergeCol
     """
     key = tuple(p for path in stream.merge_key if (p := table_path(stream.columns, path)))
     if len(key) != len(stream.merge_key):
-        raise ValueError(f"a merge key of {stream.name!r} is not in the table")
+        raise ValueError(f"a merge key of {quoted(stream.name)} is not in the table")
     cursor = None
     if stream.cursor:
         column = column_at(stream.columns, stream.cursor)

@@ -16,6 +16,7 @@ from airberg.plan.model import (
     ProtectionRule,
     Transformation,
 )
+from airberg.quoted import quoted
 
 if TYPE_CHECKING:
     from airberg.plan.transformations import ColumnRules
@@ -94,7 +95,7 @@ class ProtectionContext:
             rule: All that was asked for it.
             problems: What is wrong is added here.
         """
-        name = f"{'.'.join(path)!r} of {stream!r}"
+        name = f"{quoted('.'.join(path))} of {quoted(stream)}"
         masked = isinstance(rule.protect, MaskRule)
         if masked and (rule.cast or source) == BINARY:
             problems.append(

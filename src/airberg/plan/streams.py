@@ -11,6 +11,7 @@ import msgspec
 from airberg.errors import Problem
 from airberg.plan.model import IngestRequest, Path, SyncMode
 from airberg.plan.names import collisions, did_you_mean, table_name
+from airberg.quoted import quoted
 
 
 class SelectedStream(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +51,7 @@ def select_streams(
                 Problem(
                     f"/streams/{i}",
                     "unknown-stream",
-                    f"The connector has no stream {name!r}.",
+                    f"The connector has no stream {quoted(name)}.",
                     did_you_mean(name, names),
                 )
             )
@@ -107,7 +108,7 @@ def _check_tables(streams: Sequence[SelectedStream], problems: list[Problem]) ->
             Problem(
                 "/streams",
                 "table-name-collision",
-                f"The streams {', '.join(names)} would all fill the table {table!r}.",
+                f"The streams {', '.join(names)} would all fill the table {quoted(table)}.",
                 "Put them into separate jobs with another schema_name, or select one of them.",
             )
         )

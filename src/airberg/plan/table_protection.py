@@ -16,6 +16,7 @@ from airberg.columns.noted import ColumnHashing, ColumnMask, NotedProtection, no
 from airberg.columns.types import ColumnType, Decimal, Json, List, Primitive, Struct
 from airberg.errors import ConfigurationFailed
 from airberg.plan.model import ColumnPlan, EncryptRule, HashRule, MaskRule, Path, ProtectionRule, StreamPlan
+from airberg.quoted import quoted
 
 _WAYS_OUT = (
     "rename the column, write to a new table (another schema_name), or load everything anew: drop the table, "
@@ -64,7 +65,7 @@ def protection_differences(
         name = ".".join(path)
         noted = noted_protection(name, properties)
         rule, plain = column.protection, column.cast_to or column.source_type
-        about = f"The column {name!r} of {table}"
+        about = f"The column {quoted(name)} of {table}"
         if not _same_rule(noted, rule):
             message = (
                 f"{about} is {_noted_words(noted)} in the table, and would be {_words(rule)} by this job."
@@ -146,7 +147,7 @@ def _words(rule: ProtectionRule | None) -> str:
         case EncryptRule():
             return _encrypted(rule.mode, rule.key_name, rule.aad)
         case HashRule():
-            return f"hashed with the key {rule.key_name!r}"
+            return f"hashed with the key {quoted(rule.key_name)}"
         case MaskRule():
             return _masked(rule.keep_last, rule.mask_char)
     return "in clear"
@@ -157,7 +158,7 @@ def _noted_words(noted: NotedProtection | None) -> str:
         case ColumnEncryption():
             return _encrypted(noted.mode, noted.key, noted.aad)
         case ColumnHashing():
-            return f"hashed with the key {noted.key!r}"
+            return f"hashed with the key {quoted(noted.key)}"
         case ColumnMask():
             return _masked(noted.keep_last, noted.mask_char)
     return "in clear"
@@ -165,20 +166,21 @@ def _noted_words(noted: NotedProtection | None) -> str:
 
 def _encrypted(mode: str, key: str, aad: str) -> str:
     how = "at random" if mode == "random" else "deterministically"
-    return f"encrypted {how} with the key {key!r} (associated data {aad!r})"
+    return f"encrypted {how} with the key {quoted(key)} (associated data {quoted(aad)})"
 
 
 def _masked(keep_last: int, mask_char: str) -> str:
-    return f"masked by {mask_char!r} but for its last {keep_last} characters"
+    return f"masked by {quoted(mask_char)} but for its last {keep_last} characters"
 
 
 def _asking(noted: NotedProtection | None) -> str:
     """What to ask for so that the job does what was done before."""
     match noted:
         case ColumnEncryption():
-            return f"encrypt with encryption_key_name {noted.key!r} and encryption_mode {noted.mode!r}"
+            how = f"encryption_mode {quoted(noted.mode)}"
+            return f"encrypt with encryption_key_name {quoted(noted.key)} and {how}"
         case ColumnHashing():
-            return f"hash with encryption_key_name {noted.key!r}"
+            return f"hash with encryption_key_name {quoted(noted.key)}"
         case ColumnMask():
-            return f"mask with keep_last {noted.keep_last} and mask_char {noted.mask_char!r}"
+            return f"mask with keep_last {noted.keep_last} and mask_char {quoted(noted.mask_char)}"
     return "it without encrypt, hash and mask"

@@ -28,6 +28,7 @@ from airberg.plan.model import (
 )
 from airberg.plan.names import did_you_mean
 from airberg.plan.protection import AskedProtection, ProtectionContext, asked_protection, protected_type
+from airberg.quoted import quoted
 
 Refusal = Callable[[str], AirbergError | None]
 """Why the key of a name cannot encrypt for this job; None when it can."""
@@ -111,7 +112,7 @@ def match_rules(
                 Problem(
                     f"{pointer}/stream",
                     "unknown-stream",
-                    f"The job has no stream {t.stream!r}.",
+                    f"The job has no stream {quoted(t.stream)}.",
                     did_you_mean(t.stream, streams),
                 )
             )
@@ -124,7 +125,7 @@ def match_rules(
                     f"{pointer}/column",
                     "unknown-column",
                     f"No {'stream' if t.stream is None else 'column of ' + repr(t.stream)} "
-                    f"{'has a column' if t.stream is None else 'is named'} {t.column!r}.",
+                    f"{'has a column' if t.stream is None else 'is named'} {quoted(t.column)}.",
                     did_you_mean(t.column, known),
                 )
             )
@@ -224,7 +225,7 @@ def _merge(
             Problem(
                 pointer,
                 "conflicting-transformations",
-                f"The column {t.column!r} of {stream!r} has {words}.",
+                f"The column {quoted(t.column)} of {quoted(stream)} has {words}.",
                 f"Keep one of {rules.pointers[other]} and {pointer}.",
             )
         )
@@ -239,7 +240,11 @@ def _merge(
             rules.cast = parsed.cast
             if parsed.cast is not None and (why := cast_problem(source, parsed.cast)):
                 problems.append(
-                    Problem(f"{pointer}/target_type", "impossible-cast", f"{t.column!r} of {stream!r}: {why}")
+                    Problem(
+                        f"{pointer}/target_type",
+                        "impossible-cast",
+                        f"{quoted(t.column)} of {quoted(stream)}: {why}",
+                    )
                 )
         case "encrypt" | "hash" | "mask":
             rules.protect = parsed.protect
@@ -255,7 +260,7 @@ def _check_overlaps(stream: str, rules: Rules, problems: list[Problem]) -> None:
                 Problem(
                     next(iter(rules[inner[0]].pointers.values())),
                     "overlapping-transformations",
-                    f"{'.'.join(path)!r} of {stream!r} is dropped, cast or protected as a whole, "
+                    f"{quoted('.'.join(path))} of {quoted(stream)} is dropped, cast or protected as a whole, "
                     f"so {names} cannot be transformed.",
                     "Transform either the whole column or its members.",
                 )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airberg.errors import InvalidRequest
+from airberg.quoted import quoted
 from airberg.sources.declared import declared_entries, settled
 from airberg.sources.entry import ConnectorEntry
 
@@ -59,7 +60,7 @@ class ConnectorRegistry:
         raise InvalidRequest.one(
             POINTER,
             "unknown-source",
-            f"There is no connector named {name[:100]!r}.",
+            f"There is no connector named {quoted(name[:100])}.",
             (f"Did you mean {', '.join(near)}? " if near else "")
             + "Own connectors are declared in the deployment's connectors file.",
         )
@@ -84,7 +85,7 @@ class ConnectorRegistry:
         raise InvalidRequest.one(
             VERSION_POINTER,
             "unknown-source-version",
-            f"There is no version {version[:100]!r} of {name}.",
+            f"There is no version {quoted(version[:100])} of {name}.",
             f"Known: {', '.join(settled(entry).known_version for entry in known)}. "
             "Others are declared in the deployment's connectors file.",
         )

@@ -14,6 +14,7 @@ from airberg.jobs.model import RunStatus
 from airberg.keys.cipher import decrypt_value
 from airberg.plan.child import ChildPlanner
 from airberg.plan.model import IngestRequest, TableRequest, Transformation
+from airberg.quoted import quoted
 from support.deployment import Deployment, write_scenario
 
 KEYED = "crm"
@@ -140,7 +141,7 @@ def test_a_key_out_of_use_stops_a_run_before_anything_else(
     with pytest.raises(ConfigurationFailed) as e:
         deployment.run(job)
     assert (e.value.code, e.value.exit_code) == (f"key-{state}", 2)
-    assert repr(KEYED) in e.value.message
+    assert quoted(KEYED) in e.value.message
     (run,) = deployment.store.runs(job.id)
     assert (run.status, run.error_code) == (RunStatus.FAILED, f"key-{state}")
     assert not flag.exists()
@@ -230,7 +231,7 @@ def test_a_merge_stays_with_its_version(deployment: Deployment, tmp_path: Path, 
     with pytest.raises(ConfigurationFailed) as e:
         deployment.run(job, "run-3")
     assert e.value.code == "key-version-unusable"
-    assert f"version 1 of the key 'crm', which is {state}" in e.value.message
+    assert f'version 1 of the key "crm", which is {state}' in e.value.message
     assert ("Enable that version" in e.value.guidance) is (state == "disabled")
     assert (flag.exists(), deployment.table("users").metadata) == (False, before)
     with pytest.raises(InvalidRequest) as refused:  # a new job for that table, when it is made

@@ -159,7 +159,7 @@ def test_another_protection_is_refused_when_a_job_is_made(compiled: Deployment, 
             job(compiled, tmp_path, *rules)
         (first, *_) = sorted(e.value.problems, key=lambda p: "email" not in p.message)
         assert (first.pointer, first.code) == (pointer, "protection-differs")
-        assert "'email' of shop.users is hashed with the key 'default' in the table" in first.message
+        assert '"email" of shop.users is hashed with the key "default" in the table' in first.message
         assert "another schema_name" in first.guidance
     job(compiled, tmp_path, HASHED)
     job(compiled, tmp_path, {"column": "email", "transformation_type": "drop"})

@@ -129,7 +129,7 @@ def test_limits_are_named() -> None:
     """The message says which limit it is."""
     assert problems_of({"leaf": {"size": 9}})[0][2] == "`size` must have a value of at most 5."
     assert problems_of({"leaves": [{}, {}, {}]})[0][2] == "`leaves` must have at most 2 items."
-    assert problems_of({"mode": "c"})[0][2] == "`mode` must be 'a' or 'b'."
+    assert problems_of({"mode": "c"})[0][2] == '`mode` must be "a" or "b".'
 
 
 def test_problems_are_limited() -> None:

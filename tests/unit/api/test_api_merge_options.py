@@ -70,7 +70,7 @@ def test_all_options_are_looked_at() -> None:
 
 @pytest.mark.parametrize(
     ("reader", "guidance"),
-    [("sparc", "Did you mean 'spark'"), ("trino:new", "an engine and its version"), ("snowflake:8", "leave")],
+    [("sparc", 'Did you mean "spark"'), ("trino:new", "an engine and its version"), ("snowflake:8", "leave")],
 )
 def test_an_unknown_reader_is_named_by_its_place(reader: str, guidance: str) -> None:
     """With the nearest engine, and without repeating what was sent."""

@@ -64,14 +64,14 @@ def test_target_types(text: str, expected: ColumnType) -> None:
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("strng", "'string'"),
-        ("timestampz", "'timestamp'"),
+        ("strng", '"string"'),
+        ("timestampz", '"timestamp"'),
         ("varchar", "known: string"),
         ("", "known: string"),
         ("decimal(39,0)", "1 to 38"),
         ("decimal(0,0)", "1 to 38"),
         ("decimal(5,6)", "1 to 38"),
-        ("decimal(5,-1)", "'decimal'"),
+        ("decimal(5,-1)", '"decimal"'),
         ("x" * 5000, "known: string"),
     ],
 )

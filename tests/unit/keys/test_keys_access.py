@@ -7,6 +7,7 @@ import pytest
 from airberg.errors import NotAllowed
 from airberg.keys.access import check_use, may_use, state_refusal, use_refusal
 from airberg.keys.memory import MemoryKeyStore
+from airberg.quoted import quoted
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -59,7 +60,7 @@ def test_refusals_say_what_is_in_the_way() -> None:
     for name, code in codes.items():
         for refusal in (state_refusal(store, name), use_refusal(store, name, owner="ann", roles=NOBODY)):
             assert refusal is not None
-            assert (refusal.code, repr(name) in refusal.message) == (code, True)
+            assert (refusal.code, quoted(name) in refusal.message) == (code, True)
             assert refusal.guidance
 
 

@@ -50,6 +50,7 @@ from airberg.lake.schema import (
     iceberg_type,
     schema_changes,
 )
+from airberg.quoted import quoted
 
 PRIMITIVES = [BOOLEAN, INT, LONG, FLOAT, DOUBLE, DATE, TIME, TIMESTAMP, TIMESTAMPTZ, STRING, BINARY]
 NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="."), min_size=1, max_size=6)
@@ -213,8 +214,8 @@ def test_a_change_inside_a_list_is_refused_with_what_can_be_done(
             iceberg_schema((Field("box", Struct((Field("x", table),))),)),
             (Field("box", Struct((Field("x", source),))),),
         )
-    assert repr(at) in caught.value.message
-    assert "Rename the list 'box.x'" in caught.value.guidance
+    assert quoted(at) in caught.value.message
+    assert 'Rename the list "box.x"' in caught.value.guidance
     assert "Cast" not in caught.value.guidance
 
 

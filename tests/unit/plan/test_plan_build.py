@@ -213,7 +213,7 @@ def test_what_is_compared_must_stay_comparable() -> None:
         ("/column_transformations/3", "mask-does-not-fit"),
     ]
     first, _, third, _ = e.value.problems
-    assert "'id' of 'users' is a merge key" in first.message
+    assert '"id" of "users" is a merge key' in first.message
     assert "Ask for deterministic or leave encryption_mode out" in first.guidance
     assert "partitioned or sorted" in third.message
 

@@ -79,7 +79,7 @@ def test_what_notes_no_version_has_the_first(keys: MemoryKeyStore) -> None:
     plan, properties = stream(column("x")), noted(None, column("x"))
     assert deterministic_versions(plan, properties, keys.describe) == {"a": 1}
     keys.disable("a", actor="ann", version=1)
-    with pytest.raises(ConfigurationFailed, match="version 1 of the key 'a', which is disabled"):
+    with pytest.raises(ConfigurationFailed, match='version 1 of the key "a", which is disabled'):
         deterministic_versions(plan, properties, keys.describe)
 
 

@@ -140,10 +140,10 @@ def test_sort_expressions(text: str, read: str) -> None:
 
 
 PROBLEMS = [
-    ("dya(created_at)", "unknown-transform", "'day'"),
+    ("dya(created_at)", "unknown-transform", '"day"'),
     ("zorder(id)", "unknown-transform", "Known: "),
-    ("day(create_at)", "unknown-column", "'created_at'"),
-    ("idd", "unknown-column", "'id'"),
+    ("day(create_at)", "unknown-column", '"created_at"'),
+    ("idd", "unknown-column", '"id"'),
     ("address.town", "unknown-column", "address.city"),
     ("address.city.x", "unknown-column", "Known"),
     ("bucket(id)", "bad-expression", "bucket(16, id)"),
@@ -185,15 +185,15 @@ def test_the_fitting_transforms_are_named() -> None:
     assert [(p.pointer, p.message) for p in caught.value.problems] == [
         (
             "/tables/users/partition_by/0",
-            f"hour(born) does not fit 'born' of 'users': it is a date, and what fits that is {FIT_DATES}.",
+            f'hour(born) does not fit "born" of "users": it is a date, and what fits that is {FIT_DATES}.',
         ),
         (
             "/tables/users/sort_by/0",
-            "void(id) does not fit 'id' of 'users': void orders nothing.",
+            'void(id) does not fit "id" of "users": void orders nothing.',
         ),
         (
             "/tables/users/sort_by/1",
-            "tags does not fit 'tags' of 'users': nothing fits its type, list<string>.",
+            'tags does not fit "tags" of "users": nothing fits its type, list<string>.',
         ),
     ]
 
@@ -263,7 +263,7 @@ def test_streams_that_are_not_there() -> None:
         plan(("id",), stream="us/ers~")
     (problem,) = caught.value.problems
     assert (problem.pointer, problem.code) == ("/tables/us~1ers~0", "unknown-stream")
-    assert "'users'" in problem.guidance
+    assert '"users"' in problem.guidance
 
 
 def test_one_table_is_described_once() -> None:
@@ -340,8 +340,8 @@ def test_encrypted_columns_become_deterministic() -> None:
         "free": "random",
     }
     assert [w.split(" is encrypted")[0] for w in made.warnings if "deterministically" in w] == [
-        "users: 'id'",
-        "users: 'name'",
+        'users: "id"',
+        'users: "name"',
     ]
 
 

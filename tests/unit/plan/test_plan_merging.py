@@ -101,7 +101,7 @@ def test_what_a_job_does_not_say_the_deployment_does(asked: bool | None, deploym
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        ({"readers": ("sparc",)}, "Did you mean 'spark'"),
+        ({"readers": ("sparc",)}, 'Did you mean "spark"'),
         ({"readers": ("starrocks",), "delete_format": "vector"}, "starrocks is not known to read"),
         ({"delete_format": "equality"}, "delete_format"),
     ],

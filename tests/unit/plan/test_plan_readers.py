@@ -72,8 +72,8 @@ def test_a_version_counts_from_its_row_on(reader: str, expected: tuple[bool | No
 @pytest.mark.parametrize(
     ("reader", "words"),
     [
-        ("sparc", "'spark'"),
-        ("clickhose", "'clickhouse'"),
+        ("sparc", '"spark"'),
+        ("clickhose", '"clickhouse"'),
         ("no such engine at all", "an engine and its version"),
         ("trino:new", "an engine and its version"),
         ("trino:", "an engine and its version"),

@@ -44,7 +44,7 @@ def test_unknown_stream_names_the_nearest() -> None:
     problems: list[Problem] = []
     select_streams(request(streams=("user", "users")), [stream("users"), stream("orders")], problems)
     assert [p.pointer for p in problems] == ["/streams/0"]
-    assert "'users'" in problems[0].guidance
+    assert '"users"' in problems[0].guidance
     assert "orders" in problems[0].guidance
 
 

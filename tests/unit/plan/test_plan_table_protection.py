@@ -100,16 +100,16 @@ def test_a_difference_names_the_column_and_both_sides_and_the_ways_out() -> None
     [found] = differences([column(MaskRule(keep_last=2))], noted(RANDOM))
     assert found.source == ("p",)
     assert found.message == (
-        "The column 'c' of shop.users is encrypted at random with the key 'crm' (associated data "
-        "'shop.users.c') in the table, and would be masked by '*' but for its last 2 characters by this job."
+        'The column "c" of shop.users is encrypted at random with the key "crm" (associated data '
+        '"shop.users.c") in the table, and would be masked by "*" but for its last 2 characters by this job.'
     )
     assert found.guidance.startswith(
-        "Ask for encrypt with encryption_key_name 'crm' and encryption_mode 'random',"
+        'Ask for encrypt with encryption_key_name "crm" and encryption_mode "random",'
     )
     for way in ("rename the column", "another schema_name", "drop the table"):
         assert way in found.guidance
     [plain] = differences([column(HashRule(key_name="crm"))], {})
-    assert "is in clear in the table, and would be hashed with the key 'crm'" in plain.message
+    assert 'is in clear in the table, and would be hashed with the key "crm"' in plain.message
     assert plain.guidance.startswith("Ask for it without encrypt, hash and mask,")
 
 
