@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from airberg import __version__
-from airberg.cli import keys
+from airberg.cli import keys, sources
 from airberg.cli.logs import log_to_stdout
 from airberg.cli.maintenance import add_upkeep_commands
 from airberg.errors import AirbergError, InvalidRequest, RunError
@@ -29,6 +29,7 @@ tables = typer.Typer(help="Tables of all jobs.", no_args_is_help=True)
 app.add_typer(keys.app, name="keys")
 app.add_typer(database, name="db")
 app.add_typer(tables, name="tables")
+app.add_typer(sources.app, name="sources")
 add_upkeep_commands(tables)
 
 JobId = Annotated[UUID, typer.Argument(help="Id of the job.")]

@@ -10,13 +10,16 @@ since each builds in a folder of its own and the description that is written las
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import platform
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
+CLAIM = "claim"
 BEAT_S = 5.0
 SILENT_S = 60.0  # more than NFS keeps what it knows of a file
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -27,6 +30,25 @@ def this_kernel() -> str:
     with contextlib.suppress(OSError):
         return _BOOT.read_text().strip()
     return platform.node()
+
+
+def kernel_lock(file: Path) -> IO[bytes] | None:
+    """The open, locked file, or None when another process has it. The lock dies with all who hold it open."""
+    opened = file.open("ab")
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        opened.close()
+        return None
+    return opened
+
+
+def claimed_elsewhere(folder: Path) -> bool:
+    """Whether another kernel has claimed a folder; it may be dead."""
+    try:
+        return not (folder / CLAIM).read_text().startswith(this_kernel())
+    except OSError:
+        return False
 
 
 class Claim:

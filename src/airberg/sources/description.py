@@ -47,6 +47,11 @@ def read_description(folder: Path) -> LaunchDescription | None:
     return found if found.argv and Path(found.argv[0]).exists() else None
 
 
+def lock_of(folder: Path) -> Path:
+    """The file that the processes of a host lock; beside the folder, so that it outlives it."""
+    return folder.with_name(f"{folder.name}.lock")
+
+
 def write_description(folder: Path, description: LaunchDescription) -> None:
     """Write the description, at once and readable for whoever shares the folder."""
     write_whole(folder / DESCRIPTION, description)

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from airberg.errors import AirbergError
-from airberg.sources.claim import Claim
+from airberg.sources.claim import CLAIM, Claim
 from airberg.sources.description import (
     LaunchDescription,
     read_description,
@@ -33,7 +33,6 @@ from airberg.sources.limits import Limits
 
 BRIDGE = Path(__file__).with_name("pyairbyte_bridge.py")
 FAILURE = "failure.json"
-CLAIM = "claim"
 ENVIRONMENTS = "env-"
 _COMPLETE = "airberg-complete"
 _FOR_INSTALLING = ("UV_", "PIP_", "NETRC", "XDG_")

@@ -12,7 +12,6 @@ installation leaves nothing that looks finished.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import subprocess
@@ -25,8 +24,9 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from airberg.errors import Unavailable
+from airberg.sources.claim import kernel_lock
 from airberg.sources.description import LaunchDescription as LaunchDescription
-from airberg.sources.description import read_description
+from airberg.sources.description import lock_of, read_description
 from airberg.sources.environment import Recipe
 from airberg.sources.installer import FAILURE, Failure, Request
 from airberg.sources.limits import limits_of
@@ -69,7 +69,7 @@ def resolve(entry: ConnectorEntry, settings: Settings, *, deadline: float) -> La
             return msgspec.structs.replace(description, limits=limits_of(settings.sources))
         place.raise_failure()
         place.folder.mkdir(parents=True, exist_ok=True)
-        lock = place.lock()
+        lock = kernel_lock(lock_of(place.folder))
         if lock is not None:
             with lock:
                 if place.description() is None:
@@ -102,7 +102,6 @@ class _Place:
         self.version = entry.known_version
         self.fingerprint = _fingerprint(entry)
         self.folder = settings.connectors_dir / entry.name / self.version
-        self.lock_file = self.folder.with_name(f"{self.version}.lock")  # outlives the folder
 
     def description(self) -> LaunchDescription | None:
         found = read_description(self.folder)
@@ -124,16 +123,6 @@ class _Place:
             guidance="The log of the installation is in the connector's folder.",
             code="connector-install-failed",
         )
-
-    def lock(self) -> IO[bytes] | None:
-        """The open, locked lock file, or None when another process installs."""
-        file = self.lock_file.open("ab")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return None
-        return file
 
 
 def _fingerprint(entry: ConnectorEntry) -> str:
