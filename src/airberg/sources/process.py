@@ -383,7 +383,8 @@ def _environment(home: Path) -> dict[str, str]:
     """The least that a connector needs: nothing of our own settings, keys or credentials is in it."""
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     own = dict.fromkeys(("HOME", "TMPDIR", "TMP", "TEMP"), str(home))
-    return {"LANG": "C.UTF-8", "PATH": os.defpath} | kept | own
+    # Whoever honours it tells nobody that it was started.
+    return {"LANG": "C.UTF-8", "PATH": os.defpath, "DO_NOT_TRACK": "1"} | kept | own
 
 
 def _kill_marked(mark: bytes) -> None:
