@@ -23,7 +23,7 @@ MODULES = {
     "keys.cpp": "airberg/lake/_keys.abi3.so",
     "cipher.cpp": "airberg/keys/_cipher.abi3.so",
 }
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-pthread", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra")
 STABLE_ABI = "cp311-abi3"
 
 

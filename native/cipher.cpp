@@ -8,8 +8,9 @@
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
-#include <exception>
+#include <algorithm>
 #include <cstddef>
+#include <exception>
 #include <iterator>
 #include <limits>
 #include <memory>
@@ -17,6 +18,7 @@
 #include <string_view>
 
 #include "canonical.hpp"
+#include "parts.hpp"
 #include "sealing.hpp"
 #include "texts.hpp"
 #include "views.hpp"
@@ -44,6 +46,10 @@ bool readable_rows(Py_ssize_t rows, Py_ssize_t offset) {
 
 bool enough_bits(const uint8_t* validity, size_t size, size_t end) {
     return validity == nullptr || size >= (end + 7) / 8 || refused("too few validity bits");
+}
+
+bool possible(Py_ssize_t parts) {
+    return (parts >= 1 && parts <= 64) || refused("1 to 64 threads are possible");
 }
 
 // `(rows, offset, large, validity, ends, chars)`
@@ -150,32 +156,39 @@ PyObject* available(PyObject*, PyObject*) { return PyBool_FromLong(libcrypto() !
 PyObject* encrypt(PyObject*, PyObject* arguments) {
     const char *key, *iv_key, *iv_prefix, *head, *aad;
     Py_ssize_t key_size, iv_key_size, iv_prefix_size, head_size, aad_size;
+    Py_ssize_t parts;
     PyObject* given;
     const Libcrypto* const ssl = the_library();
-    if (ssl == nullptr || !PyArg_ParseTuple(arguments, "y#z#y#y#y#O:encrypt", &key, &key_size, &iv_key, &iv_key_size,
-                                            &iv_prefix, &iv_prefix_size, &head, &head_size, &aad, &aad_size, &given)) {
+    if (ssl == nullptr || !PyArg_ParseTuple(arguments, "y#z#y#y#y#nO:encrypt", &key, &key_size, &iv_key, &iv_key_size,
+                                            &iv_prefix, &iv_prefix_size, &head, &head_size, &aad, &aad_size, &parts,
+                                            &given)) {
         return nullptr;
     }
     const bool sizes = key_size == kKeyBytes && head_size == kHeadBytes && (iv_key == nullptr || iv_key_size == kKeyBytes);
     Views views;
     Texts plain;
     if (!sizes) return refusal("a key has 32 bytes and a head 5");
-    if (!texts_from(given, views, plain)) return nullptr;
+    if (!possible(parts) || !texts_from(given, views, plain)) return nullptr;
     Made ends, chars;
     if (!ends.make((plain.rows + 1) * plain.end_size())) return nullptr;
     uint64_t size = 0;
-    uint8_t* out = ends.data();
-    if (!unlocked([&] { size = sealed_ends(plain, Ends(out, plain.wide)); }) || !chars.make(size)) return nullptr;
-    out = chars.data();
+    const Ends written(ends.data(), plain.wide);
+    if (!unlocked([&] { size = sealed_ends(plain, written); }) || !chars.make(size)) return nullptr;
+    uint8_t* const out = chars.data();
     const bool done = unlocked([&] {
-        Gcm gcm(*ssl, reinterpret_cast<const uint8_t*>(key), true);
-        if (iv_key == nullptr) {
-            RandomIvs ivs(*ssl);
-            seal_all(gcm, ivs, view(head, head_size), view(aad, aad_size), plain, out);
-        } else {
-            SyntheticIvs ivs(*ssl, view(iv_key, iv_key_size), view(iv_prefix, iv_prefix_size));
-            seal_all(gcm, ivs, view(head, head_size), view(aad, aad_size), plain, out);
-        }
+        const RandomBlock random(*ssl, iv_key == nullptr ? plain.rows : 0);
+        in_parts(plain.rows, static_cast<size_t>(parts), [&](size_t, size_t first, size_t last) {
+            Gcm gcm(*ssl, reinterpret_cast<const uint8_t*>(key), true);
+            const auto seal = [&](auto ivs) {
+                seal_rows(gcm, ivs, view(head, head_size), view(aad, aad_size), plain, first, last,
+                          out + written.get(first));
+            };
+            if (iv_key == nullptr) {
+                seal(RandomIvs(random));
+            } else {
+                seal(SyntheticIvs(*ssl, view(iv_key, iv_key_size), view(iv_prefix, iv_prefix_size)));
+            }
+        });
     });
     return done ? array_of(plain, ends, chars) : nullptr;
 }
@@ -198,29 +211,36 @@ bool keys_from(PyObject* given, std::vector<NumberedKey>& keys) {
 
 PyObject* decrypt(PyObject*, PyObject* arguments) {
     const char* aad;
-    Py_ssize_t aad_size;
+    Py_ssize_t aad_size, parts;
     PyObject *given_keys, *given;
     const Libcrypto* const ssl = the_library();
     if (ssl == nullptr ||
-        !PyArg_ParseTuple(arguments, "Oy#O:decrypt", &given_keys, &aad, &aad_size, &given)) {
+        !PyArg_ParseTuple(arguments, "Oy#nO:decrypt", &given_keys, &aad, &aad_size, &parts, &given)) {
         return nullptr;
     }
     Views views;
     Texts sealed;
     std::vector<NumberedKey> keys;
-    if (!keys_from(given_keys, keys) || !texts_from(given, views, sealed)) return nullptr;
+    if (!possible(parts) || !keys_from(given_keys, keys) || !texts_from(given, views, sealed)) return nullptr;
     Made ends, chars;
     if (!ends.make((sealed.rows + 1) * sealed.end_size())) return nullptr;
     Opened outcome;
     uint64_t size = 0;
-    uint8_t* out = ends.data();
-    if (!unlocked([&] { size = opened_ends(sealed, Ends(out, sealed.wide), outcome); }) || !chars.make(size)) {
-        return nullptr;
-    }
-    out = chars.data();
-    if (!unlocked([&] { open_all(*ssl, keys, view(aad, aad_size), sealed, out, outcome); })) {
-        return nullptr;
-    }
+    const Ends written(ends.data(), sealed.wide);
+    if (!unlocked([&] { size = opened_ends(sealed, written, outcome); }) || !chars.make(size)) return nullptr;
+    uint8_t* const out = chars.data();
+    const bool done = unlocked([&] {
+        const size_t rows = outcome.fault == Fault::none ? sealed.rows : outcome.row;
+        std::vector<Opened> outcomes(static_cast<size_t>(parts));
+        in_parts(rows, outcomes.size(), [&](size_t part, size_t first, size_t last) {
+            Openers openers(*ssl, keys);
+            outcomes[part] = open_rows(openers, view(aad, aad_size), sealed, first, last, out + written.get(first));
+        });
+        const auto failed = [](const Opened& opened) { return opened.fault != Fault::none; };
+        const auto first_fault = std::find_if(outcomes.begin(), outcomes.end(), failed);
+        if (first_fault != outcomes.end()) outcome = *first_fault;
+    });
+    if (!done) return nullptr;
     if (outcome.fault != Fault::none) {
         return Py_BuildValue("(nik)", static_cast<Py_ssize_t>(outcome.row), static_cast<int>(outcome.fault),
                              static_cast<unsigned long>(outcome.key_id));
@@ -230,22 +250,24 @@ PyObject* decrypt(PyObject*, PyObject* arguments) {
 
 PyObject* hashes(PyObject*, PyObject* arguments) {
     const char* key;
-    Py_ssize_t key_size;
+    Py_ssize_t key_size, parts;
     PyObject* given;
     const Libcrypto* const ssl = the_library();
-    if (ssl == nullptr || !PyArg_ParseTuple(arguments, "y#O:hashes", &key, &key_size, &given)) return nullptr;
+    if (ssl == nullptr || !PyArg_ParseTuple(arguments, "y#nO:hashes", &key, &key_size, &parts, &given)) return nullptr;
     Views views;
     Texts texts;
-    if (!texts_from(given, views, texts)) return nullptr;
+    if (!possible(parts) || !texts_from(given, views, texts)) return nullptr;
     Made ends, chars;
     if (!ends.make((texts.rows + 1) * 4)) return nullptr;
     uint64_t size = 0;
-    uint8_t* out = ends.data();
-    if (!unlocked([&] { size = hash_ends(texts, Ends(out, false)); }) || !chars.make(size)) return nullptr;
-    out = chars.data();
+    const Ends written(ends.data(), false);
+    if (!unlocked([&] { size = hash_ends(texts, written); }) || !chars.make(size)) return nullptr;
+    uint8_t* const out = chars.data();
     const bool done = unlocked([&] {
-        Hmac hmac(*ssl, view(key, key_size), {});
-        hash_all(hmac, texts, out);
+        in_parts(texts.rows, static_cast<size_t>(parts), [&](size_t, size_t first, size_t last) {
+            Hmac hmac(*ssl, view(key, key_size), {});
+            hash_rows(hmac, texts, first, last, out + written.get(first));
+        });
     });
     return done ? array_of(texts, ends, chars) : nullptr;
 }
@@ -322,13 +344,13 @@ PyObject* texts(PyObject*, PyObject* arguments) {
 PyMethodDef methods[] = {
     {"available", available, METH_NOARGS, "available() -> bool\n\nWhether there is a libcrypto."},
     {"encrypt", encrypt, METH_VARARGS,
-     "encrypt(key, iv_key, iv_prefix, head, aad, texts) -> (validity, ends, chars)\n\n"
+     "encrypt(key, iv_key, iv_prefix, head, aad, threads, texts) -> (validity, ends, chars)\n\n"
      "The ciphertexts of an array; IVs are random when `iv_key` is None."},
     {"decrypt", decrypt, METH_VARARGS,
-     "decrypt(keys, aad, texts) -> (validity, ends, chars) | (row, fault, key_id)\n\n"
+     "decrypt(keys, aad, threads, texts) -> (validity, ends, chars) | (row, fault, key_id)\n\n"
      "The plaintexts of an array, or the first value that has none: 1 no ciphertext, 2 no such key, 3 no match."},
     {"hashes", hashes, METH_VARARGS,
-     "hashes(key, texts) -> (validity, ends, chars)\n\n"
+     "hashes(key, threads, texts) -> (validity, ends, chars)\n\n"
      "The HMAC-SHA256 of each text as 64 hexadecimal digits, the ends in 32 bits."},
     {"texts", texts, METH_VARARGS,
      "texts(form, scale, rows, offset, validity, values) -> (validity, ends, chars)\n\nThe canonical texts of values."},

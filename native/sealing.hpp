@@ -6,8 +6,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <climits>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -153,30 +151,36 @@ class Hmac {
 
 // ---- IVs ---------------------------------------------------------------------------------------------------
 
-class RandomIvs {
+// A random IV for each row, drawn at once.
+class RandomBlock {
   public:
-    explicit RandomIvs(const Libcrypto& ssl) : ssl_(ssl) {}
-
-    void next(std::string_view, uint8_t* iv) {
-        if (used_ == block_.size()) {
-            must(ssl_.RAND_bytes(block_.data(), static_cast<int>(block_.size())));
-            used_ = 0;
+    RandomBlock(const Libcrypto& ssl, size_t rows) : bytes_(new uint8_t[rows * kIvBytes + 1]) {
+        constexpr size_t kPiece = size_t{1} << 30;  // libcrypto counts in `int`
+        for (size_t at = 0; at < rows * kIvBytes; at += kPiece) {
+            must(ssl.RAND_bytes(bytes_.get() + at, static_cast<int>(std::min(kPiece, rows * kIvBytes - at))));
         }
-        std::memcpy(iv, block_.data() + used_, kIvBytes);
-        used_ += kIvBytes;
     }
+    const uint8_t* of(size_t row) const { return bytes_.get() + kIvBytes * row; }
 
   private:
-    const Libcrypto& ssl_;
-    std::array<uint8_t, 1024 * kIvBytes> block_;
-    size_t used_ = 1024 * kIvBytes;
+    std::unique_ptr<uint8_t[]> bytes_;
+};
+
+class RandomIvs {
+  public:
+    explicit RandomIvs(const RandomBlock& block) : block_(block) {}
+
+    void write(size_t row, std::string_view, uint8_t* iv) { std::memcpy(iv, block_.of(row), kIvBytes); }
+
+  private:
+    const RandomBlock& block_;
 };
 
 class SyntheticIvs {
   public:
     SyntheticIvs(const Libcrypto& ssl, std::string_view key, std::string_view prefix) : hmac_(ssl, key, prefix) {}
 
-    void next(std::string_view plain, uint8_t* iv) {
+    void write(size_t, std::string_view plain, uint8_t* iv) {
         uint8_t digest[kDigestBytes];
         hmac_.digest(plain, digest);
         std::memcpy(iv, digest, kIvBytes);
@@ -199,14 +203,16 @@ inline uint64_t sealed_ends(const Texts& plain, Ends ends) {
     return end;
 }
 
+// Encrypts the rows from `first` to `last`; the first of their ciphertexts goes to `out`.
 template <class Ivs>
-void seal_all(Gcm& gcm, Ivs& ivs, std::string_view head, std::string_view aad, const Texts& plain, uint8_t* out) {
-    for (size_t row = 0; row < plain.rows; ++row) {
+void seal_rows(Gcm& gcm, Ivs& ivs, std::string_view head, std::string_view aad, const Texts& plain, size_t first,
+               size_t last, uint8_t* out) {
+    for (size_t row = first; row < last; ++row) {
         if (!plain.valid(row)) continue;
         const std::string_view text = plain.at(row);
         std::memcpy(out, head.data(), kHeadBytes);
         uint8_t* const iv = out + kHeadBytes;
-        ivs.next(text, iv);
+        ivs.write(row, text, iv);
         gcm.seal(iv, aad, text, iv + kIvBytes);
         out += text.size() + kOverhead;
     }
@@ -223,10 +229,10 @@ inline uint64_t hash_ends(const Texts& plain, Ends ends) {
     return end;
 }
 
-inline void hash_all(Hmac& hmac, const Texts& plain, uint8_t* out) {
+inline void hash_rows(Hmac& hmac, const Texts& plain, size_t first, size_t last, uint8_t* out) {
     constexpr char kDigits[] = "0123456789abcdef";
     uint8_t digest[kDigestBytes];
-    for (size_t row = 0; row < plain.rows; ++row) {
+    for (size_t row = first; row < last; ++row) {
         if (!plain.valid(row)) continue;
         hmac.digest(plain.at(row), digest);
         for (const uint8_t byte : digest) {
@@ -240,7 +246,6 @@ inline void hash_all(Hmac& hmac, const Texts& plain, uint8_t* out) {
 struct NumberedKey {
     uint32_t id;
     std::string_view raw;
-    std::unique_ptr<Gcm> gcm = nullptr;  // made when a value needs it
 };
 
 enum class Fault { none, foreign, no_key, mismatch };
@@ -271,31 +276,44 @@ inline uint64_t opened_ends(const Texts& sealed, Ends ends, Opened& outcome) {
     return end;
 }
 
-// Writes the plaintexts of all rows, or of those before the fault that was found already.
-inline void open_all(const Libcrypto& ssl, std::vector<NumberedKey>& keys, std::string_view aad, const Texts& sealed,
-                     uint8_t* out, Opened& outcome) {
-    const size_t rows = outcome.fault == Fault::none ? sealed.rows : outcome.row;
-    NumberedKey* key = nullptr;
-    for (size_t row = 0; row < rows; ++row) {
+// The ciphers of some keys, each made when a value needs it.
+class Openers {
+  public:
+    Openers(const Libcrypto& ssl, const std::vector<NumberedKey>& keys) : ssl_(ssl), keys_(keys), made_(keys.size()) {}
+
+    // The cipher of a key, nullptr when there is none of that id.
+    Gcm* find(uint32_t id) {
+        if (last_ < keys_.size() && keys_[last_].id == id) return made_[last_].get();
+        for (last_ = 0; last_ < keys_.size() && keys_[last_].id != id; ++last_) {
+        }
+        if (last_ == keys_.size()) return nullptr;
+        if (!made_[last_]) made_[last_] = std::make_unique<Gcm>(ssl_, bytes_of(keys_[last_].raw), false);
+        return made_[last_].get();
+    }
+
+  private:
+    const Libcrypto& ssl_;
+    const std::vector<NumberedKey>& keys_;
+    std::vector<std::unique_ptr<Gcm>> made_;
+    size_t last_ = SIZE_MAX;
+};
+
+// Writes the plaintexts of the rows from `first` to `last`, up to the first one that has none.
+inline Opened open_rows(Openers& openers, std::string_view aad, const Texts& sealed, size_t first, size_t last,
+                        uint8_t* out) {
+    for (size_t row = first; row < last; ++row) {
         if (!sealed.valid(row)) continue;
         const std::string_view value = sealed.at(row);
         const uint8_t* const head = bytes_of(value);
         const uint32_t id = uint32_t{head[1]} << 24 | uint32_t{head[2]} << 16 | uint32_t{head[3]} << 8 | head[4];
-        if (key == nullptr || key->id != id) {
-            const auto found = std::find_if(keys.begin(), keys.end(), [id](const NumberedKey& k) { return k.id == id; });
-            if (found == keys.end()) {
-                outcome = {Fault::no_key, row, id};
-                return;
-            }
-            key = &*found;
-            if (!key->gcm) key->gcm = std::make_unique<Gcm>(ssl, bytes_of(key->raw), false);
-        }
-        if (!key->gcm->open(head + kHeadBytes, aad, value.substr(kHeadBytes + kIvBytes), out)) {
-            outcome = {Fault::mismatch, row, id};
-            return;
+        Gcm* const gcm = openers.find(id);
+        if (gcm == nullptr) return {Fault::no_key, row, id};
+        if (!gcm->open(head + kHeadBytes, aad, value.substr(kHeadBytes + kIvBytes), out)) {
+            return {Fault::mismatch, row, id};
         }
         out += value.size() - kOverhead;
     }
+    return {};
 }
 
 }  // namespace airberg

@@ -69,6 +69,17 @@ class Ends {
         }
     }
 
+    uint64_t get(size_t index) const {
+        if (wide_) {
+            uint64_t end;
+            std::memcpy(&end, out_ + 8 * index, 8);
+            return end;
+        }
+        int32_t end;
+        std::memcpy(&end, out_ + 4 * index, 4);
+        return static_cast<uint64_t>(end);
+    }
+
   private:
     uint8_t* out_;
     bool wide_;

@@ -10,7 +10,7 @@ mkdir -p "$aside"
 cp -r src/airberg "$aside/airberg"
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 build() {
-  "$compiler" -std=c++17 -O1 -g -fPIC -shared -fvisibility=hidden -fsanitize=address,undefined \
+  "$compiler" -std=c++17 -O1 -g -fPIC -pthread -shared -fvisibility=hidden -fsanitize=address,undefined \
     -fno-sanitize-recover=undefined "-I$include" "$1" -o "$aside/airberg/$2" -ldl
 }
 build native/module.cpp columns/_records.abi3.so

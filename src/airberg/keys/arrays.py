@@ -6,6 +6,7 @@ same bytes as value by value, several times as fast, and without the interpreter
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 _FOREIGN, _MISMATCH = 1, 3  # faults of the compiled cipher
 
 _SAMPLE: Final = 1_000
+_ROWS_A_THREAD: Final = 2_500
+_MOST_THREADS: Final = max(1, min(4, len(os.sched_getaffinity(0)) - 1))
+"""One core is left to the thread that reads, meanwhile, what is encrypted next."""
 _MAX_BYTES: Final = 2**31 - 1
 """What the 32-bit offsets of an Arrow array reach."""
 
@@ -94,7 +98,8 @@ def decrypt_array(keys: Iterable[DataKey], values: pa.Array, aad: bytes, *, firs
     raw = {key.key_id: key for key in keys}
     if (native := compiled.cipher()) is None:
         return _decrypted(Decipher(raw.values(), aad), sealed, first_row)
-    found = native.decrypt(tuple((i, key.raw) for i, key in raw.items()), aad, _texts(sealed))
+    known = tuple((key_id, key.raw) for key_id, key in raw.items())
+    found = native.decrypt(known, aad, _threads(sealed), _texts(sealed))
     if isinstance(found[1], bytes):
         return _array(sealed.type, len(sealed), found)
     row, fault, key_id = found
@@ -116,14 +121,14 @@ def _as_binary(values: pa.Array) -> pa.Array:
 
 def _encrypted(cipher: ColumnCipher, plain: pa.Array) -> pa.Array:
     if (native := compiled.cipher()) is not None:
-        return _array(plain.type, len(plain), cipher.encrypt_texts(native, _texts(plain)))
+        return _array(plain.type, len(plain), cipher.encrypt_texts(native, _threads(plain), _texts(plain)))
     encrypt = cipher.encrypt_value
     return pa.array([None if v is None else encrypt(v) for v in plain.to_pylist()], plain.type)
 
 
 def _hashed(hasher: ColumnHash, plain: pa.Array) -> pa.Array:
     if (native := compiled.cipher()) is not None:
-        return _array(pa.string(), len(plain), hasher.hash_texts(native, _texts(plain)))
+        return _array(pa.string(), len(plain), hasher.hash_texts(native, _threads(plain), _texts(plain)))
     hashed = hasher.hash_value
     return pa.array([None if v is None else hashed(v) for v in plain.to_pylist()], pa.string())
 
@@ -151,6 +156,11 @@ def _each_once(values: pa.Array, work: Callable[[pa.Array], pa.Array]) -> pa.Arr
 
 
 # ---- the compiled cipher -----------------------------------------------------------------------------------
+
+
+def _threads(array: pa.Array) -> int:
+    """How many threads may share the work on an array; a thread takes as long to begin as some 200 values."""
+    return max(1, min(_MOST_THREADS, len(array) // _ROWS_A_THREAD))
 
 
 def _texts(array: pa.Array) -> Texts:

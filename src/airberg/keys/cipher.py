@@ -78,10 +78,11 @@ class ColumnCipher:
 
         return encrypt_array(self, values)
 
-    def encrypt_texts(self, compiled: ModuleType, texts: Texts) -> Made:
+    def encrypt_texts(self, compiled: ModuleType, threads: int, texts: Texts) -> Made:
         """The ciphertexts of texts as they lie in memory, by the compiled cipher."""
         iv_key = None if self.mode == "random" else self._iv_key
-        made: Made = compiled.encrypt(self._key, iv_key, self._iv_prefix, self._head, self._aad, texts)
+        known = (self._key, iv_key, self._iv_prefix, self._head, self._aad)
+        made: Made = compiled.encrypt(*known, threads, texts)
         return made
 
 

@@ -41,7 +41,7 @@ class ColumnHash:
 
         return hash_array(self, values)
 
-    def hash_texts(self, compiled: ModuleType, texts: Texts) -> Made:
+    def hash_texts(self, compiled: ModuleType, threads: int, texts: Texts) -> Made:
         """The hashes of texts as they lie in memory, by the compiled cipher."""
-        made: Made = compiled.hashes(self._key, texts)
+        made: Made = compiled.hashes(self._key, threads, texts)
         return made

@@ -34,9 +34,11 @@ def native() -> Any:
     return compiled.compiled
 
 
-def encrypt(texts: Any = TEXTS, key: bytes = KEY, iv_key: bytes | None = None, head: bytes = HEAD) -> Any:
+def encrypt(
+    texts: Any = TEXTS, key: bytes = KEY, iv_key: bytes | None = None, head: bytes = HEAD, threads: int = 1
+) -> Any:
     """A call with one thing changed."""
-    return native().encrypt(key, iv_key, b"", head, b"aad", texts)
+    return native().encrypt(key, iv_key, b"", head, b"aad", threads, texts)
 
 
 def test_a_call_and_its_way_back() -> None:
@@ -44,9 +46,9 @@ def test_a_call_and_its_way_back() -> None:
     validity, ends, chars = encrypt()
     assert validity is None
     assert struct.unpack("<4i", ends) == (0, 34, 67, 102)
-    assert native().decrypt(((7, KEY),), b"aad", (3, 0, False, None, ends, chars)) == (None, ENDS, b"abc")
-    assert native().decrypt(((8, KEY),), b"aad", (3, 0, False, None, ends, chars)) == (0, 2, 7)
-    assert native().decrypt(((7, KEY),), b"add", (3, 0, False, None, ends, chars)) == (0, 3, 7)
+    assert native().decrypt(((7, KEY),), b"aad", 1, (3, 0, False, None, ends, chars)) == (None, ENDS, b"abc")
+    assert native().decrypt(((8, KEY),), b"aad", 1, (3, 0, False, None, ends, chars)) == (0, 2, 7)
+    assert native().decrypt(((7, KEY),), b"add", 1, (3, 0, False, None, ends, chars)) == (0, 3, 7)
 
 
 @pytest.mark.parametrize(
@@ -75,15 +77,16 @@ def test_arrays_that_are_none_are_refused(texts: Any) -> None:
     for call in (
         lambda: encrypt(texts),
         lambda: encrypt(texts, iv_key=KEY),
-        lambda: native().decrypt(((7, KEY),), b"", texts),
-        lambda: native().hashes(KEY, texts),
+        lambda: native().decrypt(((7, KEY),), b"", 1, texts),
+        lambda: native().hashes(KEY, 1, texts),
     ):
         with pytest.raises((ValueError, TypeError)):
             call()
 
 
 @pytest.mark.parametrize(
-    "more", [{"key": b"short"}, {"iv_key": b""}, {"head": b"\x01"}, {"texts": (0,)}, {"texts": "texts"}]
+    "more",
+    [{"key": b"short"}, {"iv_key": b""}, {"head": b"\x01"}, {"texts": (0,)}, {"threads": 0}, {"threads": 65}],
 )
 def test_arguments_of_the_wrong_size_are_refused(more: dict[str, Any]) -> None:
     """Keys have 32 bytes, heads five."""
@@ -91,7 +94,7 @@ def test_arguments_of_the_wrong_size_are_refused(more: dict[str, Any]) -> None:
         encrypt(**more)
     for keys in ([], ((7,),), ((7, b"short"),), ("key",)):
         with pytest.raises((ValueError, TypeError)):
-            native().decrypt(keys, b"", TEXTS)
+            native().decrypt(keys, b"", 1, TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -130,13 +133,45 @@ def test_hashes_are_those_of_the_standard_library(key: bytes, texts: list[bytes 
     """HMAC-SHA256 in hexadecimal; a null stays one."""
     array = pa.array(texts, pa.binary())
     validity, ends, chars = array.buffers()
-    made = native().hashes(key, (len(array), 0, False, validity, ends, chars))
+    made = native().hashes(key, 3, (len(array), 0, False, validity, ends, chars))
     buffers = [None if buffer is None else pa.py_buffer(buffer) for buffer in made]
     found = pa.Array.from_buffers(pa.string(), len(array), buffers)
     found.validate(full=True)
     assert found.to_pylist() == [
         None if t is None else hmac.digest(key, t, hashlib.sha256).hex() for t in texts
     ]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 1_000])
+def test_work_is_divided_among_threads(rows: int) -> None:
+    """However many there are: the same arrays, and the first row that does not decrypt."""
+    values = pa.array([None if i % 5 == 3 else b"v" * (i % 70) for i in range(rows)], pa.binary())
+
+    def given(array: pa.Array) -> Any:
+        return len(array), array.offset, False, *array.buffers()
+
+    def array(made: Any) -> pa.Array:
+        return pa.Array.from_buffers(
+            pa.binary(), rows, [None if b is None else pa.py_buffer(b) for b in made]
+        )
+
+    for iv_key in (None, KEY):
+        one, *others = [encrypt(given(values), iv_key=iv_key, threads=n) for n in (1, 2, 5, 64)]
+        for made in others:
+            assert iv_key is None or made == one
+            for threads in (1, 3, 64):
+                opened = native().decrypt(((7, KEY),), b"aad", threads, given(array(made)))
+                assert array(opened) == values
+    assert native().hashes(KEY, 1, given(values)) == native().hashes(KEY, 7, given(values))
+    sealed = array(encrypt(given(values))).to_pylist()
+    for bad in [i for i in (0, 400, 999) if i < rows]:
+        damaged = pa.array(
+            [v and v[:-1] + b"?" if i >= bad else v for i, v in enumerate(sealed)], pa.binary()
+        )
+        for threads in (1, 2, 7):
+            assert native().decrypt(((7, KEY),), b"aad", threads, given(damaged))[:2] == (bad, 3)
+        foreign = pa.array([b"?" if i == bad else v for i, v in enumerate(damaged.to_pylist())], pa.binary())
+        assert native().decrypt(((7, KEY),), b"aad", 5, given(foreign))[:2] == (bad, 1)
 
 
 def test_several_threads_encrypt_at_once() -> None:
