@@ -127,6 +127,15 @@ class SourceSettings(_Group):
     custom_components: bool = Field(
         False, description="`true`: declared manifests may load Python code of their own (custom components)."
     )
+    container_engine: str | None = Field(
+        None, description="Command that runs images, `docker` or `podman`; default the first that is there."
+    )
+    container_network: str = Field(
+        "bridge", description="Network of these containers: `--network` of the engine."
+    )
+    container_options: tuple[str, ...] = Field(
+        (), description='More options of the engine\'s `run`: `["--security-opt", "label=disable"]`.'
+    )
     preflight_timeout_s: float = Field(25.0, description="Seconds for all checks of a POST.")
     discovered_holds_s: float = Field(
         300.0,

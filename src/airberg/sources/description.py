@@ -26,6 +26,7 @@ class LaunchDescription(msgspec.Struct, frozen=True, kw_only=True):
         fingerprint: Changes when the connector has to be resolved anew.
         limits: What a process of it may use; those of the deployment, not of the file.
         temporary: Folder for its temporary files; None for the system's.
+        guard: What ends that which its processes leave behind (`airberg.sources.guard`); empty for most.
     """
 
     source_name: str
@@ -36,6 +37,7 @@ class LaunchDescription(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
     limits: Limits = Limits()
     temporary: str | None = None
+    guard: tuple[str, ...] = ()
 
 
 def read_description(folder: Path) -> LaunchDescription | None:

@@ -62,6 +62,10 @@ def resolve(entry: ConnectorEntry, settings: Settings, *, deadline: float) -> La
         from airberg.sources.manifest import resolve_manifest  # it comes back here for the CDK
 
         return resolve_manifest(entry, settings, deadline=deadline)
+    if entry.image:
+        from airberg.sources.container import resolve_image
+
+        return resolve_image(entry, settings, deadline=deadline)
     place = _Place(entry, settings)
     while True:
         description = place.description()
@@ -89,8 +93,16 @@ def resolve(entry: ConnectorEntry, settings: Settings, *, deadline: float) -> La
 def installed(entry: ConnectorEntry, settings: Settings) -> LaunchDescription | None:
     """The launch description of a connector that is ready to be asked; None otherwise. Installs nothing."""
     try:
+        if entry.manifest:
+            from airberg.sources.manifest import known_manifest
+
+            return known_manifest(entry, settings)
+        if entry.image:
+            from airberg.sources.container import known_image
+
+            return known_image(entry, settings)
         return _Place(entry, settings).description()
-    except Unavailable:  # its executable is not there
+    except Unavailable:  # its executable, or what would run it, is not there
         return None
 
 

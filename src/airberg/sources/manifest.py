@@ -20,8 +20,9 @@ import msgspec
 
 from airberg.errors import ConfigurationFailed, RunError, Unavailable
 from airberg.sources.declared import digest_of
+from airberg.sources.description import LaunchDescription, write_whole
 from airberg.sources.entry import ConnectorEntry
-from airberg.sources.launch import LaunchDescription, resolve
+from airberg.sources.launch import installed, resolve
 from airberg.sources.process import ConnectorProcess
 
 if TYPE_CHECKING:
@@ -56,23 +57,43 @@ def resolve_manifest(entry: ConnectorEntry, settings: Settings, *, deadline: flo
             gone.
     """
     folder = _kept(entry, settings.connectors_dir / entry.name / entry.known_version)
-    cdk = ConnectorEntry(name=_CDK, package="airbyte-cdk", version=entry.cdk, python=_CDK_PYTHON)
-    base = resolve(cdk, settings, deadline=deadline)
+    base = resolve(_cdk(entry), settings, deadline=deadline)
+    launch = _launch(entry, base, folder)
+    return _allowed(launch, _inspect(launch, _remembered(entry, folder), deadline), settings)
+
+
+def known_manifest(entry: ConnectorEntry, settings: Settings) -> LaunchDescription | None:
+    """How to run a manifest that was inspected before; None otherwise. Installs nothing."""
+    folder = _place(entry, settings.connectors_dir / entry.name / entry.known_version)
+    base = installed(_cdk(entry), settings)
+    found = _known(_remembered(entry, folder))
+    if base is None or found is None:
+        return None
+    return msgspec.structs.replace(_launch(entry, base, folder), spec=found.spec)
+
+
+def _cdk(entry: ConnectorEntry) -> ConnectorEntry:
+    return ConnectorEntry(name=_CDK, package="airbyte-cdk", version=entry.cdk, python=_CDK_PYTHON)
+
+
+def _launch(entry: ConnectorEntry, base: LaunchDescription, folder: Path) -> LaunchDescription:
     components = str(folder / _COMPONENTS) if entry.components else "-"
     python = Path(base.argv[0]).with_name("python")
-    launch = msgspec.structs.replace(
+    return msgspec.structs.replace(
         base,
         source_name=entry.name,
         version=entry.known_version,
         argv=(str(python), "-I", str(_RUNNER), str(folder / _MANIFEST), components),
         fingerprint=f"{_FORMAT}-{entry.cdk}-{entry.digest}",
     )
-    found = _inspect(launch, folder / f"inspection-{_FORMAT}-{entry.cdk}.json", deadline)
+
+
+def _allowed(launch: LaunchDescription, found: _Inspection, settings: Settings) -> LaunchDescription:
     if not found.custom:
         return msgspec.structs.replace(launch, spec=found.spec)
     if not settings.sources.custom_components:
         raise ConfigurationFailed(
-            f"The manifest of {entry.name} wants to load code ({', '.join(found.custom)}), "
+            f"The manifest of {launch.source_name} wants to load code ({', '.join(found.custom)}), "
             "which this deployment does not allow.",
             guidance="Its operator may allow it with AIRBERG_SOURCES__CUSTOM_COMPONENTS=true.",
             code="custom-components",
@@ -80,9 +101,24 @@ def resolve_manifest(entry: ConnectorEntry, settings: Settings, *, deadline: flo
     return msgspec.structs.replace(launch, spec=found.spec, env=launch.env | {_ALLOW_CODE: "true"})
 
 
+def _place(entry: ConnectorEntry, folder: Path) -> Path:
+    return folder / f"manifest-{entry.digest[:16]}"
+
+
+def _remembered(entry: ConnectorEntry, folder: Path) -> Path:
+    return folder / f"inspection-{_FORMAT}-{entry.cdk}.json"
+
+
+def _known(remembered: Path) -> _Inspection | None:
+    try:
+        return msgspec.json.decode(remembered.read_bytes(), type=_Inspection)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
 def _kept(entry: ConnectorEntry, folder: Path) -> Path:
     """The folder with our copy of the manifest that the entry was settled with."""
-    kept = folder / f"manifest-{entry.digest[:16]}"
+    kept = _place(entry, folder)
     if kept.exists():
         return kept
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,8 +149,8 @@ def _copied(entry: ConnectorEntry, folder: Path) -> ConnectorEntry:
 
 def _inspect(launch: LaunchDescription, remembered: Path, deadline: float) -> _Inspection:
     """Let the CDK look at the manifest, once."""
-    with suppress(FileNotFoundError, msgspec.DecodeError):
-        return msgspec.json.decode(remembered.read_bytes(), type=_Inspection)
+    if (known := _known(remembered)) is not None:
+        return known
     lines: list[bytes] = []
     left = max(deadline - time.monotonic(), 0.0)
     with ConnectorProcess(launch, "inspect") as process:
@@ -127,10 +163,7 @@ def _inspect(launch: LaunchDescription, remembered: Path, deadline: float) -> _I
             found = msgspec.json.decode(b"".join(lines[-1:]), type=_Inspection)
         except msgspec.DecodeError:
             raise _broken(launch, " ".join(process.stderr_tail.split())[-600:]) from None
-    with tempfile.NamedTemporaryFile("wb", dir=remembered.parent, delete=False) as file:
-        file.write(msgspec.json.encode(found))
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(remembered)
+    write_whole(remembered, found)
     return found
 
 

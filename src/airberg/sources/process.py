@@ -24,6 +24,7 @@ from typing import IO
 
 from airberg.errors import ConfigurationFailed, RunError, TransientFailed
 from airberg.sources.description import LaunchDescription
+from airberg.sources.guard import Guard
 from airberg.sources.redact import Redactor
 from airberg.sources.variables import NETWORK_VARIABLES
 from airberg.sources.workspace import Workspace
@@ -85,16 +86,24 @@ class ConnectorProcess:
         self._tail = bytearray()
         self._tail_cut = False
         self._workspace = Workspace(Path(launch.temporary) if launch.temporary else None)
+        self._guard: Guard | None = None
         try:
+            self._guard = Guard(launch, self._workspace.home)
             self._process = self._start(launch, verb, files or {})
         except OSError as error:
-            self._workspace.remove()
+            self._let_go()
             raise TransientFailed(
                 f"No process could be started for the connector: {error.strerror}.", code="no-process"
             ) from error
         except BaseException:
-            self._workspace.remove()
+            self._let_go()
             raise
+
+    def _let_go(self) -> None:
+        """Remove what is not a process of the connector's: its container, if it has one, and its folders."""
+        if self._guard is not None:
+            self._guard.close()
+        self._workspace.remove()
 
     def _start(
         self, launch: LaunchDescription, verb: str, files: Mapping[str, bytes]
@@ -362,7 +371,7 @@ class ConnectorProcess:
                     if stream is not None:
                         stream.close()
                 self._shim.close()
-                self._workspace.remove()
+                self._let_go()
 
     def __enter__(self) -> ConnectorProcess:
         return self
