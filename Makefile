@@ -20,7 +20,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
-.PHONY: help run up test chaos model race test-spark check lint types sanitize reference lock clean \
+.PHONY: help run up test chaos model race test-spark test-connectors check lint types sanitize reference lock clean \
   bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns
 
 help:  ## Show this list
@@ -48,6 +48,9 @@ race: $(ENV)/.dev  ## A merge, an append and a compaction at once, a hundred tim
 
 test-spark: $(ENV)/.dev  ## Let Spark read our tables and write to them (needs Java 17 and Maven, else it says so)
 	@SPARK_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/spark
+
+test-connectors: $(ENV)/.dev  ## Load tables with connectors of Airbyte from the package index (2 GB)
+	@CONNECTOR_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/connectors
 
 check: lint types  ## Everything that reads the code without running it
 

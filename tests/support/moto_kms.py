@@ -56,14 +56,15 @@ def running_moto(folder: Path, policy: dict[str, Any]) -> Iterator[MotoKms]:
     with (folder / "moto.log").open("wb") as log:
         server = subprocess.Popen(argv, stdout=log, stderr=log)
     try:
-        _wait_for(url, server)
+        wait_for_moto(url, server)
         yield _furnished(url, folder, policy)
     finally:
         server.terminate()
         server.wait(20)
 
 
-def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+def wait_for_moto(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Return when it answers. Raises RuntimeError when it does not."""
     deadline = time.monotonic() + START_DEADLINE_S
     while server.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
