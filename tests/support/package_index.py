@@ -63,6 +63,12 @@ def main():
             say("CONTROL", control={{"type": "CONNECTOR_CONFIG", "emitted_at": 1,
                                     "connectorConfig": {{"config": {{"token": "next"}}}}}})
         say("CATALOG", catalog={{"streams": [STREAM]}})
+    elif verb == "read":
+        for number in (1, 2):
+            data = {{"id": number, "at": "2026-01-01"}}
+            say("RECORD", record={{"stream": "things", "data": data, "emitted_at": 1}})
+        status = {{"stream_descriptor": {{"name": "things"}}, "status": "COMPLETE"}}
+        say("TRACE", trace={{"type": "STREAM_STATUS", "emitted_at": 1, "stream_status": status}})
 """
 
 

@@ -31,6 +31,7 @@ from airberg.sources.installer import Request, main
 from airberg.sources.redact import MASK
 from airberg.sources.registry import load_registry
 from support.conditions import eventually
+from support.deployment import Deployment
 from support.package_index import PackageIndex
 
 pytestmark = [pytest.mark.connector, pytest.mark.xdist_group("connector"), pytest.mark.timeout(600)]
@@ -179,6 +180,29 @@ def test_host_that_finds_the_work_done_leaves_it(tmp_path: Path, tiny: Machine) 
     finally:
         signal.alarm(0)
     assert (tiny.folder / "launch.json").read_bytes() == before
+
+
+def test_worker_without_the_connector_builds_it_in_its_first_run(
+    tiny: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job was planned where it is installed; the worker has a folder of its own with a lock in it."""
+    tiny.index.use(monkeypatch)
+    pyairbyte = tiny.settings.pyairbyte_dir
+    service = Deployment(tmp_path / "home", pyairbyte, tiny.settings.connectors_dir)
+    service.settings.connectors_file.write_text(DECLARED)
+    job = service.job_of("source-tiny", {"token": "good"}, "overwrite")
+    worker = Deployment(tmp_path / "home", pyairbyte, tmp_path / "connectors of the worker")
+    folder = worker.settings.connectors_dir / "source-tiny" / "1.0.0"
+    folder.mkdir(parents=True)
+    [lock] = tiny.folder.glob("*.lock.txt")
+    (folder / lock.name).write_bytes(lock.read_bytes())
+    tiny.index.add_dependency("2.0")
+    run = worker.run(job)
+    assert (run.status, run.report.streams[0].rows_written) == ("completed", 2)
+    described = read_description(folder)
+    assert described is not None
+    assert Path(described.argv[0]).is_relative_to(folder)
+    assert tiny.index.started("read") == ["1.0"]
 
 
 # ---- the commands ------------------------------------------------------------------------------------------
