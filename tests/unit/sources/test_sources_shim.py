@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from airberg.sources import shim
@@ -15,46 +17,42 @@ from airberg.sources import shim
 MIB = 2**20
 
 
+SHARING = """
+import os, signal
+kept = os.urandom(64 * 2**20)  # private pages, shared until somebody writes
+for _ in range(4):
+    if os.fork() == 0:
+        if os.fork() == 0:
+            print(os.getpid(), os.getppid(), flush=True)
+        signal.pause()
+signal.pause()
+"""
+
+
 @pytest.fixture
 def sharing() -> Iterator[list[int]]:
-    """Four children that share 64 MiB with us, each with a child of its own."""
-    shared = mmap.mmap(-1, 64 * MIB)
-    shared.write(os.urandom(64 * MIB))
-    kept = bytes(shared[:])  # private pages, shared until somebody writes
-    told, tell = os.pipe()
-    children = []
-    for _ in range(4):
-        if (child := os.fork()) == 0:
-            if os.fork() == 0:
-                os.write(tell, b"x")
-            signal.pause()
-            os._exit(len(kept) & 1)
-        children.append(child)
-    count = 0
-    while count < 4:
-        count += len(os.read(told, 8))
-    found = [pid for child in children for pid in (child, *shim._children(child))]
-    yield found
-    for pid in reversed(found):
-        os.kill(pid, signal.SIGKILL)
-    for child in children:
-        os.waitpid(child, 0)
-    os.close(told)
-    os.close(tell)
-    shared.close()
+    """A process with four children that share 64 MiB with it, each with a child of its own."""
+    with subprocess.Popen([sys.executable, "-c", SHARING], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found = [int(pid) for _ in range(4) for pid in process.stdout.readline().split()]
+        yield found
+        for pid in (*found, process.pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_both_ways_find_the_same_descendants(sharing: list[int]) -> None:
     """Kernels without `children` files are looked through process by process."""
-    assert len(sharing) == 8
-    below = shim._scan()
-    scanned = set(sharing[::2]) | {pid for child in sharing[::2] for pid in below(child)}
-    assert set(sharing) == scanned
+    parent = psutil.Process(sharing[1]).ppid()
+    found = []
+    for below in (shim._children, shim._scan()):
+        children = below(parent)
+        found.append({*children, *(pid for child in children for pid in below(child))})
+    assert found == [set(sharing), set(sharing)]
     assert set(sharing) <= set(shim._descendants())
 
 
 def test_shared_memory_counts_once(sharing: list[int]) -> None:
-    """What eight processes share with us is divided among them; what each has resident is all of it."""
+    """What eight processes share is divided among them; what each has resident is all of it."""
     assert sum(map(shim._resident, sharing)) > 8 * 64 * MIB
     assert sum(map(shim._own_memory, sharing)) < 3 * 64 * MIB
     assert shim._own_memory(os.getpid()) > 0
@@ -62,11 +60,10 @@ def test_shared_memory_counts_once(sharing: list[int]) -> None:
 
 def test_process_that_is_gone_has_no_memory() -> None:
     """It may end between two looks."""
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert (shim._resident(child), shim._own_memory(child), shim._children(child)) == (0, 0, [])
+    with subprocess.Popen(["/bin/true"]) as process:
+        process.wait()
+    gone = process.pid
+    assert (shim._resident(gone), shim._own_memory(gone), shim._children(gone)) == (0, 0, [])
 
 
 def test_counting_files_stops_when_it_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
