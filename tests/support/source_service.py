@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,12 @@ from airberg.governance.memory import MemoryDirectory
 from airberg.identity.development import DevelopmentIssuer
 from airberg.identity.verifier import build_verifier
 from airberg.plan.child import ChildPlanner
+from airberg.plan.model import IngestRequest
+from airberg.plan.preparation import prepare
+from airberg.plan.prepared import Prepared
 from airberg.settings import Settings
 from airberg.sources.recent import RecentlyFound
+from airberg.sources.registry import load_registry
 from support.deployment import Deployment, write_scenario
 from support.served import served
 
@@ -69,14 +75,55 @@ class SourceService:
         return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=60)
 
 
+@dataclass
+class InProcess:
+    """Prepares jobs as the child process does, but here."""
+
+    deployment: Deployment
+    recent: RecentlyFound
+
+    def prepare(
+        self,
+        request: IngestRequest,
+        source_config: dict[str, Any],
+        *,
+        domain: str | None,
+        preflight: bool,
+        roles: AbstractSet[str],
+    ) -> Prepared:
+        """See `airberg.plan.prepared.Planner`."""
+        assert preflight
+        settings = self.deployment.settings
+        entry = load_registry(settings).find(request.source_name, request.source_version)
+        return prepare(
+            request,
+            source_config,
+            settings,
+            self.deployment.keys,
+            domain=domain,
+            deadline=time.monotonic() + 60,
+            roles=roles,
+            recent=self.recent.get(self.recent.key(entry, source_config, request.owner_id, roles)),
+        )
+
+
 def without(values: dict[str, Any]) -> dict[str, Any]:
     """The values but those that are `...`."""
     return {name: value for name, value in values.items() if value is not ...}
 
 
 @contextlib.contextmanager
-def running_source_service(home: Path, pyairbyte_dir: Path, connectors_dir: Path) -> Iterator[SourceService]:
-    """The service while the block lasts."""
+def running_source_service(
+    home: Path, pyairbyte_dir: Path, connectors_dir: Path, *, in_process: bool = False
+) -> Iterator[SourceService]:
+    """The service while the block lasts.
+
+    Args:
+        home: A new folder.
+        pyairbyte_dir: PyAirbyte's environment.
+        connectors_dir: Where connectors are installed.
+        in_process: Prepare jobs in this process, not in a child of it.
+    """
     deployment = Deployment(home, pyairbyte_dir, connectors_dir)
     with (home / "connectors.toml").open("a") as file:
         file.write(f'[connectors.source-strict]\nexecutable = "{STRICT}"\ndescription = "Reads scenarios"\n')
@@ -85,7 +132,7 @@ def running_source_service(home: Path, pyairbyte_dir: Path, connectors_dir: Path
     parts = AppParts(
         settings=settings,
         store=deployment.store,
-        planner=ChildPlanner(settings, recent),
+        planner=InProcess(deployment, recent) if in_process else ChildPlanner(settings, recent),
         orchestrator=MemoryOrchestrator(),
         domains=MemoryDirectory({"urn:li:domain:1": "Sales"}),
         verifier=build_verifier(settings),

@@ -46,6 +46,18 @@ WRONG_TYPES = {
     "date_type": "a date",
     "date_parsing": "a date",
 }
+HOW_TO_WRITE = {
+    "a string": 'Put it in double quotes: "...".',
+    "an integer": "Write digits, without quotes.",
+    "a number": "Write digits, without quotes.",
+    "true or false": "Write true or false, without quotes.",
+    "an array": "Put it in square brackets, also a single one: [...].",
+    "an object": 'Put it in braces: {"name": ...}.',
+    "a UUID": "Write it like 8f14e45f-ceea-467f-ab0e-5b6a1f0e4b1d.",
+    "a date": "Write it like 2026-01-31.",
+    "a date and time": "Write it like 2026-01-31T12:00:00Z.",
+}
+"""For those who do not know JSON well."""
 LIMITS = {
     "string_too_short": ("min_length", "at least {} characters"),
     "string_too_long": ("max_length", "at most {} characters"),
@@ -91,13 +103,15 @@ def field_problem(
         expected = str(context.get("expected", "one of a few values")).replace("'", '"')
         return Problem(at, "not-one-of", f"{name} must be {expected}.", "Send one of them, in this spelling.")
     if kind in WRONG_TYPES:
-        return Problem(at, "wrong-type", f"{name} must be {WRONG_TYPES[kind]}.")
+        wanted = WRONG_TYPES[kind]
+        return Problem(at, "wrong-type", f"{name} must be {wanted}.", HOW_TO_WRITE.get(wanted, "Correct it."))
     if kind in LIMITS:
         key, text = LIMITS[kind]
-        return Problem(at, "out-of-range", f"{name} must have {text.format(context.get(key, '?'))}.")
+        message = f"{name} must have {text.format(context.get(key, '?'))}."
+        return Problem(at, "out-of-range", message, "Send one within the limit.")
     if isinstance(context.get("message"), str):
         return Problem(at, kind, context["message"], str(context.get("guidance", "")))
-    return Problem(at, kind.replace("_", "-"), f"{name} is not valid.")
+    return Problem(at, kind.replace("_", "-"), f"{name} is not valid.", "Correct it; /docs has its form.")
 
 
 def _shown(part: int | str) -> str:

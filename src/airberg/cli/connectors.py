@@ -25,7 +25,8 @@ from airberg.sources.entry import ConnectorEntry
 from airberg.sources.installed import find_version, installed_versions, remove_version
 from airberg.sources.launch import LaunchDescription, resolve
 from airberg.sources.registry import load_registry
-from airberg.sources.spec import ROOT, config_problems
+from airberg.sources.spec import config_problems
+from airberg.sources.spec_problems import ROOT
 from airberg.sources.verbs import check, discover
 from airberg.stack.environments import ensure_pyairbyte_environment
 

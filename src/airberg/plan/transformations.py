@@ -178,13 +178,16 @@ def _parse(
     if t.transformation_type == "cast":
         if not t.target_type:
             problems.append(
-                Problem(f"{pointer}/target_type", "missing-target-type", "A cast needs a target_type.")
+                Problem(
+                    f"{pointer}/target_type", "missing-target-type", "A cast needs a target_type.", "Add it."
+                )
             )
             return _Parsed()
         try:
             return _Parsed(cast=parse_target_type(t.target_type))
         except ValueError as e:
-            problems.append(Problem(f"{pointer}/target_type", "unknown-target-type", str(e)))
+            guidance = "The types are those of the reference of casts."
+            problems.append(Problem(f"{pointer}/target_type", "unknown-target-type", str(e), guidance))
     elif t.transformation_type == "rename":
         _check_new_name(t.new_name or "", f"{pointer}/new_name", problems)
     elif t.transformation_type in KEYED:

@@ -13,7 +13,8 @@ from airberg.protocol.messages import Catalog, ConnectionStatus
 from airberg.sources.launch import LaunchDescription, resolve
 from airberg.sources.limits import LIMIT_CODES
 from airberg.sources.recent import Found
-from airberg.sources.spec import ROOT, config_problems
+from airberg.sources.spec import config_problems
+from airberg.sources.spec_problems import ROOT
 from airberg.sources.verbs import CheckOutcome, Inquiry, OnConfig
 from airberg.sources.workspace import for_protected_columns
 

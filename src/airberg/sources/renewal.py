@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from airberg.errors import ConfigurationFailed
-from airberg.sources.spec import Schema, config_problems
+from airberg.sources.secret_fields import Schema
+from airberg.sources.spec import config_problems
 
 MAX_BYTES = 1024 * 1024
 

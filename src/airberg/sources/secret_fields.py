@@ -45,7 +45,7 @@ def mask_config(spec: Schema, config: dict[str, Any]) -> dict[str, Any]:
     Args:
         spec: The `connectionSpecification`; `{}` when it is not known, then names and forms decide alone.
     """
-    masked = _masked(config, _Place(spec, (spec,)))
+    masked = _masked(config, Place(spec, (spec,)))
     return masked if isinstance(masked, dict) else {}
 
 
@@ -55,10 +55,10 @@ def secret_values(spec: Schema, config: dict[str, Any]) -> frozenset[str]:
     Of a text that holds a secret (a URL with a login, `password=…`, a JSON key file) both the whole and the
     part are in the set.
     """
-    return frozenset(text for text in _secrets(config, _Place(spec, (spec,))) if text)
+    return frozenset(text for text in _secrets(config, Place(spec, (spec,))) if text)
 
 
-class _Place:
+class Place:
     """Where a value is: the schemas that could apply to it, its name, and whether a name gave it away."""
 
     def __init__(self, root: Schema, schemas: tuple[Schema, ...], name: str = "", depth: int = 0) -> None:
@@ -68,6 +68,7 @@ class _Place:
         self.depth = depth
 
     def flagged(self) -> bool:
+        """A schema that could apply says that it is a secret."""
         return self.depth > MAX_DEPTH or any(s.get("airbyte_secret") is True for s in self.schemas)
 
     def constant(self, value: object) -> bool:
@@ -77,8 +78,9 @@ class _Place:
             for s in self.schemas
         )
 
-    def property(self, name: str) -> _Place:
-        return _Place(self.root, tuple(self._of_property(name)), name, self.depth + 1)
+    def property(self, name: str) -> Place:
+        """The place of a property of an object."""
+        return Place(self.root, tuple(self._of_property(name)), name, self.depth + 1)
 
     def _of_property(self, name: str) -> Iterator[Schema]:
         for schema in self.schemas:
@@ -91,14 +93,15 @@ class _Place:
             if isinstance(patterns, dict):  # which names a pattern means is not decided: any may apply
                 yield from (s for s in patterns.values() if isinstance(s, dict))
 
-    def item(self) -> _Place:
+    def item(self) -> Place:
+        """The place of the items of a list."""
         schemas: list[Schema] = []
         for schema in self.schemas:
             items = schema.get("items")
             candidates = [*items] if isinstance(items, list) else [items]
             candidates.append(schema.get("additionalItems"))
             schemas.extend(s for s in candidates if isinstance(s, dict))
-        return _Place(self.root, tuple(schemas), self.name, self.depth + 1)
+        return Place(self.root, tuple(schemas), self.name, self.depth + 1)
 
 
 def _expand(root: Schema, schemas: tuple[Schema, ...]) -> Iterator[Schema]:
@@ -137,7 +140,7 @@ def resolve_reference(root: Schema, ref: object) -> object:
 # ---- the two walks -----------------------------------------------------------------------------------------
 
 
-def _masked(value: object, place: _Place) -> object:
+def _masked(value: object, place: Place) -> object:
     if value is None or isinstance(value, bool):
         return value
     if place.flagged():
@@ -154,7 +157,7 @@ def _masked(value: object, place: _Place) -> object:
     return MASK if isinstance(value, str) and _looks_secret(value, place) else value
 
 
-def _secrets(value: object, place: _Place) -> Iterator[str]:
+def _secrets(value: object, place: Place) -> Iterator[str]:
     if value is None or isinstance(value, bool):
         return
     if place.flagged():
@@ -179,7 +182,7 @@ def _named_pair(value: dict[str, Any]) -> str | None:
     return None
 
 
-def _looks_secret(text: str, place: _Place) -> bool:
+def _looks_secret(text: str, place: Place) -> bool:
     if not text or place.constant(text):
         return False
     return secret_name(place.name) or bool(
@@ -222,4 +225,4 @@ def _parts(text: str) -> Iterator[str]:
         except (ValueError, RecursionError):
             return
         if isinstance(inner, dict):
-            yield from _secrets(inner, _Place({}, ()))
+            yield from _secrets(inner, Place({}, ()))

@@ -69,7 +69,7 @@ def test_good_configuration_has_no_problems() -> None:
             {"credentials": {"auth": "basic"}},
             "/source_config/credentials/password",
             "required",
-            "`password` is missing",
+            "`credentials.password` is missing",
         ),
         (
             {"credentials": {"auth": "token", "token": 5}},
@@ -79,9 +79,9 @@ def test_good_configuration_has_no_problems() -> None:
         ),
         (
             {"credentials": {"auth": "s3cr3t", "token": "s3cr3t"}},
-            "/source_config/credentials",
+            "/source_config/credentials/auth",
             "no-alternative",
-            "Token, Basic",
+            'must be one of "token" (Token), "basic" (Basic)',
         ),
         (
             {"credentials": "s3cr3t"},
@@ -120,7 +120,7 @@ def test_guidance_is_the_connectors_description() -> None:
 def test_misspelt_property_is_pointed_out() -> None:
     """A missing property beside a similar unknown one is most often a misspelling."""
     (problem,) = config_problems(SPEC, {"cuont": 5, "credentials": GOOD["credentials"]})
-    assert "`cuont`" in problem.message
+    assert "`cuont`" in problem.guidance
 
 
 def test_pattern_of_another_dialect_is_left_to_the_connector() -> None:
