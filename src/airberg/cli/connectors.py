@@ -96,7 +96,7 @@ def show_spec(settings: Settings, name: str, version: str | None, *, as_json: bo
         )
         for field in config_fields(launch.spec)
     ]
-    _print_grid(("field", "type", "", "when", "meaning"), rows)
+    _print_grid(("field", "type", "flags", "when", "meaning"), rows)
 
 
 def check_configuration(

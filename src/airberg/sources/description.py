@@ -44,7 +44,7 @@ def read_description(folder: Path) -> LaunchDescription | None:
     """The description in a folder of a connector and version, if its command is there too."""
     try:
         found = msgspec.json.decode((folder / DESCRIPTION).read_bytes(), type=LaunchDescription)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError):
         return None
     return found if found.argv and Path(found.argv[0]).exists() else None
 

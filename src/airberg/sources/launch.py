@@ -72,8 +72,11 @@ def resolve(entry: ConnectorEntry, settings: Settings, *, deadline: float) -> La
         if description is not None:
             return msgspec.structs.replace(description, limits=limits_of(settings.sources))
         place.raise_failure()
-        place.folder.mkdir(parents=True, exist_ok=True)
-        lock = kernel_lock(lock_of(place.folder))
+        try:
+            place.folder.mkdir(parents=True, exist_ok=True)
+            lock = kernel_lock(lock_of(place.folder))
+        except OSError as error:
+            raise place.failed(f"its folder cannot be written: {error.strerror}.") from None
         if lock is not None:
             with lock:
                 if place.description() is None:
@@ -123,7 +126,7 @@ class _Place:
         """A failure holds for a while, so that all who waited hear of it and nobody hammers the index."""
         try:
             failure = msgspec.json.decode((self.folder / FAILURE).read_bytes(), type=Failure)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError):
             return
         if failure.fingerprint == self.fingerprint and abs(time.time() - failure.at) < _FAILURE_HOLDS_S:
             raise self.failed(" ".join(without_url_credentials(failure.message).split())[-600:])

@@ -234,6 +234,9 @@ def test_install_of_what_is_there_does_nothing(tiny: Machine) -> None:
     """It says so in the same words, and the connector is not started."""
     before = tiny.index.started("spec")
     assert tiny.say("install", "source-tiny") == "source-tiny 1.0.0 is installed.\n"
+    said = json.loads(tiny.say("install", "source-tiny", "--json"))
+    assert (said["name"], said["version"]) == ("source-tiny", "1.0.0")
+    assert os.access(said["command"], os.X_OK)
     assert tiny.index.started("spec") == before
     with pytest.raises(InvalidRequest, match="source-tinny"):
         tiny.say("install", "source-tiny", "source-tinny")
