@@ -305,7 +305,7 @@ class ConnectorProcess:
                 self._wait_ended(self._grace_s)
             self._say(b"kill")
             self._wait_shim()
-            if not self._nothing_left:  # somebody killed the shim
+            if not self._nothing_left:  # somebody killed the shim, or it cannot know
                 self._process.kill()
                 _kill_marked(f"{_MARK}={self._mark}".encode())
             self._process.wait()

@@ -42,7 +42,10 @@ _PAGE = resource.getpagesize()
 
 
 class Shim:
-    """One connector and all that descends from it."""
+    """One connector and all that descends from it.
+
+    Where the kernel does not hand orphans to us (some sandboxes), `none` is never told: there may be some.
+    """
 
     def __init__(self, values: dict[str, str], command: list[str]) -> None:
         self._parent = int(values["parent"])
@@ -64,7 +67,7 @@ class Shim:
         self._prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != self._parent:  # it ended before the kernel knew
             return
-        self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        adopts = self._prctl(_PR_SET_CHILD_SUBREAPER, 1) == 0
         wake, waker = os.pipe()
         os.set_blocking(waker, False)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -80,7 +83,8 @@ class Shim:
         self._kill_all(wake)
         if self._orphaned:
             self._remove_folders()
-        self._tell("none")
+        if adopts:
+            self._tell("none")
 
     def _on_parent_end(self, *_: object) -> None:
         self._orphaned = True

@@ -304,6 +304,7 @@ def test_environment_is_what_is_listed(hostile: Hostile, monkeypatch: pytest.Mon
         "TMPDIR",
         "TMP",
         "TEMP",
+        "DO_NOT_TRACK",
         "AIRBERG_CONNECTOR",
     }
     names = {

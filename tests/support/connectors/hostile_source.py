@@ -242,9 +242,11 @@ BEHAVIOURS: dict[str, Callable[[], Any]] = {
     "never-end": wait,
     "ignore-sigterm": ignore_sigterm,
     "log-for-ever": log_for_ever,
-    "flood-stderr": lambda: endless(b"noise on stderr\n", 2),
-    "flood-stdout": lambda: endless(b"noise on stdout\n", 1),
-    "flood-log": lambda: endless(b'{"type":"LOG","log":{"level":"INFO","message":"noise"}}\n', 1),
+    "flood-stderr": lambda: endless(b"noise on stderr " * 50 + b"\n", 2),
+    "flood-stdout": lambda: endless(b"noise on stdout " * 50 + b"\n", 1),
+    "flood-log": lambda: endless(
+        b'{"type":"LOG","log":{"level":"INFO","message":"' + b"noise " * 99 + b'"}}\n', 1
+    ),
     "endless-line": lambda: endless(b'{"type":"RECORD" xxxx', 1),
     "endless-line-on-stderr": lambda: endless(b"no line end ", 2),
     "allocate": allocate,
