@@ -110,7 +110,10 @@ def test_every_code_is_explained_and_exists() -> None:
 def test_codes_of_the_ingest_call() -> None:
     """All that a body can be told is in the table of the call, and the table has nothing else."""
     elsewhere = {"invalid-key-name", "not-encrypted", "bad-condition"}  # of keys, and of `airberg.read_table`
-    by_connector = codes_by_file()["sources/spec.py"] | codes_by_file()["sources/preflight.py"]
+    read = codes_by_file()
+    of_connectors = ("sources/spec.py", "sources/spec_problems.py", "sources/preflight.py")
+    by_connector = set().union(*(read[name] for name in of_connectors))
+    )
     of_keys = {"unknown-key", "key-not-allowed", "key-disabled", "key-destroyed"}  # as the key store says
     wanted = (codes_of_requests() | by_connector | of_keys) - elsewhere - {"preflight-timeout"}
     assert codes_of("Codes of the ingest call") == wanted
