@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,11 +85,13 @@ def compiling(environment: Path) -> Iterator[None]:
     """
     python = str(environment / "bin" / "python")
     compileall = ["-I", "-W", "ignore", "-m", "compileall", "-qq", "-j", "0", str(environment / "lib")]
-    process = subprocess.Popen([python, *compileall], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen([python, *compileall], stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         yield
     except BaseException:
-        process.kill()
+        # Its workers wait for it for ever when only it is gone.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         raise
     finally:
         process.wait()

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from airberg.errors import TransientFailed
 from airberg.sources.environment import Recipe, build, compiling
+from support.conditions import eventually
 from support.package_index import PackageIndex
 
 PYTHON = Path(sys.executable)
@@ -113,3 +115,23 @@ def test_everything_is_compiled(index: PackageIndex, tmp_path: Path) -> None:
     with compiling(environment):
         pass
     assert len([*environment.rglob("unused.*.pyc")]) == 1
+
+
+def test_compiling_ends_with_the_block(tmp_path: Path) -> None:
+    """When an installation fails, no process goes on with its environment, the compiler's workers neither."""
+    environment = tmp_path / "env"
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin" / "python").symlink_to(PYTHON)
+    (environment / "lib").mkdir()
+    for number in range(200):
+        (environment / "lib" / f"m{number}.py").write_text("x = [\n" + "    'some text',\n" * 2_000 + "]\n")
+
+    def processes() -> list[int]:
+        own = str(environment)
+        found = psutil.process_iter(["cmdline"])
+        return [process.pid for process in found if own in " ".join(process.info["cmdline"] or ())]
+
+    with pytest.raises(ConnectionError), compiling(environment):
+        assert eventually(lambda: len(processes()) > 1)
+        raise ConnectionError
+    assert eventually(lambda: not processes(), 20)
