@@ -113,7 +113,6 @@ def test_codes_of_the_ingest_call() -> None:
     read = codes_by_file()
     of_connectors = ("sources/spec.py", "sources/spec_problems.py", "sources/preflight.py")
     by_connector = set().union(*(read[name] for name in of_connectors))
-    )
     of_keys = {"unknown-key", "key-not-allowed", "key-disabled", "key-destroyed"}  # as the key store says
     wanted = (codes_of_requests() | by_connector | of_keys) - elsewhere - {"preflight-timeout"}
     assert codes_of("Codes of the ingest call") == wanted
