@@ -131,7 +131,11 @@ def test_compiling_ends_with_the_block(tmp_path: Path) -> None:
         found = psutil.process_iter(["cmdline"])
         return [process.pid for process in found if own in " ".join(process.info["cmdline"] or ())]
 
-    with pytest.raises(ConnectionError), compiling(environment):
-        assert eventually(lambda: len(processes()) > 1)
-        raise ConnectionError
+    def fail_behind_its_start() -> None:
+        with compiling(environment):
+            assert eventually(lambda: len(processes()) > 1)
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        fail_behind_its_start()
     assert eventually(lambda: not processes(), 20)
