@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -95,3 +96,22 @@ def _remove(
     from airberg.cli.connectors import remove_connector
 
     remove_connector(load_settings(), name, version, force=force)
+
+
+@app.command("upgrade")
+def _upgrade(
+    name: Name,
+    job: Annotated[UUID | None, typer.Option(help="Only this job.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All jobs of the connector.")] = False,
+    to: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Which version; default the one that new jobs get.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also move jobs that cannot follow; their next run may fail.")
+    ] = False,
+) -> None:
+    """Move jobs to another version of their connector, after showing what changes for them."""
+    from airberg.cli.source_upgrade import upgrade_jobs
+
+    upgrade_jobs(load_settings(), name, job=job, every=every, version=to, dry_run=dry_run, force=force)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airberg.errors import RunError, Unavailable
-from airberg.sources.description import LaunchDescription, write_whole
+from airberg.sources.description import LaunchDescription, note_installed, write_whole
 from airberg.sources.entry import ConnectorEntry
 from airberg.sources.limits import limits_of
 from airberg.sources.redact import without_url_credentials
@@ -55,7 +55,9 @@ def resolve_image(entry: ConnectorEntry, settings: Settings, *, deadline: float)
     if spec is None:
         spec = _ask(launch, deadline)
         write_whole(remembered, spec)
-    return msgspec.structs.replace(launch, spec=spec)
+    launch = msgspec.structs.replace(launch, spec=spec)
+    note_installed(remembered.parent, launch)
+    return launch
 
 
 def known_image(entry: ConnectorEntry, settings: Settings) -> LaunchDescription | None:

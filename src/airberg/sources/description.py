@@ -59,6 +59,13 @@ def write_description(folder: Path, description: LaunchDescription) -> None:
     write_whole(folder / DESCRIPTION, description)
 
 
+def note_installed(folder: Path, launch: LaunchDescription) -> None:
+    """Write the description of what is resolved in another way, for who lists or removes what is there."""
+    noted = msgspec.structs.replace(launch, env={})
+    if read_description(folder) != noted:
+        write_description(folder, noted)
+
+
 def write_whole(target: Path, content: object) -> None:
     """Write a JSON file that is either complete or not there."""
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")

@@ -20,7 +20,7 @@ import msgspec
 
 from airberg.errors import ConfigurationFailed, RunError, Unavailable
 from airberg.sources.declared import digest_of
-from airberg.sources.description import LaunchDescription, write_whole
+from airberg.sources.description import LaunchDescription, note_installed, write_whole
 from airberg.sources.entry import ConnectorEntry
 from airberg.sources.launch import installed, resolve
 from airberg.sources.process import ConnectorProcess
@@ -59,7 +59,9 @@ def resolve_manifest(entry: ConnectorEntry, settings: Settings, *, deadline: flo
     folder = _kept(entry, settings.connectors_dir / entry.name / entry.known_version)
     base = resolve(_cdk(entry), settings, deadline=deadline)
     launch = _launch(entry, base, folder)
-    return _allowed(launch, _inspect(launch, _remembered(entry, folder), deadline), settings)
+    launch = _allowed(launch, _inspect(launch, _remembered(entry, folder), deadline), settings)
+    note_installed(folder.parent, launch)
+    return launch
 
 
 def known_manifest(entry: ConnectorEntry, settings: Settings) -> LaunchDescription | None:

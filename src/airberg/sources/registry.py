@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airberg.errors import InvalidRequest
+from airberg.errors import InvalidRequest, Unavailable
 from airberg.quoted import quoted
 from airberg.sources.declared import declared_entries, settled
 from airberg.sources.entry import ConnectorEntry
@@ -45,7 +45,7 @@ class ConnectorRegistry:
 
     def entries(self) -> list[ConnectorEntry]:
         """All of them, by name, each in the version that new jobs get."""
-        return [entries[0] for _, entries in sorted(self._entries.items())]
+        return [_shown(entries[0]) for _, entries in sorted(self._entries.items())]
 
     def versions(self, name: str) -> tuple[ConnectorEntry, ...]:
         """The versions of a connector, first the one that new jobs get.
@@ -98,6 +98,14 @@ def load_registry(settings: Settings) -> ConnectorRegistry:
         Unavailable: The file exists but is not well formed.
     """
     return ConnectorRegistry(declared_entries(settings.connectors_file))
+
+
+def _shown(entry: ConnectorEntry) -> ConnectorEntry:
+    """The entry settled, if that is possible: a list is one of all, also when one manifest is lost."""
+    try:
+        return settled(entry)
+    except Unavailable:
+        return entry
 
 
 def _nearest(name: str, names: Collection[str]) -> list[str]:

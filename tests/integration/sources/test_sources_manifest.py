@@ -17,7 +17,8 @@ from airberg.jobs.model import Job
 from airberg.plan.model import IngestRequest
 from airberg.plan.preparation import prepare
 from airberg.settings import Settings
-from airberg.sources.launch import LaunchDescription, resolve
+from airberg.sources.installed import installed_versions
+from airberg.sources.launch import LaunchDescription, installed, resolve
 from airberg.sources.preflight import preflight
 from airberg.sources.registry import load_registry
 from airberg.sources.verbs import check
@@ -207,3 +208,12 @@ def test_configuration_brings_no_code(deployment: Deployment, api: tuple[OrdersA
     launch = launch_of(deployment.settings)
     unsafe = msgspec.structs.replace(launch, env=launch.env | {"AIRBYTE_ENABLE_UNSAFE_CODE": "true"})
     assert check(unsafe, config(url) | injected, 60).ok
+
+
+def test_it_is_listed_as_installed(deployment: Deployment) -> None:
+    """By its version, like others; and whoever asks without installing finds how it is started."""
+    launch = launch_of(deployment.settings)
+    assert launch.version in installed_versions(deployment.settings.connectors_dir)[NAME]
+    entry = load_registry(deployment.settings).find(NAME)
+    assert installed(entry, deployment.settings) == launch
+    assert entry in load_registry(deployment.settings).entries()
