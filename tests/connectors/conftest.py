@@ -14,16 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from airberg.errors import Unavailable
+from airberg.errors import TransientFailed, Unavailable
 from airberg.settings import Settings, SourceSettings, SyncSettings
 from airberg.sources.launch import resolve
 from airberg.sources.registry import load_registry
 from support.deployment import Deployment
 
 INSTALL_WITHIN_S = 600.0
-UNREACHABLE = re.compile(
-    r"(?i)failed to fetch|error sending request|dns error|connection refused|not found in the cache|offline"
-)
+UNREACHABLE = re.compile(r"(?i)failed to fetch|error sending request|dns error")
 Deploy = Callable[[str], Deployment]
 
 
@@ -36,17 +34,26 @@ def _loopback_without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def installed_connectors(pytestconfig: pytest.Config, pyairbyte_dir: Path) -> Callable[[str], Path]:
-    """Installs a connector of the list; the folder that has them all. Skips where it cannot be had."""
+def installed_connectors(
+    pytestconfig: pytest.Config, request: pytest.FixtureRequest
+) -> Callable[[str], SourceSettings]:
+    """Installs a connector of the list; where it is. Skips where it cannot be had."""
     if "CONNECTOR_TESTS" not in os.environ:
         pytest.skip("connectors: not part of `make test`; `make test-connectors` runs these tests")
     if pytestconfig.cache is None:
         pytest.skip("connectors: the cache of pytest is switched off")
     home = pytestconfig.cache.mkdir("connectors")
-    settings = Settings(home=home, sources=SourceSettings(pyairbyte_dir=pyairbyte_dir))
+    try:
+        pyairbyte: Path = request.getfixturevalue("pyairbyte_dir")
+    except TransientFailed as e:
+        if not UNREACHABLE.search(str(e)):
+            raise
+        pytest.skip("connectors: PyAirbyte cannot be installed: the package index cannot be reached")
+    sources = SourceSettings(pyairbyte_dir=pyairbyte, connectors_dir=home / "connectors")
+    settings = Settings(home=home, sources=sources)
     unreachable: dict[str, str] = {}
 
-    def install(name: str) -> Path:
+    def install(name: str) -> SourceSettings:
         if name not in unreachable:
             try:
                 deadline = time.monotonic() + INSTALL_WITHIN_S
@@ -56,19 +63,23 @@ def installed_connectors(pytestconfig: pytest.Config, pyairbyte_dir: Path) -> Ca
                     raise
                 unreachable[name] = str(e)
             else:
-                return settings.connectors_dir
+                return sources
         pytest.skip(f"connectors: the package index cannot be reached: {unreachable[name][:200]}")
 
     return install
 
 
 @pytest.fixture
-def deploy(tmp_path: Path, pyairbyte_dir: Path, installed_connectors: Callable[[str], Path]) -> Deploy:
+def deploy(tmp_path: Path, installed_connectors: Callable[[str], SourceSettings]) -> Deploy:
     """A deployment where a connector is installed; it makes a checkpoint at every state."""
 
     def made(name: str) -> Deployment:
-        folder = installed_connectors(name)
+        sources = installed_connectors(name)
+        assert sources.pyairbyte_dir is not None
+        assert sources.connectors_dir is not None
         sync = SyncSettings(checkpoint_seconds=0.0)
-        return Deployment(tmp_path / "home", pyairbyte_dir, folder, sync, wait_s=120.0)
+        return Deployment(
+            tmp_path / "home", sources.pyairbyte_dir, sources.connectors_dir, sync, wait_s=120.0
+        )
 
     return made

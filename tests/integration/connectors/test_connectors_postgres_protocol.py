@@ -387,6 +387,22 @@ def test_a_cursor_that_would_lose_rows_is_refused(
     assert says in said.errors()[0]["message"]
 
 
+def test_a_fault_of_its_own_is_told_without_values(
+    connector: Connector, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Standard error has the place; neither has what the exception says."""
+    said = connector("read", catalog={"streams": [{"stream": {PASSWORD: 1}}]})
+    assert said.exit_code == 1
+    assert said.errors()[0] == {
+        "message": "The connector is at fault: KeyError.",
+        "failure_type": "system_error",
+        "internal_message": "",
+    }
+    shown = capfd.readouterr().err
+    assert "reading.py" in shown
+    assert PASSWORD not in shown + said.text
+
+
 def test_files_that_are_not_json_are_told(connector: Connector) -> None:
     """No traceback, which would show what is in them."""
     said = connector("discover", config='{"password": "' + PASSWORD)

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,6 +36,12 @@ def main(argv: list[str] | None = None, out: BinaryIO | None = None) -> int:
         return 1
     except BrokenPipeError:  # nobody reads any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - a fault of ours is told like any other
+        name = type(error).__name__
+        # Where it happened, without its message: that could have values of the configuration in it.
+        sys.stderr.write("".join(traceback.format_tb(error.__traceback__)) + name + "\n")
+        messages.failed(SourceFailed(f"The connector is at fault: {name}.", "system_error"))
         return 1
     return 0
 

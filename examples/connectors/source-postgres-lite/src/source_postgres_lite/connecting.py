@@ -20,9 +20,12 @@ SESSION = {
     "intervalstyle": "iso_8601",
     "bytea_output": "hex",
     "extra_float_digits": "1",
-    "default_transaction_read_only": "on",
 }
-"""The same value is the same text whatever the role, the database or the server have for defaults."""
+"""The same value is the same text whatever the role, the database or the server have for defaults.
+
+Set within the transaction: a pooler such as PgBouncer takes no options while connecting, and gives each
+transaction another session.
+"""
 
 _CONFIGURATION = ("28", "3D", "3F", "42", "22")
 """Classes of SQLSTATE that no other attempt cures: login, database, schema, rights and names, values."""
@@ -41,6 +44,9 @@ def connected(config: Configuration) -> Iterator[psycopg.Connection[tuple[Any, .
             connection = stack.enter_context(psycopg.connect(**_parameters(config, Path(folder))))
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
+            connection.prepare_threshold = None  # poolers do not know of prepared statements
+            for name, value in SESSION.items():
+                connection.execute("SELECT set_config(%s, %s, true)", [name, value])
             yield connection
     except psycopg.Error as error:
         raise _failure(error, config) from None
@@ -57,7 +63,6 @@ def _parameters(config: Configuration, folder: Path) -> dict[str, Any]:
         "connect_timeout": CONNECT_TIMEOUT_S,
         "application_name": "source-postgres-lite",
         "client_encoding": "UTF8",
-        "options": " ".join(f"-c {name}={_escaped(value)}" for name, value in SESSION.items()),
         # Nothing of the machine that we run on: no password file, no Kerberos ticket, no client certificate.
         "passfile": str(folder / "no-passwords"),
         "gssencmode": "disable",
@@ -78,10 +83,6 @@ def _parameters(config: Configuration, folder: Path) -> dict[str, Any]:
     else:
         parameters["sslrootcert"] = str(folder / "no-root")  # one in HOME would make `require` verify
     return parameters
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
 def _failure(error: psycopg.Error, config: Configuration) -> SourceFailed:
