@@ -1,6 +1,6 @@
 """Builds the compiled modules (`native/`) when the package is built or installed.
 
-They read RECORD messages, look for changed keys in tables and encrypt columns.
+They read RECORD messages, cast and encrypt columns, and look for changed keys in tables.
 
 Needs a C++17 compiler: the one that `CXX` names, else `c++`. Without one the package is built all the same
 and does this in Python, several times slower, with the same results. `AIRBERG_NATIVE=require` makes that an
@@ -20,6 +20,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MODULES = {
     "module.cpp": "airberg/columns/_records.abi3.so",
+    "casts.cpp": "airberg/columns/_casts.abi3.so",
     "keys.cpp": "airberg/lake/_keys.abi3.so",
     "cipher.cpp": "airberg/keys/_cipher.abi3.so",
 }

@@ -7,17 +7,32 @@ and of the former where it needs the JSON text of its values.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal as Exact
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
+from airberg.columns.arrow import arrow_type
 from airberg.columns.batch import BatchBuilder, PendingBatch
 from airberg.columns.compiled import available
+from airberg.columns.convert import plain_conversion
 from airberg.columns.native import NativeBuilder, NativeReader
-from airberg.columns.types import LONG, STRING, TIMESTAMPTZ, ColumnType, Field
+from airberg.columns.types import (
+    BOOLEAN,
+    DOUBLE,
+    JSON,
+    LONG,
+    STRING,
+    TIMESTAMPTZ,
+    ColumnType,
+    Decimal,
+    Field,
+)
 from airberg.keys.arrays import decrypt_array
 from airberg.keys.cipher import CipherShelf, ColumnCipher, canonical_text
 from airberg.keys.memory import MemoryKeyStore
@@ -67,6 +82,14 @@ def _moment(n: int) -> bytes:
     )
 
 
+def _price(n: int) -> bytes:
+    return b"%d.%02d" % (_mixed(n) % 100_000, n % 100)
+
+
+def _object(n: int) -> bytes:
+    return b'{"id": %d, "name": "user%d", "tags": ["a", "b"], "price": %b}' % (n, n, _price(n))
+
+
 KINDS = (
     Kind("string", STRING, lambda n: b'"user%d.%d@example.com"' % (_mixed(n), n), ("binary",)),
     Kind("digits", STRING, lambda n: b'"%d"' % _mixed(n), ("long", "double", "decimal(18,2)")),
@@ -74,9 +97,21 @@ KINDS = (
         "int64",
         LONG,
         lambda n: b"%d" % (_mixed(n) * 1_009 + n),
-        ("string", "double", "decimal(18,2)", "timestamp"),
+        ("string", "json", "double", "decimal(18,2)", "timestamp"),
     ),
-    Kind("timestamp", TIMESTAMPTZ, _moment, ("string", "date", "long")),
+    Kind("timestamp", TIMESTAMPTZ, _moment, ("string", "json", "date", "long", "timestamp_ntz")),
+    Kind("small", LONG, lambda n: b"%d" % (_mixed(n) % 100), ("int", "short", "byte", "boolean")),
+    Kind("small_text", STRING, lambda n: b'"%d"' % (_mixed(n) % 100), ("int", "short", "byte")),
+    Kind("price", DOUBLE, _price, ("string", "json", "long", "float", "decimal(18,1)", "timestamp")),
+    Kind("amount", Decimal(18, 2), _price, ("string", "decimal(18,1)", "double")),
+    Kind("price_text", STRING, lambda n: b'"%b"' % _price(n), ("long", "double", "decimal(18,1)")),
+    Kind("moment_text", STRING, _moment, ("timestamp", "timestamp_ntz", "date")),
+    Kind("day_text", STRING, lambda n: _moment(n)[:11] + b'"', ("date", "timestamp")),
+    Kind("clock_text", STRING, lambda n: b'"' + _moment(n)[12:-2] + b'"', ("time",)),
+    Kind("flag", BOOLEAN, lambda n: (b"true", b"false")[n % 2], ("string", "int", "double")),
+    Kind("flag_text", STRING, lambda n: (b'"Yes"', b'"no"')[n % 2], ("boolean",)),
+    Kind("object", JSON, _object, ("string", "json")),
+    Kind("object_text", STRING, lambda n: json.dumps(_object(n).decode()).encode(), ("json",)),
 )
 ENCRYPTED = ("string", "int64", "timestamp")
 
@@ -201,6 +236,9 @@ def measure(case: Case, rows: int, passes: int) -> dict[str, Any]:
         seconds, made, nulled = convert(plan, values, CipherShelf(keys))
         if number == 0 and rule is None:
             equal = nulled == 0 and sum(len(array) - array.null_count for array in made) == rows
+            if plan.columns[0].cast_to is not None:
+                cast_seconds, single = _cast_by_value(plan, values.texts[:BATCH_ROWS])
+                equal = equal and single.equals(made[0])
         elif number == 0 and rule is not None:
             texts = _texts(plan, values)
             equal = nulled == 0 and _decrypted(rule, made, keys) == texts
@@ -216,7 +254,21 @@ def measure(case: Case, rows: int, passes: int) -> dict[str, Any]:
     }
     if rule is not None:
         shown["one_by_one_ns"] = round(seconds_each * 1e9 / rows, 3)
+    if plan.columns[0].cast_to is not None:
+        by_value_ns = cast_seconds * 1e9 / min(rows, BATCH_ROWS)
+        shown["by_value_ns"] = round(by_value_ns, 3)
+        shown["by_value_values_per_s"] = round(1e9 / (median["read_s"] + by_value_ns))
     return shown
+
+
+def _cast_by_value(plan: StreamPlan, texts: list[bytes]) -> tuple[float, pa.Array]:
+    """CPU seconds of casting each value by itself, the way without the compiled casts, and the array."""
+    (column,) = plan.columns
+    convert_value = plain_conversion(column)
+    begun = time.process_time()
+    values = msgspec.json.Decoder(list[Any], float_hook=Exact).decode(b"[" + b",".join(texts) + b"]")
+    made = pa.array([convert_value(value) for value in values], arrow_type(column.type))
+    return time.process_time() - begun, made
 
 
 def _texts(plan: StreamPlan, values: Values) -> list[bytes]:

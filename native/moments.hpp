@@ -9,6 +9,7 @@ namespace airberg {
 
 constexpr int64_t kSecond = 1'000'000;  // microseconds
 constexpr int64_t kDay = 86'400 * kSecond;
+constexpr int64_t kMostDays = 106'751'991;  // the whole days of 64 bits
 constexpr int32_t kFirstDay = -719'162;  // 0001-01-01
 constexpr int32_t kLastDay = 2'932'896;  // 9999-12-31
 
@@ -66,13 +67,14 @@ inline bool parse_offset(std::string_view text, int64_t& offset) {
     return true;
 }
 
-// A date, or `YYYY-MM-DDTHH:MM:SS` with up to nine digits of a second and an offset; microseconds since 1970
-// in UTC, digits beyond microseconds cut off. Without an offset it is taken for UTC.
-inline bool parse_timestamp(std::string_view text, int64_t& micros) {
+// A date, or `YYYY-MM-DDTHH:MM:SS` with up to nine digits of a second and an offset: the clock as it is written, as
+// microseconds since 1970, digits beyond microseconds cut off, and the offset, 0 where there is none.
+inline bool parse_written(std::string_view text, int64_t& clock, int64_t& offset) {
     int32_t days;
+    offset = 0;
     if (!parse_date(text.substr(0, 10), days)) return false;
     if (text.size() == 10) {
-        micros = days * kDay;
+        clock = days * kDay;
         return true;
     }
     if (text.size() < 19 || (text[10] != 'T' && text[10] != ' ') || text[13] != ':' || text[16] != ':') {
@@ -94,10 +96,17 @@ inline bool parse_timestamp(std::string_view text, int64_t& micros) {
         }
         if (at == first || at - first > 9) return false;
     }
-    int64_t offset = 0;
     const std::string_view zone = text.substr(at);
     if (!zone.empty() && zone != "Z" && !parse_offset(zone, offset)) return false;
-    micros = days * kDay + ((hour * 60 + minute) * 60 + second) * kSecond + fraction - offset;
+    clock = days * kDay + ((hour * 60 + minute) * 60 + second) * kSecond + fraction;
+    return true;
+}
+
+// The same in UTC. Without an offset it is taken for UTC.
+inline bool parse_timestamp(std::string_view text, int64_t& micros) {
+    int64_t clock, offset;
+    if (!parse_written(text, clock, offset)) return false;
+    micros = clock - offset;
     return micros >= kFirstDay * kDay && micros < (kLastDay + int64_t{1}) * kDay;
 }
 

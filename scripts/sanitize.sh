@@ -14,6 +14,7 @@ build() {
     -fno-sanitize-recover=undefined "-I$include" "$1" -o "$aside/airberg/$2" -ldl
 }
 build native/module.cpp columns/_records.abi3.so
+build native/casts.cpp columns/_casts.abi3.so
 build native/keys.cpp lake/_keys.abi3.so
 build native/cipher.cpp keys/_cipher.abi3.so
 preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
@@ -21,4 +22,5 @@ preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-na
 LD_PRELOAD="$preload" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH="$aside" \
   "$python" -m pytest -q -p no:cacheprovider tests/unit/columns/test_columns_native.py tests/unit/columns/test_columns_batch.py \
   tests/unit/lake/test_lake_keyfilter.py tests/unit/keys/test_keys_arrays.py tests/unit/keys/test_keys_compiled.py \
-  tests/unit/columns/test_columns_canonical.py tests/unit/columns/test_columns_protection.py
+  tests/unit/columns/test_columns_canonical.py tests/unit/columns/test_columns_cast_arrays.py \
+  tests/unit/columns/test_columns_protection.py

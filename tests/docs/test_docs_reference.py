@@ -297,7 +297,8 @@ def test_the_wheel_has_what_airflow_needs(tmp_path: Path) -> None:
     [shown] = re.findall(r"dist/(airberg-\S+\.whl)", Page("docs/how-to/own-airflow.md").text)
     assert fnmatch(wheel.name, shown)
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"airberg/{name}.abi3.so" for name in ("columns/_records", "lake/_keys", "keys/_cipher")} <= names
+    modules = ("columns/_records", "columns/_casts", "lake/_keys", "keys/_cipher")
+    assert {f"airberg/{name}.abi3.so" for name in modules} <= names
     wanted = {"bundle", "child", "dags", "flow_files", "job_ids", "operator", "upkeep"}
     assert {f"airberg_airflow/{name}.py" for name in wanted} <= names
     assert {"airberg/stack/requirements/airflow.txt", "airberg/stack/requirements/pyairbyte.txt"} <= names

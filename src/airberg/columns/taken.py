@@ -10,8 +10,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airberg.columns.arrow import arrow_type, python_values
-from airberg.columns.cast_arrays import ArrayCast, Cast, array_cast
+from airberg.columns.arrow import arrow_type
+from airberg.columns.cast_arrays import ArrayCast, array_cast
 from airberg.columns.convert import (
     CipherFor,
     element_of,
@@ -20,7 +20,7 @@ from airberg.columns.convert import (
     path_of,
     plain_conversion,
 )
-from airberg.columns.json_text import CellValue, JsonValue, as_utf8, parse_exact
+from airberg.columns.json_text import JsonValue, as_utf8, parse_exact
 from airberg.columns.protection import Protection, protection
 from airberg.columns.reading import REJECTIONS, SERIALIZATION, TYPECAST, reason_of
 from airberg.columns.types import (
@@ -78,9 +78,9 @@ def native_column(plan: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> 
     path = path_of(plan, parent)
     if is_single(plan):
         cast = array_cast(plan.source_type, plan.cast_to) if plan.cast_to else None
-        plain = _PLAIN.get(plan.source_type) if cast or not plan.cast_to else None
-        if plan.protection is not None and plan.source_type == JSON:
-            plain = None  # its canonical text is another one
+        plain = None if plan.cast_to else _PLAIN.get(plan.source_type)
+        if plan.protection is not None and (plan.cast_to or plan.source_type) == JSON:
+            plain = cast = None  # its canonical text is another one
         return _Single(plan, path, plain, cast, protection(plan, cipher_for))
     type_ = arrow_type(plan.type)
     if isinstance(plan.source_type, List):
@@ -90,7 +90,11 @@ def native_column(plan: ColumnPlan, cipher_for: CipherFor, parent: str = "") -> 
 
 
 class _Single:
-    """A column of single values; without a plain kind every value is converted by Python."""
+    """A column of single values.
+
+    Those of a plain kind are made by the reader, those that are cast by the compiled casts. What they leave,
+    and every value where there is neither, is converted by Python.
+    """
 
     def __init__(
         self, plan: ColumnPlan, path: str, plain: str | None, cast: ArrayCast | None, last: Protection
@@ -99,7 +103,6 @@ class _Single:
         self._path = path
         self._convert = plain_conversion(plan)
         self._plain = plain
-        self._read_type = arrow_type(plan.source_type)
         self._cast = cast
         self._type = last.plain_type
         self._protect = last.protect
@@ -110,16 +113,9 @@ class _Single:
     def _plain_array(self, taken: TakenColumn, rows: Rows, log: ChangeLog) -> pa.Array:
         length, _, validity, buffers, _, deferred = taken
         if self._plain is None:
-            texts = buffered(pa.binary(), length, validity, *buffers).to_pylist()
-            if deferred is not None:  # bytes that are no UTF-8
-                places, _, found = _deferred(deferred)
-                for place, text in zip(places, found, strict=True):
-                    texts[place] = as_utf8(text)
-            values = self._converted(texts, rows(), log)
-            return pa.array(values, self._type)
-        made = buffered(self._read_type, length, validity, *buffers)
-        if self._cast is not None:
-            made = self._cast_all(self._cast(made), made, rows, log)
+            made = self._cast_array(buffered(pa.binary(), length, validity, *buffers), rows, log)
+        else:
+            made = buffered(self._type, length, validity, *buffers)
         if deferred is None:
             return made
         places, at, texts_of = _deferred(deferred)
@@ -131,23 +127,18 @@ class _Single:
         values = self._converted([as_utf8(text) for text in texts_of], at, log)
         return _put(made, places, pa.array(values, self._type))
 
-    def _cast_all(self, found: Cast, values: pa.Array, rows: Rows, log: ChangeLog) -> pa.Array:
-        """What was cast at once, with what was left of it, each of which is cast by itself."""
-        made = found.made.cast(self._type)
-        if found.left is None:
+    def _cast_array(self, texts: pa.Array, rows: Rows, log: ChangeLog) -> pa.Array:
+        """The values of JSON texts: the plain ones all at once, the others each by itself."""
+        if self._cast is None:
+            return pa.array(self._converted(texts.to_pylist(), rows(), log), self._type)
+        made, left = self._cast(texts)
+        made = made.cast(self._type)
+        if left is None:
             return made
-        at = pc.indices_nonzero(found.left)
-        places, all_rows = at.to_pylist(), rows()
-        left = zip(places, python_values(values.take(at)), strict=True)
-        cast = [self._one(value, all_rows[place], log) for place, value in left]
-        return _put(made, places, pa.array(cast, self._type))
-
-    def _one(self, value: CellValue, row: int, log: ChangeLog) -> CellValue:
-        try:
-            return self._convert(value)
-        except REJECTIONS as e:
-            log.add(row, self._path, reason_of(e))
-            return None
+        places, all_rows = pc.indices_nonzero(left), rows()
+        at = [all_rows[place] for place in places.to_pylist()]
+        values = self._converted(texts.take(places).to_pylist(), at, log)
+        return pc.replace_with_mask(made, left, pa.array(values, self._type))
 
     def _converted(self, texts: Sequence[bytes | None], rows: Sequence[int], log: ChangeLog) -> list[Any]:
         """Values of JSON texts, as Arrow takes them."""
@@ -257,7 +248,7 @@ def _parsed(texts: Sequence[bytes | None]) -> list[JsonValue] | None:
         return None
 
 
-def _put(array: pa.Array, places: Sequence[int], values: pa.Array) -> pa.Array:
+def _put(array: pa.Array, places: memoryview[int], values: pa.Array) -> pa.Array:
     """The array with `values` in their places."""
     if not len(values) - values.null_count:
         return array  # what was deferred is null there already

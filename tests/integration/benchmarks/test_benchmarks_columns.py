@@ -55,7 +55,7 @@ def test_top_level(result: dict[str, Any]) -> None:
     appends = ("encrypted", "deterministic")
     assert set(result["ratios"]) == {f"{name}_append_{ending}" for name in appends for ending in endings} | {
         f"one_by_one_over_airberg_{kind}_encrypt_{mode}" for kind in ENCRYPTED for mode in modes
-    }
+    } | {"by_value_over_casts_least"}
     assert all(value > 0 for value in result["ratios"].values())
     assert result["parity"] == {"equal": True, "different": []}
 
@@ -71,6 +71,7 @@ def test_every_case_is_measured(result: dict[str, Any]) -> None:
             assert figures["rows"] == 4_000
             assert figures["values_per_s"] > 0
             assert figures["equal"] is True
+    assert all("by_value_ns" in f for found in shown.values() for n, f in found.items() if "cast_" in n)
     for kind in ENCRYPTED:
         assert {"rename", "encrypt_random", "encrypt_deterministic", "hash", "mask"} <= set(shown[kind])
 
