@@ -127,6 +127,32 @@ TEXTS = (
     | st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("".join)
 )
 NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+ODD = (
+    "true",
+    "false",
+    "-0",
+    "-0.0",
+    "0e5",
+    "0.0000010",
+    "0.0000001",
+    "0.0000000",
+    "1E400",
+    "123456789012345678",
+    "1234567890123456789012345678901234567890",
+    "0.1234567890123456789012345678901234567890",
+    "9223372022399.9999999",
+    "9223372022400",
+    "-9223372022400.5",
+    '"\\ud800"',
+    '"\\/ \\u00e9 \\u0007 \\u007f \\b\\f\\n\\r\\t \\" \\\\"',
+    '"\\u0000"',
+    "[]",
+    "{}",
+    '{"a": [1, {"b": null}], "\\u0061": 2}',
+    '{"a": [1, {"b": "\\u0001"}], "b": -0.10}',
+    '{"a": 1e5}',
+    "[-0]",
+)
 EDGE_VALUES = {source: st.sampled_from(values) for source, values in EDGES}
 
 
@@ -141,7 +167,7 @@ def quoted(texts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 ANY_JSON = (
     quoted(TEXTS)
     | NUMBERS
-    | st.sampled_from(["true", "false", '"\\ud800"', '"\\/"', "-0", "-0.0", "0e5"])
+    | st.sampled_from(ODD)
     | TREES.map(lambda tree: json.dumps(tree, separators=(",", ":")))
     | JSON_TEXTS.filter(lambda text: "\n" not in text and is_json(text))
 )
@@ -252,7 +278,7 @@ def test_arrays_are_cast_like_their_values(
 @pytest.mark.parametrize("source", SOURCES, ids=str)
 def test_edge_values(source: ColumnType) -> None:
     """All values at the edges of what can be cast, in a column of each declared type, to every target."""
-    values = [value for _, found in EDGES for value in found]
+    values = [*ODD, *(value for _, found in EDGES for value in found)]
     for target in TARGETS:
         if cast_problem(source, target) is None:
             assert_cast_like_its_values(source, target, values, arrayed(values, 1, 2))
