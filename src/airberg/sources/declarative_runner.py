@@ -13,10 +13,11 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 _INJECTED = "__injected_"
 """What the CDK takes out of a configuration in place of manifest and components: code of the caller."""
+_CONTROL = '"CONNECTOR_CONFIG"'
 
 
 def main(manifest: str, components: str, verb: str, options: list[str]) -> None:
@@ -85,15 +86,50 @@ def _run(manifest: str, components: str, verb: str, options: list[str]) -> None:
     if components != "-":
         more += ["--components-path", components]
     sys.argv = ["source-declarative-manifest", verb, *options, *more]
+    sys.stdout = _Output(sys.stdout)
     from airbyte_cdk.cli.source_declarative_manifest import run
 
     run()
 
 
+class _Output:
+    """Standard output without the manifest.
+
+    The CDK puts the manifest into the configuration, and a manifest that migrates its configuration hands
+    out all of it, to be stored (CONTROL).
+    """
+
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
+
+    def write(self, text: str) -> int:
+        """Write whole lines, or lines without their ends, as the CDK does."""
+        if _CONTROL in text:
+            text = "".join(map(_without_manifest, text.splitlines(keepends=True)))
+        return self._output.write(text)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a stream has
+        return getattr(self._output, name)
+
+
+def _without_manifest(line: str) -> str:
+    try:
+        message = json.loads(line)
+        holder = message["control"]["connectorConfig"]
+        holder["config"] = _without_injected(holder["config"])
+    except (ValueError, KeyError, TypeError, AttributeError):  # a record that has such a text
+        return line
+    return json.dumps(message) + ("\n" if line.endswith("\n") else "")
+
+
+def _without_injected(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if not name.startswith(_INJECTED)}
+
+
 def _remove_injected(file: Path) -> None:
     """Take out of our own copy of the configuration what the manifest alone decides."""
     config = json.loads(file.read_bytes())
-    kept = {name: value for name, value in config.items() if not name.startswith(_INJECTED)}
+    kept = _without_injected(config)
     if len(kept) < len(config):
         file.write_text(json.dumps(kept))
 

@@ -217,3 +217,34 @@ def test_it_is_listed_as_installed(deployment: Deployment) -> None:
     entry = load_registry(deployment.settings).find(NAME)
     assert installed(entry, deployment.settings) == launch
     assert entry in load_registry(deployment.settings).entries()
+
+
+MIGRATION = """
+  config_normalization_rules:
+    type: ConfigNormalizationRules
+    config_migrations:
+      - type: ConfigMigration
+        description: The token had another name.
+        transformations:
+          - type: ConfigAddFields
+            fields: [{type: AddedFieldDefinition, path: [token], value: "{{ config['old_token'] }}"}]
+            condition: "{{ 'old_token' in config }}"
+"""
+
+
+def test_migrated_configuration_does_not_hold_the_manifest(
+    deployment: Deployment, api: tuple[OrdersApi, str]
+) -> None:
+    """A manifest may change the configuration; what is to be stored then is a configuration."""
+    _, url = api
+    old = {"api_url": url, "old_token": TOKEN, "start_date": "2026-01-02T00:00:00Z"}
+    stored: list[dict[str, Any]] = []
+    try:
+        declare(
+            deployment, MANIFEST.replace("spec:\n  type: Spec", f"spec:\n  type: Spec{MIGRATION.rstrip()}")
+        )
+        assert check(launch_of(deployment.settings), old, 60, stored.append).ok
+    finally:
+        declare(deployment, MANIFEST)
+    assert stored
+    assert all(new == old | {"token": TOKEN} for new in stored)
