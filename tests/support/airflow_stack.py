@@ -224,12 +224,20 @@ class AirflowStack:
         path = self.settings.home / "test-airberg"
         path.write_text(
             "#!/bin/sh\n"
+            f"export TMPDIR={shlex.quote(str(temporary_folder(self.settings.home)))}\n"
             f"script={shlex.quote(str(self._behaviours))}/$2.sh\n"
             '[ -f "$script" ] && exec /bin/sh "$script" "$@"\n'
             f'exec {shlex.quote(sys.executable)} -m airberg.cli "$@"\n'
         )
         path.chmod(0o755)
         return path
+
+
+def temporary_folder(home: Path) -> Path:
+    """`TMPDIR` of our processes: below the home, so that it can be searched with it."""
+    folder = home / "tmp"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def unless_busy(ask: Callable[[], T]) -> T | None:

@@ -45,7 +45,7 @@ class Canaries:
     """Makes canaries and looks for them.
 
     Attributes:
-        planted: Those that were made, by name.
+        planted: Those that were made, by name; of several texts of one name the last.
     """
 
     def __init__(self) -> None:
@@ -64,11 +64,11 @@ class Canaries:
         return made
 
     def number(self, name: str) -> int:
-        """A new whole number; no double loses digits of it."""
-        made = 2**52 + secrets.randbelow(2**52)
-        self.planted[name] = made
-        self.__dict__.pop("_needles", None)
-        return made
+        """A whole number, the same for a name; no double loses digits of it."""
+        if name not in self.planted:
+            self.planted[name] = 2**52 + secrets.randbelow(2**52)
+            self.__dict__.pop("_needles", None)
+        return int(self.planted[name])
 
     @cached_property
     def _needles(self) -> dict[bytes, str]:
@@ -171,8 +171,11 @@ def base64_cores(data: bytes) -> Iterator[bytes]:
 
 
 def _number_forms(number: int) -> Iterator[tuple[bytes, str]]:
-    for text in (str(number), f"{number:,}", f"{number:_}"):
-        yield from ((n, f"{form} of decimal digits") for n, form in _text_forms(text))
+    digits = str(number)
+    yield digits.encode(), "decimal digits"
+    yield f"{number:,}".encode(), "decimal digits with commas"
+    yield digits.encode("utf-16-le"), "decimal digits in utf-16"
+    yield from ((core, "base64 of decimal digits") for core in base64_cores(digits.encode()))
     yield f"{number:x}".encode(), "hexadecimal digits"
     yield f"{number:X}".encode(), "hexadecimal digits, upper case"
     yield struct.pack("<q", number), "int64, little-endian"

@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
+import pytest
 
 from airberg.flows.credentials import load_credentials
 from airberg.flows.model import UPKEEP_ID
 from airberg.identity.development import DevelopmentIssuer
 from airberg.settings import Settings, load_settings
 from airberg.stack.embedded import Stack
-from support.airflow_stack import AirflowStack
+from support.airflow_stack import AirflowStack, temporary_folder
 from support.deployment import SCRIPTED
 from support.free_ports import free_ports
 
@@ -58,15 +59,20 @@ class LiveStack:
             client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
             yield client
 
-    def submit(self, body: dict[str, Any], sub: str = "ann@example.com") -> str:
-        """POST a job that must be accepted; returns its id."""
+    def post(self, body: dict[str, Any], sub: str = "ann@example.com", **params: str) -> httpx.Response:
+        """POST a job, again while the service has no time for it."""
         with self.client(sub) as api:
-            answer = api.post("/api/airbyte/ingest", json=body)
+            answer = api.post("/api/airbyte/ingest", params=params, json=body)
             for _ in range(20):
                 if answer.status_code != 503:
                     break
                 time.sleep(3)
-                answer = api.post("/api/airbyte/ingest", json=body)
+                answer = api.post("/api/airbyte/ingest", params=params, json=body)
+        return answer
+
+    def submit(self, body: dict[str, Any], sub: str = "ann@example.com") -> str:
+        """POST a job that must be accepted; returns its id."""
+        answer = self.post(body, sub)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["job_id"])
 
@@ -165,7 +171,9 @@ def running_stack(airflow: AirflowStack, pyairbyte_dir: Path) -> Iterator[LiveSt
     settings = load_settings()
     stack = Stack(settings)
     try:
-        stack.start(lambda _: None)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("TMPDIR", str(temporary_folder(home)))
+            stack.start(lambda _: None)
         stack.wait_ready(READY_WITHIN_S)
         airflow.feed.api_url = settings.api_url
         yield LiveStack(settings, stack)

@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 
 from croniter import CroniterBadDateError, CroniterError, croniter
 
-from airberg.quoted import quoted
-
 PRESETS = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -33,7 +31,7 @@ _ANY_DAY = datetime(2024, 1, 1)
 
 
 def check_schedule(text: str) -> str | None:
-    """What is wrong with a schedule, as a sentence; None when it can be used.
+    """What is wrong with a schedule, as a sentence that does not repeat it; None when it can be used.
 
     Refused although Airflow accepts them: six or seven fields (Airflow takes seconds as the *last* field),
     `@once`, `@reboot`, random fields, and expressions that never come true (31 February).
@@ -43,20 +41,20 @@ def check_schedule(text: str) -> str | None:
     if not text.isprintable():
         return "The schedule has characters that cannot be printed."
     if text.startswith("@"):
-        return None if text in PRESETS else _unknown_preset(text)
+        return None if text in PRESETS else f"The schedule is not one of {', '.join(PRESETS)}."
     fields = text.split()
     if len(fields) != 5:
-        return f"{quoted(text)} has {len(fields)} fields; a cron expression has five."
+        return f"The schedule has {len(fields)} fields; a cron expression has five."
     if _DRAWN.search(text):
-        return f"{quoted(text)} has a random field."
+        return "The schedule has a random field."
     try:
         if not croniter.is_valid(text, strict=True):
-            return f"{quoted(text)} is not a cron expression that can come true."
+            return "The schedule is not a cron expression that can come true."
         croniter(text, _ANY_DAY).get_next(datetime)
     except CroniterBadDateError:
-        return f"{quoted(text)} never comes true."
+        return "The schedule never comes true."
     except (CroniterError, ValueError, OverflowError):
-        return f"{quoted(text)} is not a cron expression."
+        return "The schedule is not a cron expression."
     return None
 
 
@@ -68,7 +66,7 @@ def check_timezone(name: str) -> str | None:
     folded = {zone.casefold(): zone for zone in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
     hint = f" Did you mean {folded[near[0]]}?" if near else ""
-    return f"{quoted(name[:100])} is not a time zone of the IANA database.{hint}"
+    return f"This is not a time zone of the IANA database.{hint}"
 
 
 def next_times(schedule: str, timezone: str, after: datetime, n: int) -> list[datetime]:
@@ -102,10 +100,6 @@ def next_times(schedule: str, timezone: str, after: datetime, n: int) -> list[da
 def _later_reading(local: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
     """A wall clock's time in UTC; of the two readings around a change of the clock, the later one."""
     return max(local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-
-
-def _unknown_preset(text: str) -> str:
-    return f"{quoted(text)} is not one of {', '.join(PRESETS)}."
 
 
 @functools.cache

@@ -23,11 +23,9 @@ from airberg.jobs.model import Job, Run
 from airberg.lake.steps import Step
 from airberg.settings import SyncSettings
 from support.canaries import Canaries, Hit
+from support.canary_source import MERGED, RULES, accounts, noise, people, quoting
 from support.chaos_episode import CHILD
 from support.deployment import Deployment, write_scenario
-
-BROKEN = "\ud800"
-"""Half a surrogate pair: no text that can be encrypted."""
 
 
 @dataclass
@@ -107,11 +105,6 @@ class Ground:
         settings = self.environment({"token": token})
         return subprocess.run(command, capture_output=True, text=True, env=settings, check=False).stdout
 
-    def canary_of(self, i: int) -> int:
-        """The same number each time."""
-        name = f"number {i}"
-        return int(self.canaries.planted.get(name) or self.canaries.number(name))
-
     def environment(self, settings: dict[str, str]) -> dict[str, str]:
         """Of all processes; logs tell as much as they can."""
         mine = {
@@ -154,111 +147,10 @@ def ground(tmp_path: Path, pyairbyte_dir: Path, connectors_dir: Path) -> Ground:
     return Ground(tmp_path, deployment)
 
 
-RULES = [
-    {"column": "email", "transformation_type": "encrypt"},
-    {"column": "code", "transformation_type": "encrypt"},
-    {"column": "address.street", "transformation_type": "encrypt"},
-    {"column": "profile", "transformation_type": "encrypt"},
-    {"column": "seen", "transformation_type": "cast", "target_type": "date"},
-    {"column": "seen", "transformation_type": "encrypt"},
-    {"column": "phone", "transformation_type": "hash"},
-    {"column": "card", "transformation_type": "mask"},
-    {"column": "password", "transformation_type": "drop"},
-]
-TEXT, NUMBER, OBJECT = ({"type": ["null", kind]} for kind in ("string", "integer", "object"))
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "id": NUMBER,
-        "town": TEXT,
-        "email": TEXT,
-        "code": NUMBER,
-        "seen": TEXT,
-        "phone": TEXT,
-        "card": TEXT,
-        "password": TEXT,
-        "address": OBJECT | {"properties": {"street": TEXT, "zip": TEXT}},
-        "profile": OBJECT | {"properties": {"name": TEXT}},
-    },
-}
-
-
-def people(ground: Ground, count: int, **members: Any) -> dict[str, Any]:
-    """A stream whose protected values are canaries, with some that fit nowhere or cannot be encrypted.
-
-    `email` is its cursor, so that its states hold a canary.
-    """
-    text, number = ground.canaries.text, ground.canaries.number
-    records: list[dict[str, Any]] = [
-        {
-            "town": ground.others.text("town"),
-            "code": number("code"),
-            "seen": text("no date"),
-            "phone": text("phone"),
-            "card": text("card"),
-            "password": text("dropped"),
-            "address": {"street": text("street"), "zip": "1"},
-            "profile": {"name": text("name"), "age": number("age")},
-            "undeclared": text("undeclared"),
-        }
-        for _ in range(count)
-    ]
-    records += [
-        {"code": text("no number"), "address": text("no object"), "seen": {"a": text("no text")}},
-        {"phone": BROKEN + text("broken phone"), "card": {"a": text("no card")}},
-        {"phone": [text("no phone")], "card": BROKEN + text("broken card")},
-        {"profile": [text("a list"), BROKEN + text("broken in a list")], "code": {"a": text("object")}},
-        {"password": BROKEN + text("broken and dropped"), "address": {"street": [text("no text")]}},
-        {"seen": BROKEN + text("broken"), "code": f"{number('code in a text')}", "town": 5},
-    ]
-    for i, record in enumerate(records):
-        record |= {"id": i, "email": text("email", rest=f"{i:03}")}
-    records[-1]["email"] += BROKEN
-    base = {"name": "people", "json_schema": SCHEMA, "cursor": "email", "primary_key": [["id"]]}
-    return base | {"state_every": 3, "counts": False, "records": records} | members
-
-
-def quoting(canaries: Canaries, where: str) -> str:
-    """What a connector might say."""
-    return f"cannot parse {canaries.text(where)} of {canaries.number('in ' + where)}"
-
-
-def noise(canaries: Canaries) -> list[dict[str, Any]]:
-    """A connector that quotes records wherever it can say something, and leaves a temporary file."""
-
-    def quoted(where: str) -> str:
-        return quoting(canaries, where)
-
-    levels = ("FATAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE", quoted("level"))
-    logs = [{"level": level, "message": quoted("log"), "stack_trace": quoted("stack")} for level in levels]
-    changes = [
-        {"field": quoted("field"), "change": "NULLED", "reason": "SOURCE_RETRIEVAL_ERROR"},
-        {"field": "town", "change": "TRUNCATED", "reason": quoted("reason")},
-        {"field": f"profile.{quoted('member')}", "change": quoted("change"), "reason": "SOURCE_OTHER"},
-    ]
-    record = {"stream": "people", "emitted_at": 1, "data": {"id": 99}, "meta": {"changes": changes}}
-    unknown = {"stream": quoted("stream"), "emitted_at": 1, "data": {"id": 99}}
-    estimate = {"name": quoted("estimate"), "type": "STREAM", "row_estimate": canaries.number("estimate")}
-    return [
-        *({"emit": {"type": "LOG", "log": log}} for log in logs),
-        {"line": f"plain text {quoted('line')}"},
-        {"line": f'"{quoted("line in quotes")}"'},
-        {"emit": {"type": quoted("type")}},
-        {"emit": {"type": "RECORD", "record": unknown}},
-        {"emit": {"type": "RECORD", "record": record}},
-        {"emit": {"type": "TRACE", "trace": {"type": "ESTIMATE", "emitted_at": 1, "estimate": estimate}}},
-        {"status": {"stream": quoted("status"), "status": "RUNNING"}},
-        {"stderr": quoted("stderr")},
-        {"temporary": quoted("temporary file")},
-        {"leak": "stdout"},
-        {"leak": "stderr"},
-    ]
-
-
 @pytest.mark.parametrize("reader", ["compiled", "python"])
 def test_append(ground: Ground, reader: str) -> None:
     """A connector that talks about its records, with values that fit nowhere, and completes."""
-    stream = people(ground, 6, at=[{"after": 4, "steps": noise(ground.canaries)}])
+    stream = people(ground.canaries, ground.others, 6, at=[{"after": 4, "steps": noise(ground.canaries)}])
     beside = {"name": "beside", "cursor": "n", "records": [{"n": 1}], "counts": False}
     compiled = "true" if reader == "compiled" else "false"
     read = {"global_state": reader == "python"}  # then the state is in the other table, too
@@ -289,7 +181,7 @@ def test_failures(ground: Ground) -> None:
     }
     words = [{"trace_error": error}, {"stderr": quoting(canaries, "stderr")}, {"leak": "trace"}, {"exit": 3}]
     line = '{"type":"RECORD","record":{"stream":"people","data":{"email":"' + canaries.text("broken line")
-    stream = people(ground, 2)
+    stream = people(ground.canaries, ground.others, 2)
     job = ground.job({"streams": [stream | {"at": [{"after": 2, "steps": words}]}]}, "append", RULES)
     path = ground.source / "append.json"
 
@@ -329,7 +221,7 @@ def test_failures(ground: Ground) -> None:
 def test_overwrite(ground: Ground) -> None:
     """Killed in the middle and right before its commit; then complete, and registered."""
     puts_aside = [{"temporary": quoting(ground.canaries, "temporary file of a killed run")}]
-    stream = people(ground, 6, at=[{"after": 1, "steps": puts_aside}])
+    stream = people(ground.canaries, ground.others, 6, at=[{"after": 1, "steps": puts_aside}])
     job = ground.job({"streams": [stream]}, "overwrite", RULES, archive_staging=True)
     for step, n in ((Step.ROWS_STAGED, 1), (Step.SENDING, 1)):
         assert ground.command("sync", job, kill=("sync", step, n)) < 0
@@ -340,47 +232,12 @@ def test_overwrite(ground: Ground) -> None:
     assert ground.found(ground.canaries) == []
 
 
-def accounts(
-    ground: Ground, numbers: dict[int, int], deleted: frozenset[int] = frozenset()
-) -> dict[str, Any]:
-    """A stream with an encrypted key: version of each account, and which of them are deleted."""
-    records = [
-        {
-            "iban": ground.canaries.text("iban", rest=f"{i:03}"),
-            "number": ground.canary_of(i),
-            "version": version * 100 + i,
-            "owner": {"name": ground.canaries.text("owner", rest=str(version))},
-            "_ab_cdc_deleted_at": "2026-01-01T00:00:00Z" if i in deleted else None,
-        }
-        for i, version in numbers.items()
-    ]
-    schema = {
-        "type": "object",
-        "properties": {
-            "iban": TEXT,
-            "number": NUMBER,
-            "version": NUMBER,
-            "owner": OBJECT | {"properties": {"name": TEXT}},
-            "_ab_cdc_deleted_at": TEXT | {"format": "date-time"},
-        },
-    }
-    base = {"name": "accounts", "json_schema": schema, "cursor": "version"}
-    return base | {"primary_key": [["iban"], ["number"]], "state_every": 4, "records": records}
-
-
-MERGED = [
-    {"column": "iban", "transformation_type": "encrypt"},
-    {"column": "number", "transformation_type": "encrypt"},
-    {"column": "owner.name", "transformation_type": "encrypt"},
-]
-
-
 def test_merge(ground: Ground) -> None:
     """Insert, update and delete by an encrypted key, killed on the way."""
-    job = ground.job({"streams": [accounts(ground, dict.fromkeys(range(10), 1))]}, "merge", MERGED)
+    job = ground.job({"streams": [accounts(ground.canaries, dict.fromkeys(range(10), 1))]}, "merge", MERGED)
     assert ground.command("sync", job) == 0, ground.log()
     assert ground.found(ground.canaries) == []
-    changed = accounts(ground, dict.fromkeys(range(5, 15), 2), frozenset({6, 7}))
+    changed = accounts(ground.canaries, dict.fromkeys(range(5, 15), 2), frozenset({6, 7}))
     write_scenario(ground.source, {"streams": [changed]}, "merge.json")
     for step in (Step.PLANNED, Step.MANIFESTS_WRITTEN):
         assert ground.command("sync", job, kill=("both", step, 1)) < 0
