@@ -390,6 +390,11 @@ class Settings(BaseSettings):
         return self.sources.connectors_dir or self.home / "connectors"
 
     @property
+    def registry_file(self) -> Path:
+        """Where a snapshot of connectors newer than the package's is kept (`airberg sources refresh`)."""
+        return self.home / "registry.json"
+
+    @property
     def connectors_file(self) -> Path:
         """Declarations of own connectors."""
         return self.sources.connectors_file or self.home / "connectors.toml"

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from airberg.sources.config_fields import config_fields
 from airberg.sources.entry import ConnectorEntry
 from airberg.sources.installed import find_version, installed_versions, remove_version
 from airberg.sources.launch import LaunchDescription, resolve
+from airberg.sources.refresh import fetch, newer_entries, registry_address, write_snapshot
 from airberg.sources.registry import load_registry
+from airberg.sources.snapshot import newest_snapshot, packaged_snapshot
 from airberg.sources.spec import config_problems
 from airberg.sources.spec_problems import ROOT
 from airberg.sources.verbs import check, discover
@@ -57,6 +60,32 @@ def list_connectors(settings: Settings, words: Sequence[str], *, only_installed:
     head = ("name", "title", "category", "version", "installed")
     _print_grid(
         head, [(e.name, e.title, e.category, e.known_version, ", ".join(versions)) for e, versions in rows]
+    )
+
+
+def refresh_registry(settings: Settings, where: str) -> None:
+    """Write a newer snapshot of Airbyte's connectors, and print what it changes.
+
+    Args:
+        settings: Of the deployment.
+        where: Address or file of the registry; empty: PyAirbyte's.
+
+    Raises:
+        TransientFailed: The registry does not answer.
+        ConfigurationFailed: It is none, or PyAirbyte's environment is not there.
+    """
+    packaged = {entry.name: entry for entry in packaged_snapshot().connectors}
+    data = fetch(where or registry_address(settings))
+    entries, left_out = newer_entries(data, packaged)
+    before = {entry.name: entry.version for entry in newest_snapshot(settings.registry_file).connectors}
+    write_snapshot(settings.registry_file, entries, datetime.now(UTC).date().isoformat())
+    new = [entry.name for entry in entries if entry.name not in before]
+    changed = [entry for entry in entries if before.get(entry.name, entry.version) != entry.version]
+    for entry in changed:
+        typer.echo(f"{entry.name} {before[entry.name]} -> {entry.version}")
+    typer.echo(
+        f"{len(entries)} connectors: {len(new)} new, {len(changed)} in another version. "
+        f"{left_out} sources are no packages and were left out."
     )
 
 

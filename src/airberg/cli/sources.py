@@ -115,3 +115,15 @@ def _upgrade(
     from airberg.cli.source_upgrade import upgrade_jobs
 
     upgrade_jobs(load_settings(), name, job=job, every=every, version=to, dry_run=dry_run, force=force)
+
+
+@app.command("refresh")
+def _refresh(
+    source: Annotated[
+        str, typer.Option("--from", metavar="ADDRESS|FILE", help="Where the registry is; default Airbyte's.")
+    ] = "",
+) -> None:
+    """Get a newer list of connectors from Airbyte's registry. Jobs keep the versions that they have."""
+    from airberg.cli.connectors import refresh_registry
+
+    refresh_registry(load_settings(), source)

@@ -1,23 +1,20 @@
 """Which connectors there are. An unknown name is never downloaded.
 
-The snapshot `registry.json` names connectors of Airbyte on PyPI with the version that was seen to resolve.
-The deployment's own connectors (`airberg.sources.declared`) win over the snapshot.
+A snapshot (`airberg.sources.snapshot`) names connectors of Airbyte on the package index with exact versions.
+The deployment's own connectors (`airberg.sources.declared`) win over it.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from airberg.errors import InvalidRequest, Unavailable
 from airberg.quoted import quoted
 from airberg.sources.declared import declared_entries, settled
 from airberg.sources.entry import ConnectorEntry
+from airberg.sources.snapshot import Snapshot, newest_snapshot, packaged_snapshot
 
 if TYPE_CHECKING:
     from airberg.settings import Settings
@@ -26,21 +23,21 @@ POINTER = "/source_name"
 VERSION_POINTER = "/source_version"
 
 
-class _Snapshot(msgspec.Struct):
-    connectors: list[ConnectorEntry]
-    snapshot: str = ""
-
-
 class ConnectorRegistry:
     """The known connectors.
 
     Args:
         own: Connectors of the deployment, by name, the version for new jobs first; a name that they have is
             not looked for in the snapshot.
+        snapshot: Those of Airbyte; default the package's.
     """
 
-    def __init__(self, own: Mapping[str, Sequence[ConnectorEntry]] | None = None) -> None:
-        self._entries: dict[str, tuple[ConnectorEntry, ...]] = {entry.name: (entry,) for entry in _snapshot()}
+    def __init__(
+        self, own: Mapping[str, Sequence[ConnectorEntry]] | None = None, snapshot: Snapshot | None = None
+    ) -> None:
+        snapshot = snapshot or packaged_snapshot()
+        self._listed = snapshot.listed
+        self._entries: dict[str, tuple[ConnectorEntry, ...]] = {e.name: (e,) for e in snapshot.connectors}
         self._entries |= {name: tuple(entries) for name, entries in (own or {}).items()}
 
     def entries(self) -> list[ConnectorEntry]:
@@ -56,6 +53,14 @@ class ConnectorRegistry:
         entries = self._entries.get(name)
         if entries is not None:
             return entries
+        if name in self._listed:
+            raise InvalidRequest.one(
+                POINTER,
+                "source-not-confirmed",
+                f"The package index has a package for {name}, and nobody has confirmed that it is Airbyte's.",
+                f'To use it, the operator declares it in the connectors file: package = "airbyte-{name}", '
+                f'version = "{self._listed[name]}".',
+            )
         near = _nearest(name, self._entries)
         raise InvalidRequest.one(
             POINTER,
@@ -92,12 +97,13 @@ class ConnectorRegistry:
 
 
 def load_registry(settings: Settings) -> ConnectorRegistry:
-    """The snapshot with the connectors of `settings.connectors_file`.
+    """The newest snapshot with the connectors of `settings.connectors_file`.
 
     Raises:
-        Unavailable: The file exists but is not well formed.
+        Unavailable: That file, or the deployment's snapshot, is not well formed.
     """
-    return ConnectorRegistry(declared_entries(settings.connectors_file))
+    own = declared_entries(settings.connectors_file)
+    return ConnectorRegistry(own, newest_snapshot(settings.registry_file))
 
 
 def _shown(entry: ConnectorEntry) -> ConnectorEntry:
@@ -115,12 +121,6 @@ def _nearest(name: str, names: Collection[str]) -> list[str]:
     stem = wanted.removeprefix("source-")
     containing = sorted(known for known in names if stem and f"-{stem}-" in f"{known}-")
     return list(dict.fromkeys([*containing, *difflib.get_close_matches(wanted, names, n=3, cutoff=0.75)]))[:3]
-
-
-@cache
-def _snapshot() -> tuple[ConnectorEntry, ...]:
-    data = resources.files("airberg.sources").joinpath("registry.json").read_bytes()
-    return tuple(msgspec.json.decode(data, type=_Snapshot).connectors)
 
 
 __all__ = ["ConnectorEntry", "ConnectorRegistry", "load_registry"]
