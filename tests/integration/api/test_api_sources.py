@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 
+from airberg.api.app import create_app
 from airberg.errors import Unavailable
 from airberg.sources.questions import SourceQuestions
 from airberg.sources.recent import RecentlyFound
 from airberg.sources.registry import load_registry
+from support.conditions import eventually
 from support.deployment import write_scenario
+from support.served import served
 from support.source_service import LOGS, SECRET, USERS, SourceService, running_source_service
 
 
@@ -89,6 +94,30 @@ def test_details_of_what_is_not_installed(service: SourceService) -> None:
     assert unknown.status_code == 404
     assert unknown.json()["type"] == "/problems/unknown-source"
     assert "source-github" in unknown.json()["detail"]
+
+
+def test_connector_that_is_still_being_installed(service: SourceService, tmp_path: Path) -> None:
+    """202 with Retry-After and what is known; the fields are there when it is ready."""
+    sources = service.settings.sources.model_copy(
+        update={"preflight_timeout_s": 0.1, "connectors_dir": tmp_path / "connectors"}
+    )
+    settings = service.settings.model_copy(update={"sources": sources})
+    with (
+        served(create_app(replace(service.parts, settings=settings))) as url,
+        service.client("ingest:read", "ingest:write") as client,
+    ):
+        client.base_url = url
+
+        def details() -> httpx.Response:
+            return client.get("/api/airbyte/sources/source-strict")
+
+        early = details()
+        assert early.status_code == 202, early.text
+        assert int(early.headers["retry-after"]) > 0
+        assert (early.json()["installed"], early.json()["config_fields"]) == (False, [])
+        assert early.json()["display_name"] == "Strict"
+        assert eventually(lambda: details().status_code == 200, 120.0)
+        assert details().json()["config_fields"]
 
 
 def test_scopes(service: SourceService) -> None:
