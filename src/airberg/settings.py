@@ -2,7 +2,8 @@
 
 Every setting is an environment variable with the prefix `AIRBERG_`; groups are joined with two
 underscores: `AIRBERG_API__PORT=8001`. A file named by `AIRBERG_ENV_FILE` is read too (the environment
-wins). Nothing in Airberg reads the environment after `load_settings`.
+wins). Nothing in Airberg reads the environment after `load_settings`, but for the secrets that references
+name (`AIRBERG_SECRET_...`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from airberg.keys.address import parse_kek_address
 from airberg.plan.readers import cannot_read, reader_problem
+from airberg.sources.secret_settings import SecretSettings
 
 Positive = Annotated[int, Field(gt=0)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
@@ -355,6 +357,7 @@ class Settings(BaseSettings):
     merge: MergeSettings = MergeSettings()
     upkeep: UpkeepSettings = UpkeepSettings()
     keys: KeySettings = KeySettings()
+    secrets: SecretSettings = SecretSettings()
 
     @model_validator(mode="after")
     def _absolute_home(self) -> Settings:

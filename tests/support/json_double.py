@@ -12,7 +12,7 @@ from typing import Any
 
 Answer = tuple[int, Any]
 Handle = Callable[[str, Message, dict[str, Any]], Answer]
-"""Path, headers and body of a POST → status and body of the answer."""
+"""Path, headers and body of a request → status and body of the answer."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -32,7 +32,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    do_PUT = do_POST
+    do_PUT = do_GET = do_POST
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing on standard error."""

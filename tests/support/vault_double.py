@@ -38,6 +38,7 @@ class VaultDouble:
         failures: To how many requests only, if set.
         ignores_associated_data: As versions do that do not know it.
         policy: Paths that tokens may update; None: all.
+        secrets: Of key-value engines of version 2, by mount and path.
         calls: Path of each request.
     """
 
@@ -47,6 +48,7 @@ class VaultDouble:
     failures: int | None = None
     ignores_associated_data: bool = False
     policy: frozenset[str] | None = None
+    secrets: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -63,6 +65,8 @@ class VaultDouble:
             return self.failing, {"errors": ["Vault is sealed"]}
         if path == "/v1/auth/approle/login":
             return self._log_in(body)
+        if (data := re.fullmatch(r"/v1/([^/]+)/data/(.+)", path)) is not None:
+            return self._secret(*data.groups(), headers)
         match = re.fullmatch(r"/v1/(.+)/(encrypt|decrypt)/([\w.-]+)", path)
         if match is None:
             return 404, {"errors": [f'no handler for route "{path}". route entry not found.']}
@@ -83,6 +87,14 @@ class VaultDouble:
             return 400, {"errors": ["failed to base64-decode plaintext"]}
         except InvalidTag:
             return 400, {"errors": ["cipher: message authentication failed"]}
+
+    def _secret(self, mount: str, path: str, headers: Message) -> Answer:
+        if headers.get("X-Vault-Token") not in self.tokens:
+            return 403, {"errors": ["1 error occurred:\n\t* permission denied\n\n"]}
+        fields = self.secrets.get((mount, path))
+        if fields is None:
+            return 404, {"errors": []}
+        return 200, {"data": {"data": fields, "metadata": {"version": 1, "deletion_time": ""}}}
 
     def _log_in(self, body: dict[str, Any]) -> Answer:
         if (body.get("role_id"), body.get("secret_id")) != (ROLE_ID, SECRET_ID):

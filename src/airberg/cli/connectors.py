@@ -25,6 +25,7 @@ from airberg.sources.config_fields import config_fields
 from airberg.sources.entry import ConnectorEntry
 from airberg.sources.installed import find_version, installed_versions, remove_version
 from airberg.sources.launch import LaunchDescription, resolve
+from airberg.sources.references import Resolved, refuse_values, resolve_references
 from airberg.sources.refresh import fetch, newer_entries, registry_address, write_snapshot
 from airberg.sources.registry import load_registry
 from airberg.sources.snapshot import newest_snapshot, packaged_snapshot
@@ -129,7 +130,14 @@ def show_spec(settings: Settings, name: str, version: str | None, *, as_json: bo
 
 
 def check_configuration(
-    settings: Settings, name: str, version: str | None, config: str, timeout_s: float, *, as_json: bool
+    settings: Settings,
+    name: str,
+    version: str | None,
+    config: str,
+    timeout_s: float,
+    *,
+    owner: str | None = None,
+    as_json: bool,
 ) -> None:
     """Print a connector's verdict about a configuration.
 
@@ -137,9 +145,9 @@ def check_configuration(
         InvalidRequest: The configuration does not fit the specification, or does not work.
         RunError: The connector gives no verdict.
     """
-    launch, given = _configured(settings, name, version, config)
+    launch, given = _configured(settings, name, version, config, owner)
     with _waiting("asking the source"):
-        outcome = check(launch, given, timeout_s, _renewed(config))
+        outcome = check(launch, given.config, timeout_s, _renewed(config, given), given.hidden)
     if as_json:
         _print_json({"ok": outcome.ok, "message": outcome.message})
         if not outcome.ok:
@@ -152,7 +160,14 @@ def check_configuration(
 
 
 def discover_streams(
-    settings: Settings, name: str, version: str | None, config: str, timeout_s: float, *, as_json: bool
+    settings: Settings,
+    name: str,
+    version: str | None,
+    config: str,
+    timeout_s: float,
+    *,
+    owner: str | None = None,
+    as_json: bool,
 ) -> None:
     """Print the streams that can be read with a configuration; with `as_json` as the protocol has them.
 
@@ -160,9 +175,9 @@ def discover_streams(
         InvalidRequest: The configuration does not fit the specification.
         RunError: The connector gives no catalog.
     """
-    launch, given = _configured(settings, name, version, config)
+    launch, given = _configured(settings, name, version, config, owner)
     with _waiting("asking the source for its streams"):
-        streams = discover(launch, given, timeout_s, _renewed(config))
+        streams = discover(launch, given.config, timeout_s, _renewed(config, given), hidden=given.hidden)
     if as_json:
         for stream in streams:
             _print_json(stream)
@@ -194,15 +209,17 @@ def _launch(settings: Settings, entry: ConnectorEntry) -> LaunchDescription:
 
 
 def _configured(
-    settings: Settings, name: str, version: str | None, source: str
-) -> tuple[LaunchDescription, dict[str, Any]]:
+    settings: Settings, name: str, version: str | None, source: str, owner: str | None
+) -> tuple[LaunchDescription, Resolved]:
     entry = load_registry(settings).find(name, version)
     config = _read_config(source)
+    refuse_values(config, owner, settings.secrets.rules)
     launch = _launch(settings, entry)
-    problems = config_problems(launch.spec, config)
+    given = resolve_references(config, owner, settings.secrets)
+    problems = config_problems(launch.spec, given.config)
     if problems:
         raise InvalidRequest(problems)
-    return launch, config
+    return launch, given
 
 
 def _read_config(source: str) -> dict[str, Any]:
@@ -227,7 +244,7 @@ def _bad_config(what: str) -> ConfigurationFailed:
     )
 
 
-def _renewed(source: str) -> Any:  # noqa: ANN401 - a callback, or None
+def _renewed(source: str, given: Resolved) -> Any:  # noqa: ANN401 - a callback, or None
     """Keeps a configuration that the connector changed: the old one may hold a token that is used up."""
 
     def keep(config: dict[str, Any]) -> None:
@@ -239,7 +256,7 @@ def _renewed(source: str) -> Any:  # noqa: ANN401 - a callback, or None
         target = Path(f"{source}.renewed")
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")  # mode 0600
         with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.encode(config))
+            file.write(msgspec.json.encode(given.restored(config)))
         Path(temporary).replace(target)
         typer.echo(f"The source has renewed a token: the configuration is now {target}.", err=True)
 

@@ -14,6 +14,10 @@ app = typer.Typer(help="Connectors.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Name of the connector, source-...")]
 Version = Annotated[str | None, typer.Option(help="Which version; default the one that new jobs get.")]
 Config = Annotated[str, typer.Option(metavar="FILE|-", help="JSON file with the configuration; - reads it.")]
+Owner = Annotated[
+    str | None,
+    typer.Option(help="Allow the secret references that this owner of jobs may use; default every one."),
+]
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds that the connector may take.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line.")]
 
@@ -64,22 +68,32 @@ def _spec(name: Name, version: Version = None, as_json: AsJson = False) -> None:
 
 @app.command("check")
 def _check(
-    name: Name, config: Config, version: Version = None, timeout: Timeout = 300, as_json: AsJson = False
+    name: Name,
+    config: Config,
+    version: Version = None,
+    timeout: Timeout = 300,
+    owner: Owner = None,
+    as_json: AsJson = False,
 ) -> None:
     """Let a connector try a configuration. Exit code 1 when it does not work."""
     from airberg.cli.connectors import check_configuration
 
-    check_configuration(load_settings(), name, version, config, timeout, as_json=as_json)
+    check_configuration(load_settings(), name, version, config, timeout, owner=owner, as_json=as_json)
 
 
 @app.command("discover")
 def _discover(
-    name: Name, config: Config, version: Version = None, timeout: Timeout = 300, as_json: AsJson = False
+    name: Name,
+    config: Config,
+    version: Version = None,
+    timeout: Timeout = 300,
+    owner: Owner = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the streams that can be read with a configuration, their keys and cursors."""
     from airberg.cli.connectors import discover_streams
 
-    discover_streams(load_settings(), name, version, config, timeout, as_json=as_json)
+    discover_streams(load_settings(), name, version, config, timeout, owner=owner, as_json=as_json)
 
 
 @app.command("remove")

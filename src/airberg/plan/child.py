@@ -21,6 +21,7 @@ from airberg.plan.prepared import Prepared
 from airberg.plan.transformations import key_problems
 from airberg.settings import Settings
 from airberg.sources.recent import Found, RecentlyFound
+from airberg.sources.references import refuse_values
 from airberg.sources.registry import load_registry
 from airberg.sources.secret_fields import mask_config
 from airberg.worker_process import Failure, as_error, ask_worker
@@ -85,6 +86,7 @@ class ChildPlanner:
         """See `airberg.plan.prepared.Planner`."""
         # An unknown source needs no process to be refused.
         entry = load_registry(self._settings).find(request.source_name, request.source_version)
+        refuse_values(source_config, request.owner_id, self._settings.secrets.rules)
         if not preflight:
             check_keys(request, self._settings, roles)
             return Prepared(plan=None, public_config=mask_config({}, source_config), connector=entry)

@@ -78,6 +78,7 @@ def prepare(
         deadline,
         on_config=renewed.append,
         recent=recent,
+        owner=request.owner_id,
         protects=request.protects_columns,
     )
     if on_found is not None and found.asked:
@@ -90,9 +91,10 @@ def prepare(
     differences = compare_tables(plan, tables, keys, request.column_transformations)
     notes = table_notes(request, plan, tables.format_versions())
     config = renewed[-1] if renewed else source_config
+    hidden = found.given.hidden if found.given is not None else frozenset()
     return Prepared(
         plan=msgspec.structs.replace(plan, warnings=(*plan.warnings, *notes)),
-        public_config=mask_config(found.launch.spec, config),
+        public_config=mask_config(found.launch.spec, config, hidden),
         renewed_config=config if renewed else None,
         tables=tuple(differences),
         connector=entry,
@@ -108,20 +110,22 @@ def replan(
     *,
     on_config: Callable[[dict[str, Any]], None],
     told: Callable[[str], str] = str,
+    hidden: frozenset[str] = frozenset(),
 ) -> JobPlan:
     """Plan an existing job again, from what its source offers now.
 
     Who may use the keys was settled when the job was made; what counts from then on is their state.
 
     Args:
-        on_config: See `airberg.sources.verbs.Inquiry`, as for `told`.
+        source_config: With its references resolved.
+        on_config: See `airberg.sources.verbs.Inquiry`, as for `told` and `hidden`.
 
     Raises:
         InvalidRequest: The source no longer offers what the job asks for.
         RunError: The source could not be asked.
     """
     timeout = settings.sources.discover_timeout_s
-    streams = discover(launch, source_config, timeout, on_config, told)
+    streams = discover(launch, source_config, timeout, on_config, told, hidden)
     connector = Connector(job.request.source_name, launch.version, streams, time.time())
     domain = job.plan.governance.domain if job.plan else None
     if domain is None and job.request.domain:

@@ -18,6 +18,7 @@ from airberg.plan.stream_changes import breaking_changes, stream_changes
 from airberg.settings import Settings
 from airberg.sources.entry import ConnectorEntry
 from airberg.sources.launch import resolve
+from airberg.sources.references import resolve_references
 from airberg.sources.secret_fields import Schema
 from airberg.sources.spec import config_problems
 from airberg.sources.spec_changes import spec_changes
@@ -71,7 +72,7 @@ def examine_upgrade(
         job: The job, with its plan as it is.
         old: The connector that it runs with.
         new: The one that it would run with.
-        config: Its configuration, with secrets.
+        config: Its configuration, with secrets, or references to them.
         on_config: Gets a configuration that the source hands out meanwhile, with the specification that says
             what in it is secret: it must be stored even when the job is not moved.
 
@@ -87,7 +88,8 @@ def examine_upgrade(
         notes.append(f"The specification of {old.known_version} is not compared: {error.message}")
     else:
         spec = spec_changes(known.spec, launch.spec)
-    problems = [f"{p.pointer}: {p.message}" for p in config_problems(launch.spec, config)]
+    given = resolve_references(config, job.request.owner_id, settings.secrets)
+    problems = [f"{p.pointer}: {p.message}" for p in config_problems(launch.spec, given.config)]
     found = Upgrade(spec=tuple(spec), notes=tuple(notes), refusals=tuple(problems), new_spec=launch.spec)
     if problems:
         return found
@@ -98,11 +100,12 @@ def examine_upgrade(
         plan = replan(
             moved,
             launch,
-            config,
+            given.config,
             settings,
             keys,
-            on_config=lambda given: on_config(given, launch.spec),
+            on_config=lambda renewed: on_config(given.restored(renewed), launch.spec),
             told=_withheld if job.request.protects_columns else str,
+            hidden=given.hidden,
         )
     except InvalidRequest as error:
         return msgspec.structs.replace(found, refusals=tuple(p.message for p in error.problems))

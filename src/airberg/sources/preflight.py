@@ -13,6 +13,7 @@ from airberg.protocol.messages import Catalog, ConnectionStatus
 from airberg.sources.launch import LaunchDescription, resolve
 from airberg.sources.limits import LIMIT_CODES
 from airberg.sources.recent import Found
+from airberg.sources.references import Resolved, refuse_values, resolve_references
 from airberg.sources.spec import config_problems
 from airberg.sources.spec_problems import ROOT
 from airberg.sources.verbs import CheckOutcome, Inquiry, OnConfig
@@ -32,11 +33,13 @@ class Preflight(msgspec.Struct, frozen=True):
         launch: How to start the connector.
         streams: Its `AirbyteStream` objects.
         asked: Whether the source was asked now; it was a short while ago otherwise.
+        given: The configuration that the connector got.
     """
 
     launch: LaunchDescription
     streams: list[dict[str, Any]]
     asked: bool = True
+    given: Resolved | None = None
 
     def to_keep(self, renewed: dict[str, Any] | None) -> Found:
         """The same for `airberg.sources.recent`, with the configuration that the source handed out."""
@@ -57,6 +60,7 @@ def preflight(
     on_config: OnConfig | None = None,
     recent: Found | None = None,
     *,
+    owner: str | None = "",
     protects: bool = False,
 ) -> Preflight:
     """Resolve the connector, validate the configuration, check it and discover its streams.
@@ -66,28 +70,31 @@ def preflight(
 
     Args:
         entry: Which connector.
-        config: The configuration, with secrets.
+        config: The configuration, with secrets, or references to them.
         settings: For the folders.
         deadline: When it has to be over, on `time.monotonic`'s clock.
         on_config: Gets the configuration whenever the connector changes it (a rotated token): the one to
-            store. Called in another thread than the caller's.
+            store, with its references. Called in another thread than the caller's.
+        owner: Whose rules count for references to secrets; without one those for everybody. None may use all.
         protects: Whether the job protects columns; see `airberg.sources.workspace.for_protected_columns`.
         recent: What was found with this configuration a short while ago. Its streams stand for the answers
             while the connector is the same; its renewed configuration replaces the one that was sent.
 
     Raises:
-        InvalidRequest: The configuration does not fit the specification, or the connector says that it does
-            not work (`check-failed`, `discover-failed`), in the connector's own words without secrets.
+        InvalidRequest: The configuration does not fit the specification, a reference in it does not hold, or
+            the connector says that it does not work (`check-failed`, `discover-failed`), in the connector's
+            own words without secrets.
         Unavailable: Not ready in time (`connector-installing`, `preflight-timeout`).
     """
-    launch, config = _started(entry, config, settings, deadline, on_config, recent)
+    launch, given = _started(entry, config, settings, deadline, on_config, recent, owner)
     if protects:
         launch = for_protected_columns(launch, settings)
     if recent is not None and recent.streams is not None and recent.fingerprint == launch.fingerprint:
-        return Preflight(launch, recent.streams, asked=False)
-    if _has_refresh_token(config):
-        return Preflight(launch, _one_after_another(launch, config, deadline, on_config))
-    return Preflight(launch, _at_once(launch, config, deadline, on_config))
+        return Preflight(launch, recent.streams, asked=False, given=given)
+    ask = _Asking(launch, given, deadline, on_config)
+    if _has_refresh_token(given.config):
+        return Preflight(launch, ask.one_after_another(), given=given)
+    return Preflight(launch, ask.at_once(), given=given)
 
 
 def check_source(
@@ -97,6 +104,8 @@ def check_source(
     deadline: float,
     on_config: OnConfig | None = None,
     recent: Found | None = None,
+    *,
+    owner: str | None = "",
 ) -> tuple[LaunchDescription, CheckOutcome]:
     """Resolve the connector, validate the configuration, let the connector try it.
 
@@ -106,8 +115,8 @@ def check_source(
         InvalidRequest: The configuration does not fit the specification.
         Unavailable: Not ready in time.
     """
-    launch, config = _started(entry, config, settings, deadline, on_config, recent)
-    with Inquiry(launch, "check", config, on_config) as inquiry:
+    launch, given = _started(entry, config, settings, deadline, on_config, recent, owner)
+    with _Asking(launch, given, deadline, on_config).inquiry("check") as inquiry:
         try:
             _judge(inquiry, deadline)
         except InvalidRequest as error:
@@ -122,62 +131,76 @@ def _started(
     deadline: float,
     on_config: OnConfig | None,
     recent: Found | None,
-) -> tuple[LaunchDescription, dict[str, Any]]:
+    owner: str | None,
+) -> tuple[LaunchDescription, Resolved]:
     """The connector, and the configuration to ask it with."""
+    refuse_values(config, owner, settings.secrets.rules)
     launch = resolve(entry, settings, deadline=deadline)
-    problems = config_problems(launch.spec, config)
+    given = resolve_references(config, owner, settings.secrets)
+    problems = config_problems(launch.spec, given.config)
     if problems:
         raise InvalidRequest(problems)
     if recent is None or recent.renewed_config is None:
-        return launch, config
+        return launch, given
     if on_config is not None:
         on_config(recent.renewed_config)
-    return launch, recent.renewed_config
+    return launch, resolve_references(recent.renewed_config, owner, settings.secrets)
 
 
-def _one_after_another(
-    launch: LaunchDescription, config: dict[str, Any], deadline: float, on_config: OnConfig | None
-) -> list[dict[str, Any]]:
-    newest = [config]
+class _Asking:
+    """Asks one connector about one configuration; what it changes goes on with its references."""
 
-    def changed(new: dict[str, Any]) -> None:
-        newest.append(new)
-        if on_config is not None:
-            on_config(new)
+    def __init__(
+        self, launch: LaunchDescription, given: Resolved, deadline: float, on_config: OnConfig | None
+    ) -> None:
+        self._launch = launch
+        self._given = given
+        self._deadline = deadline
+        self._on_config = on_config
+        self._newest = given.config
 
-    with Inquiry(launch, "check", config, changed) as inquiry:
-        _judge(inquiry, deadline)
-    with Inquiry(launch, "discover", newest[-1], changed) as inquiry:
-        return _streams(inquiry, deadline)
+    def inquiry(self, verb: str) -> Inquiry:
+        """A question with the newest configuration."""
+        return Inquiry(self._launch, verb, self._newest, self._changed, hidden=self._given.hidden)
 
+    def _changed(self, config: dict[str, Any]) -> None:
+        self._newest = config
+        if self._on_config is not None:
+            self._on_config(self._given.restored(config))
 
-def _at_once(
-    launch: LaunchDescription, config: dict[str, Any], deadline: float, on_config: OnConfig | None
-) -> list[dict[str, Any]]:
-    discover: Future[list[dict[str, Any]]]
-    started: Future[Inquiry] = Future()
+    def one_after_another(self) -> list[dict[str, Any]]:
+        """Check, then discover."""
+        with self.inquiry("check") as inquiry:
+            _judge(inquiry, self._deadline)
+        with self.inquiry("discover") as inquiry:
+            return _streams(inquiry, self._deadline)
 
-    def run_discover() -> list[dict[str, Any]]:
-        # Started here, in the thread that waits for it: the process dies with the thread that started it.
-        try:
-            inquiry = Inquiry(launch, "discover", config, on_config)
-        except BaseException as error:
-            started.set_exception(error)
-            raise
-        with inquiry:
-            started.set_result(inquiry)
-            return _streams(inquiry, deadline)
+    def at_once(self) -> list[dict[str, Any]]:
+        """Check and discover."""
+        discover: Future[list[dict[str, Any]]]
+        started: Future[Inquiry] = Future()
 
-    with ThreadPoolExecutor(1, thread_name_prefix="discover") as pool:
-        discover = pool.submit(run_discover)
-        try:
-            with Inquiry(launch, "check", config, on_config) as inquiry:
-                _judge(inquiry, deadline)
-        except BaseException:
-            if started.exception() is None:
-                started.result().stop()
-            raise
-        return discover.result()
+        def run_discover() -> list[dict[str, Any]]:
+            # Started here, in the thread that waits for it: the process dies with the thread that started it.
+            try:
+                inquiry = self.inquiry("discover")
+            except BaseException as error:
+                started.set_exception(error)
+                raise
+            with inquiry:
+                started.set_result(inquiry)
+                return _streams(inquiry, self._deadline)
+
+        with ThreadPoolExecutor(1, thread_name_prefix="discover") as pool:
+            discover = pool.submit(run_discover)
+            try:
+                with self.inquiry("check") as inquiry:
+                    _judge(inquiry, self._deadline)
+            except BaseException:
+                if started.exception() is None:
+                    started.result().stop()
+                raise
+            return discover.result()
 
 
 def _judge(inquiry: Inquiry, deadline: float) -> None:

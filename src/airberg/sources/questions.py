@@ -14,6 +14,7 @@ from airberg.errors import Unavailable
 from airberg.settings import Settings
 from airberg.sources.entry import ConnectorEntry
 from airberg.sources.recent import Found, RecentlyFound
+from airberg.sources.references import refuse_values
 from airberg.sources.verbs import CheckOutcome
 from airberg.worker_process import Failure, as_error, ask_worker
 
@@ -25,6 +26,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     entry: ConnectorEntry
     config: dict[str, Any]
     timeout_s: float
+    owner: str
     recent: Found | None = None
 
 
@@ -76,7 +78,7 @@ class SourceQuestions:
             Unavailable: The connector is still being installed, or the source did not answer in time.
         """
         key = self._recent.key(entry, config, owner, roles)
-        answer = self._ask("check", entry, config, key, self._recent.get(key))
+        answer = self._ask("check", entry, config, owner, key, self._recent.get(key))
         if answer.outcome is None:
             raise Unavailable("The check gave no answer.")
         renewed = answer.found is not None
@@ -108,7 +110,7 @@ class SourceQuestions:
         recent = self._recent.get(key)
         if recent is not None and again:
             recent = msgspec.structs.replace(recent, streams=None)
-        found = self._ask("discover", entry, config, key, recent).found
+        found = self._ask("discover", entry, config, owner, key, recent).found
         if found is None or found.streams is None:
             raise Unavailable("The discover gave no answer.")
         return Discovered(
@@ -123,11 +125,15 @@ class SourceQuestions:
         verb: Literal["check", "discover"],
         entry: ConnectorEntry,
         config: dict[str, Any],
+        owner: str,
         key: bytes,
         recent: Found | None,
     ) -> Answer:
         timeout = self._settings.sources.preflight_timeout_s
-        question = Question(verb=verb, entry=entry, config=config, timeout_s=timeout, recent=recent)
+        refuse_values(config, owner, self._settings.secrets.rules)  # needs no process
+        question = Question(
+            verb=verb, entry=entry, config=config, timeout_s=timeout, owner=owner, recent=recent
+        )
         answer = ask_worker("airberg.sources.worker", question, Answer, self._settings, timeout)
         if answer.found is not None and answer.found != recent:
             self._recent.put(key, answer.found)

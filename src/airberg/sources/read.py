@@ -28,6 +28,7 @@ class ReadProcess(ConnectorProcess):
         read_timeout_s: How long it may take altogether; None is no limit.
         grace_s: Time to end by itself, after SIGTERM or after its output has ended.
         max_line_bytes: The longest line that is taken.
+        hidden: Further secrets, wherever in the configuration they are.
 
     Attributes:
         redactor: Takes the secrets of `config` out of texts of this connector.
@@ -44,8 +45,9 @@ class ReadProcess(ConnectorProcess):
         read_timeout_s: float | None = None,
         grace_s: float = GRACE_S,
         max_line_bytes: int = MAX_LINE_BYTES,
+        hidden: frozenset[str] = frozenset(),
     ) -> None:
-        self.redactor = Redactor(secret_values(launch.spec, config))
+        self.redactor = Redactor(secret_values(launch.spec, config) | hidden)
         self._idle_timeout_s = idle_timeout_s
         self._deadline = None if read_timeout_s is None else time.monotonic() + read_timeout_s
         files = {

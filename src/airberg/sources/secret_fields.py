@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
-from airberg.sources.redact import MASK
+from airberg.sources.redact import MASK, MIN_LENGTH
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -37,15 +37,23 @@ _PAIR = re.compile(
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\"private_key\"\s*:")
 
 
-def mask_config(spec: Schema, config: dict[str, Any]) -> dict[str, Any]:
+def is_reference(value: object) -> bool:
+    """Whether it stands for a secret that is elsewhere (`airberg.sources.references`)."""
+    return isinstance(value, str) and value.startswith("secret://")
+
+
+def mask_config(spec: Schema, config: dict[str, Any], known: frozenset[str] = frozenset()) -> dict[str, Any]:
     """A copy of the configuration for people: each secret is replaced by `**********`.
 
-    A secret object or list is hidden whole, so that not even its shape shows.
+    A secret object or list is hidden whole, so that not even its shape shows. A reference to a secret stays.
 
     Args:
         spec: The `connectionSpecification`; `{}` when it is not known, then names and forms decide alone.
+        known: Secrets that are known otherwise: a text that has one in it is hidden too.
     """
     masked = _masked(config, Place(spec, (spec,)))
+    if telling := tuple(text for text in known if len(text) >= MIN_LENGTH):
+        masked = _without(masked, telling)
     return masked if isinstance(masked, dict) else {}
 
 
@@ -143,6 +151,8 @@ def resolve_reference(root: Schema, ref: object) -> object:
 def _masked(value: object, place: Place) -> object:
     if value is None or isinstance(value, bool):
         return value
+    if is_reference(value):
+        return value
     if place.flagged():
         return value if value == "" else MASK
     if isinstance(value, dict):
@@ -157,21 +167,31 @@ def _masked(value: object, place: Place) -> object:
     return MASK if isinstance(value, str) and _looks_secret(value, place) else value
 
 
+def _without(value: object, known: tuple[str, ...]) -> object:
+    if isinstance(value, dict):
+        return {name: _without(child, known) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_without(child, known) for child in value]
+    if isinstance(value, str) and not is_reference(value) and any(text in value for text in known):
+        return MASK
+    return value
+
+
 def _secrets(value: object, place: Place) -> Iterator[str]:
     if value is None or isinstance(value, bool):
         return
     if place.flagged():
-        yield from _all_texts(value)
+        yield from secret_texts(value)
     elif isinstance(value, dict):
         pair = _named_pair(value)
         for name, child in value.items():
-            yield from _all_texts(child) if name == pair else _secrets(child, place.property(str(name)))
+            yield from secret_texts(child) if name == pair else _secrets(child, place.property(str(name)))
     elif isinstance(value, list):
         item = place.item()
         for child in value:
             yield from _secrets(child, item)
     elif isinstance(value, str) and _looks_secret(value, place):
-        yield from _all_texts(value)
+        yield from secret_texts(value)
 
 
 def _named_pair(value: dict[str, Any]) -> str | None:
@@ -196,16 +216,16 @@ def secret_name(name: str) -> bool:
     return bool(_SECRET_NAME.search(words)) and not _PLAIN_NAME.search(words)
 
 
-def _all_texts(value: object, depth: int = 0) -> Iterator[str]:
+def secret_texts(value: object, depth: int = 0) -> Iterator[str]:
     """Every text inside a secret, and the parts of a text that are secret by themselves."""
     if value is None or isinstance(value, bool) or depth > 2 * MAX_DEPTH:
         return
     if isinstance(value, dict):
         for child in value.values():
-            yield from _all_texts(child, depth + 1)
+            yield from secret_texts(child, depth + 1)
     elif isinstance(value, list):
         for child in value:
-            yield from _all_texts(child, depth + 1)
+            yield from secret_texts(child, depth + 1)
     elif isinstance(value, str):
         yield value
         yield from _parts(value)

@@ -58,6 +58,7 @@ class Inquiry:
         on_config: Gets a new configuration when the connector changes its own (a rotated token), before
             anything that it writes afterwards is read.
         told: Makes of what it says, secrets taken out, what errors may tell.
+        hidden: Further secrets, wherever in the configuration they are.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Inquiry:
         config: dict[str, Any] | None = None,
         on_config: OnConfig | None = None,
         told: Callable[[str], str] = str,
+        hidden: frozenset[str] = frozenset(),
     ) -> None:
         self._verb = verb
         self._told = told
@@ -74,7 +76,7 @@ class Inquiry:
         self._on_config = on_config
         self._stopped = threading.Event()
         self._spec = launch.spec
-        self._secrets = secret_values(launch.spec, self._config)
+        self._secrets = secret_values(launch.spec, self._config) | hidden
         self._redactor = Redactor(self._secrets)
         self._errors: list[TraceError] = []
         self._answer: Answer | None = None
@@ -180,14 +182,17 @@ def check(
     config: dict[str, Any],
     timeout_s: float,
     on_config: OnConfig | None = None,
+    hidden: frozenset[str] = frozenset(),
 ) -> CheckOutcome:
     """Let the connector try its configuration (protocol: `check`).
+
+    Args: see `Inquiry`.
 
     Raises:
         ConfigurationFailed: The connector reports an error of its configuration instead of a verdict.
         TransientFailed: It reports another error, ends without a verdict, or not in time.
     """
-    with Inquiry(launch, "check", config, on_config) as inquiry:
+    with Inquiry(launch, "check", config, on_config, hidden=hidden) as inquiry:
         status = inquiry.answer(timeout_s)
     if not isinstance(status, ConnectionStatus):
         raise TypeError(f"a check is answered by a status, not {type(status).__name__}")
@@ -200,6 +205,7 @@ def discover(
     timeout_s: float,
     on_config: OnConfig | None = None,
     told: Callable[[str], str] = str,
+    hidden: frozenset[str] = frozenset(),
 ) -> list[dict[str, Any]]:
     """Ask the connector which streams there are (protocol: `discover`), as `AirbyteStream` objects.
 
@@ -209,7 +215,7 @@ def discover(
         ConfigurationFailed: The connector reports an error of its configuration.
         TransientFailed: It reports another error, ends without a catalog, or not in time.
     """
-    with Inquiry(launch, "discover", config, on_config, told) as inquiry:
+    with Inquiry(launch, "discover", config, on_config, told, hidden) as inquiry:
         catalog = inquiry.answer(timeout_s)
     if not isinstance(catalog, Catalog):
         raise TypeError(f"a discover is answered by a catalog, not {type(catalog).__name__}")

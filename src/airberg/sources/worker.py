@@ -24,9 +24,11 @@ def answer_to(question: Question) -> Answer:
     entry, recent, config = question.entry, question.recent, question.config
     try:
         if question.verb == "check":
-            launch, outcome = check_source(entry, config, settings, deadline, renewed.append, recent)
+            launch, outcome = check_source(
+                entry, config, settings, deadline, renewed.append, recent, owner=question.owner
+            )
             return Answer(version=launch.version, outcome=outcome, found=_kept(recent, renewed))
-        found = preflight(entry, config, settings, deadline, renewed.append, recent)
+        found = preflight(entry, config, settings, deadline, renewed.append, recent, owner=question.owner)
     except AirbergError as e:
         return Answer(failure=as_failure(e), found=_kept(recent, renewed))
     if not found.asked and recent is not None:

@@ -40,6 +40,7 @@ from airberg.settings import Settings
 from airberg.sources.launch import LaunchDescription, resolve
 from airberg.sources.read import ReadProcess
 from airberg.sources.redact import Redactor
+from airberg.sources.references import Resolved, resolve_references
 from airberg.sources.renewal import check_renewal
 from airberg.sources.secret_fields import mask_config, secret_values
 from airberg.sources.workspace import for_protected_columns
@@ -145,6 +146,7 @@ class _Session:
         self._cancelled = False
         self._secrets: frozenset[str] = frozenset()
         self.texts = ConnectorTexts(protects=job.request.protects_columns)
+        self._given = Resolved({})
         self._config: dict[str, Any] = {}
 
     @property
@@ -170,7 +172,7 @@ class _Session:
 
     def _execute(self) -> None:
         settings, job = self._parts.settings, self._job
-        self._config = config = self._parts.store.source_config(job.id)
+        config = self._parts.store.source_config(job.id)
         entry = connector_of(job, settings)
         # Before the connector does anything, even say what it offers.
         names = key_names(job.request.column_transformations, settings.keys.default_key)
@@ -181,9 +183,11 @@ class _Session:
         if job.request.protects_columns:
             launch = for_protected_columns(launch, settings)
             self.texts.seal = TextSeal(str(job.id), map(keys.primary, names), self._parts.sealer)
-        self._secrets = secret_values(launch.spec, config)
+        self._given = resolve_references(config, job.request.owner_id, settings.secrets)
+        self._config = self._given.config
+        self._secrets = secret_values(launch.spec, self._config) | self._given.hidden
         self.texts.redactor = Redactor(self._secrets)
-        plan = self._current_plan(launch, config)
+        plan = self._current_plan(launch, self._config)
         if plan is not job.plan:
             keys.settle(plan, self._parts.catalog)
         tables, self._at_swap = prepare_tables(self._parts.catalog, job.id, plan, keys)
@@ -204,6 +208,7 @@ class _Session:
             states(active, begins),
             idle_timeout_s=settings.sources.idle_timeout_s,
             read_timeout_s=settings.sources.read_timeout_s,
+            hidden=self._given.hidden,
         )
         try:
             with self._lane:
@@ -239,7 +244,9 @@ class _Session:
     def _store_config(self, launch: LaunchDescription) -> Any:  # noqa: ANN401 - a closure, typed at its use
         def store(config: dict[str, Any]) -> None:
             check_renewal(launch.spec, self._config, config)
-            self._parts.store.replace_source_config(self._job.id, config, mask_config(launch.spec, config))
+            kept = self._given.restored(config)
+            public = mask_config(launch.spec, kept, self._given.hidden)
+            self._parts.store.replace_source_config(self._job.id, kept, public)
             self._config = config
             self._secrets |= secret_values(launch.spec, config)
             self.texts.redactor = Redactor(self._secrets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +29,13 @@ def service(
 ) -> Iterator[SourceService]:
     """The service with its connector installed."""
     home = tmp_path_factory.mktemp("sources")
-    with running_source_service(home, pyairbyte_dir, connectors_dir) as running:
-        running.api.get("/api/airbyte/sources/source-strict").raise_for_status()
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        rule = {"owner": "ann@example.com", "scheme": "env", "prefix": "SALES_"}
+        patch.setenv("AIRBERG_SECRETS__RULES", json.dumps([rule]))
+        patch.setenv("AIRBERG_SECRET_SALES_KEY", SECRET)
+        with running_source_service(home, pyairbyte_dir, connectors_dir) as running:
+            running.api.get("/api/airbyte/sources/source-strict").raise_for_status()
+            yield running
 
 
 def counting(folder: Path, **scenario: Any) -> tuple[Path, Path]:
@@ -274,3 +279,49 @@ def test_source_that_does_not_answer(service: SourceService, tmp_path: Path) -> 
         assert caught.value.code == "preflight-timeout"
         assert caught.value.retry_after == 30
         assert SECRET not in caught.value.sentence()
+
+
+# ---- references to secrets ---------------------------------------------------------------------------------
+
+
+def keyed(service: SourceService, key: str) -> dict[str, Any]:
+    """A configuration with this API key."""
+    return service.config(credentials={"auth_type": "key", "api_key": key})
+
+
+def test_references_are_resolved_where_the_source_is_asked(service: SourceService, tmp_path: Path) -> None:
+    """The connector gets the value, which is hidden in what it says; the job keeps the reference."""
+    told = {"streams": [USERS], "check": {"status": "FAILED", "message": f"key {SECRET} has expired"}}
+    config = keyed(service, "secret://env/SALES_KEY") | {"scenario": str(write_scenario(tmp_path, told))}
+    body = {"source_name": "source-strict", "source_config": config}
+    checked = service.api.post("/api/airbyte/check", json=body).json()
+    assert (checked["succeeded"], checked["message"]) == (False, "key ********** has expired")
+    write_scenario(tmp_path, {"streams": [USERS]})
+    made = service.api.post("/api/airbyte/ingest", json=service.body(source_config=config))
+    assert made.status_code == 201
+    job = service.parts.store.job(UUID(made.json()["job_id"]))
+    assert job.public_config == config
+    assert service.parts.store.source_config(job.id) == config
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        ("secret://env/HR_KEY", "secret-not-allowed"),
+        ("secret://env/no name", "secret-malformed"),
+        ("secret://env/SALES_MISSING", "secret-not-found"),
+        ("**********", "masked-value"),
+    ],
+)
+def test_wrong_references_and_masks(key: str, code: str, service: SourceService) -> None:
+    """422 with the place. All but whether a secret is there is known without asking the source."""
+    config = keyed(service, key)
+    calls = [("/api/airbyte/ingest", service.body(source_config=config), {"dry_run": True})]
+    if code != "secret-not-found":
+        calls.append(("/api/airbyte/ingest", service.body(source_config=config), {"preflight": "skip"}))
+        calls.append(("/api/airbyte/check", {"source_name": "source-strict", "source_config": config}, {}))
+    for path, body, query in calls:
+        answer = service.api.post(path, json=body, params=query)
+        assert answer.status_code == 422
+        (problem,) = answer.json()["errors"]
+        assert (problem["pointer"], problem["code"]) == ("/source_config/credentials/api_key", code)
