@@ -44,7 +44,7 @@ These variables are not settings:
 | variable | read by | meaning |
 |---|---|---|
 | `AIRBERG_ENV_FILE` | Airberg | a file with settings, one `NAME=value` a line; the environment wins |
-| `AIRBERG_SECRET_...` | Airberg | [secrets](../how-to/secret-references.md) that source configurations may name |
+| `AIRBERG_SECRET_...` | Airberg | [secrets](../how-to/secret-references.md) that configurations may name |
 | `AIRBERG_BIN` | Airflow's workers | the command `airberg`, default found on `PATH` |
 | `PYICEBERG_HOME`, `PYICEBERG_CATALOG__...` | pyiceberg | [catalogs](../how-to/own-catalog.md) |
 """
