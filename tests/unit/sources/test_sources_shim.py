@@ -23,7 +23,7 @@ kept = os.urandom(64 * 2**20)  # private pages, shared until somebody writes
 for _ in range(4):
     if os.fork() == 0:
         if os.fork() == 0:
-            print(os.getpid(), os.getppid(), flush=True)
+            os.write(1, f"{os.getpid()} {os.getppid()}\\n".encode())  # whole lines, whoever else writes
         signal.pause()
 signal.pause()
 """
@@ -32,12 +32,13 @@ signal.pause()
 @pytest.fixture
 def sharing() -> Iterator[list[int]]:
     """A process with four children that share 64 MiB with it, each with a child of its own."""
-    with subprocess.Popen([sys.executable, "-c", SHARING], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", SHARING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
-        found = [int(pid) for _ in range(4) for pid in process.stdout.readline().split()]
-        yield found
-        for pid in (*found, process.pid):
-            os.kill(pid, signal.SIGKILL)
+        try:
+            yield [int(pid) for _ in range(4) for pid in process.stdout.readline().split()]
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_both_ways_find_the_same_descendants(sharing: list[int]) -> None:
