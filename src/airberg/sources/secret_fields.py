@@ -34,6 +34,12 @@ _PAIR = re.compile(
     r"(?i)\b(?:password|passwd|pwd|passphrase|secret|token|api_?key|accountkey|sharedaccesskey|access_?key|sig)"
     r"\s*=\s*(\"[^\"]*\"|'[^']*'|\{[^}]*\}|[^;&\s]+)"
 )
+_TOKEN = re.compile(  # of GitHub, GitLab, Slack, AWS and Stripe; JWT (RFC 7519)
+    r"\b(?:gh[oprsu]_[A-Za-z0-9]{30}|github_pat_\w{20}|glpat-[\w-]{15}|xox[abeoprs]-[\w-]{10}"
+    r"|A[KS]IA[A-Z0-9]{16}|[rs]k_live_\w{10}|eyJ[\w-]+\.eyJ[\w-]+\.)"
+)
+_AUTHORIZATION = re.compile(r"(?i)^\s*(?:bearer|basic|token)\s+(\S{8,})\s*$")
+_SECRET_NUMBER = re.compile(r"pass(word|wd|phrase|code)?(_|$)|(^|_)(pwd|pin)(_|$)|secret")
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\"private_key\"\s*:")
 
 
@@ -77,7 +83,17 @@ class Place:
 
     def flagged(self) -> bool:
         """A schema that could apply says that it is a secret."""
-        return self.depth > MAX_DEPTH or any(s.get("airbyte_secret") is True for s in self.schemas)
+        return self.depth > MAX_DEPTH or any(
+            s.get("airbyte_secret") not in (None, False, "false") for s in self.schemas
+        )
+
+    def undescribed(self) -> bool:
+        """An object here has members that no schema names: what they hold cannot be told."""
+        return not any(
+            isinstance(s.get(keyword), dict) and s[keyword]
+            for s in self.schemas
+            for keyword in ("properties", "patternProperties", "additionalProperties")
+        )
 
     def constant(self, value: object) -> bool:
         """The value is one that the specification itself spells out, such as the name of a method."""
@@ -108,6 +124,8 @@ class Place:
             items = schema.get("items")
             candidates = [*items] if isinstance(items, list) else [items]
             candidates.append(schema.get("additionalItems"))
+            first = schema.get("prefixItems")
+            candidates.extend(first if isinstance(first, list) else ())
             schemas.extend(s for s in candidates if isinstance(s, dict))
         return Place(self.root, tuple(schemas), self.name, self.depth + 1)
 
@@ -126,6 +144,9 @@ def _expand(root: Schema, schemas: tuple[Schema, ...]) -> Iterator[Schema]:
             branches = schema.get(keyword)
             todo.extend(branches if isinstance(branches, list) else ())
         todo.extend(schema.get(keyword) for keyword in ("if", "then", "else"))
+        for keyword in ("dependencies", "dependentSchemas"):
+            dependent = schema.get(keyword)
+            todo.extend(dependent.values() if isinstance(dependent, dict) else ())
         todo.append(resolve_reference(root, schema.get("$ref")))
 
 
@@ -156,6 +177,8 @@ def _masked(value: object, place: Place) -> object:
     if place.flagged():
         return value if value == "" else MASK
     if isinstance(value, dict):
+        if _secret_object(place):
+            return MASK if value else value
         pair = _named_pair(value)
         return {
             name: MASK if name == pair else _masked(child, place.property(str(name)))
@@ -164,7 +187,7 @@ def _masked(value: object, place: Place) -> object:
     if isinstance(value, list):
         item = place.item()
         return [_masked(child, item) for child in value]
-    return MASK if isinstance(value, str) and _looks_secret(value, place) else value
+    return MASK if _looks_secret(value, place) else value
 
 
 def _without(value: object, known: tuple[str, ...]) -> object:
@@ -180,7 +203,7 @@ def _without(value: object, known: tuple[str, ...]) -> object:
 def _secrets(value: object, place: Place) -> Iterator[str]:
     if value is None or isinstance(value, bool):
         return
-    if place.flagged():
+    if place.flagged() or (isinstance(value, dict) and _secret_object(place)):
         yield from secret_texts(value)
     elif isinstance(value, dict):
         pair = _named_pair(value)
@@ -190,7 +213,7 @@ def _secrets(value: object, place: Place) -> Iterator[str]:
         item = place.item()
         for child in value:
             yield from _secrets(child, item)
-    elif isinstance(value, str) and _looks_secret(value, place):
+    elif _looks_secret(value, place):
         yield from secret_texts(value)
 
 
@@ -202,18 +225,29 @@ def _named_pair(value: dict[str, Any]) -> str | None:
     return None
 
 
-def _looks_secret(text: str, place: Place) -> bool:
-    if not text or place.constant(text):
+def _secret_object(place: Place) -> bool:
+    """An object whose name is that of a secret, and of whose members the specification says nothing."""
+    return secret_name(place.name) and place.undescribed()
+
+
+def _looks_secret(value: object, place: Place) -> bool:
+    if value == "" or place.constant(value):
         return False
-    return secret_name(place.name) or bool(
-        _URL_LOGIN.search(text) or _PAIR.search(text) or _PRIVATE_KEY.search(text)
+    if not isinstance(value, str):  # numbers about tokens and keys are many, secret ones few
+        return secret_name(place.name) and bool(_SECRET_NUMBER.search(_words(place.name)))
+    return secret_name(place.name) or any(
+        form.search(value) for form in (_URL_LOGIN, _PAIR, _PRIVATE_KEY, _TOKEN, _AUTHORIZATION)
     )
 
 
 def secret_name(name: str) -> bool:
     """Whether a property of this name usually holds a secret."""
-    words = "_".join(part for part in _WORD_BREAK.split(name) if part).lower()
+    words = _words(name)
     return bool(_SECRET_NAME.search(words)) and not _PLAIN_NAME.search(words)
+
+
+def _words(name: str) -> str:
+    return "_".join(part for part in _WORD_BREAK.split(name) if part).lower()
 
 
 def secret_texts(value: object, depth: int = 0) -> Iterator[str]:
@@ -239,6 +273,8 @@ def _parts(text: str) -> Iterator[str]:
         yield unquote(match.group(2))
     for match in _PAIR.finditer(text):
         yield match.group(1).strip("\"'{}")
+    if authorization := _AUTHORIZATION.match(text):
+        yield authorization.group(1)
     if text.lstrip().startswith("{"):
         try:
             inner = json.loads(text)
