@@ -236,6 +236,8 @@ def _guidance(error: ValidationError) -> str:
             schema = _properties(schema).get(str(error.absolute_path[-1]))
     described = plain_text(schema.get("description")) if isinstance(schema, dict) else ""
     example = _example(schema)
+    if described and described[-1] not in ".!?":
+        described += "."
     text = " ".join(part for part in (described, example) if part) or _fallback(str(error.validator))
     return text if len(text) <= _MAX_GUIDANCE else text[: _MAX_GUIDANCE - 1] + "…"
 

@@ -117,6 +117,13 @@ def test_guidance_is_the_connectors_description() -> None:
     assert problem.guidance == "How many records."
 
 
+def test_guidance_has_an_example_where_the_connector_gives_one() -> None:
+    """Two sentences, also when the description ends without a full stop."""
+    host = {"type": "string", "description": "The server", "examples": ["www.host.com"]}
+    (problem,) = config_problems({"required": ["host"], "properties": {"host": host}}, {})
+    assert problem.guidance == 'The server. For example "www.host.com".'
+
+
 def test_misspelt_property_is_pointed_out() -> None:
     """A missing property beside a similar unknown one is most often a misspelling."""
     (problem,) = config_problems(SPEC, {"cuont": 5, "credentials": GOOD["credentials"]})
