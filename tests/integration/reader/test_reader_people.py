@@ -179,7 +179,7 @@ def test_unknown_and_plain_columns(deployment: Deployment) -> None:
         ("/decrypt/3", "not-encrypted"),
         ("/decrypt/4", "unknown-column"),
     ]
-    assert "'email'" in caught.value.problems[0].guidance
+    assert '"email"' in caught.value.problems[0].guidance
     assert "contact.phone" in caught.value.problems[1].guidance
     with pytest.raises(InvalidRequest, match="no column 'nmae'"):
         read(deployment, columns=["nmae"])
