@@ -156,6 +156,10 @@ class ConnectorProcess:
         yield f"files={self._limits.open_files}"
         yield f"processes={self._limits.processes}"
 
+    def forget(self, name: str) -> None:
+        """Remove the file of an option, such as `config`, that the connector has read."""
+        self._workspace.forget(f"{name}.json")
+
     # ---- reading -------------------------------------------------------------------------------------------
 
     def blocks(self, *, idle_timeout_s: float, deadline: float | None = None) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,11 +14,18 @@ from airberg.sources.process import GRACE_S, MAX_LINE_BYTES, ConnectorProcess
 from airberg.sources.redact import Redactor
 from airberg.sources.secret_fields import secret_values
 
+# A log that quotes a message has backslashes before its quotation marks.
+_ABOUT_DATA = re.compile(rb'"type"\s*:\s*"(?:RECORD|STATE|TRACE)"')
+
 
 class ReadProcess(ConnectorProcess):
     """A connector that reads; use as a context manager.
 
     Start it in the thread that consumes it: the process dies with the thread that started it.
+
+    The file with its configuration is removed with the first message about data. Connectors read it when they
+    start, often twice, some write it anew in between, and they log meanwhile: before that message nobody
+    can tell that they have done with it.
 
     Args:
         launch: How to start it.
@@ -67,6 +75,15 @@ class ReadProcess(ConnectorProcess):
 
     def __enter__(self) -> ReadProcess:
         return self
+
+    def blocks(self, *, idle_timeout_s: float, deadline: float | None = None) -> Iterator[bytes]:
+        """See `ConnectorProcess.blocks`."""
+        was_read = False
+        for block in super().blocks(idle_timeout_s=idle_timeout_s, deadline=deadline):
+            if not was_read and _ABOUT_DATA.search(block):
+                was_read = True
+                self.forget("config")
+            yield block
 
     def line_blocks(self) -> Iterator[bytes]:
         """Its output in blocks of whole lines (about 1 MB at full speed).

@@ -81,6 +81,11 @@ class Workspace:
             file.write(content)
         return path
 
+    def forget(self, name: str) -> None:
+        """Remove a file that was added, if it is still there."""
+        with contextlib.suppress(OSError):
+            (self.secrets / name).unlink()
+
     def remove(self) -> None:
         """Remove both folders with all that is in them."""
         while self._held:
