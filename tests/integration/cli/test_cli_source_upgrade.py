@@ -12,6 +12,7 @@ from airberg.cli.source_upgrade import upgrade_jobs
 from airberg.errors import ConfigurationFailed, InvalidRequest, RunError, TransientFailed
 from airberg.jobs.model import Job
 from airberg.settings import SyncSettings
+from airberg.sources.secret_settings import SecretRule, SecretSettings
 from airberg.sync.lease import job_lease
 from support.connectors.scenarios import SPEC
 from support.deployment import SCRIPTED, Deployment, write_scenario
@@ -200,3 +201,22 @@ def test_what_is_meant_must_be_said(deployment: Deployment, tmp_path: Path) -> N
     with pytest.raises(InvalidRequest) as refused:
         upgrade(deployment, job, "4")
     assert refused.value.code == "unknown-source-version"
+
+
+def test_references_to_secrets_stay(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new version is asked with their values, as the job's owner may use them; the job keeps them."""
+    monkeypatch.setenv("AIRBERG_SECRET_SALES_DB", "value-of-the-reference")
+    rule = SecretRule(owner="ann@example.com", scheme="env", prefix="SALES_")
+    secrets = SecretSettings(rules=(rule,))
+    deployment.settings = deployment.settings.model_copy(update={"secrets": secrets})
+    scenario = write_scenario(tmp_path, {"streams": [ORDERS]})
+    job = deployment.job(scenario, password="secret://env/SALES_DB")
+    given = {"scenario": str(scenario), "password": "value-of-the-reference", "region": "eu"}
+    write_scenario(tmp_path, {"streams": [ORDERS], "discover": {"steps": [{"control": given}]}})
+    upgrade(deployment, job)
+    assert version_of(deployment, job) == "2"
+    kept = given | {"password": "secret://env/SALES_DB"}
+    assert deployment.store.source_config(job.id) == kept
+    assert deployment.store.job(job.id).public_config == kept

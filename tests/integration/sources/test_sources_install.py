@@ -321,6 +321,23 @@ def test_discover(tiny: Machine, tmp_path: Path) -> None:
     assert json.loads(stream)["source_defined_primary_key"] == [["id"]]
 
 
+def test_references_to_secrets(tiny: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the settings may use all of them, or try what an owner may; none is resolved in a file."""
+    monkeypatch.setenv("AIRBERG_SECRET_GOOD", "good")
+    monkeypatch.setenv("AIRBERG_SECRET_ONCE", "once")
+    given = '{"token": "secret://env/GOOD"}'
+    assert "the configuration works" in tiny.say("check", "source-tiny", "--config", "-", given=given)
+    with pytest.raises(InvalidRequest) as refused:
+        tiny.say("check", "source-tiny", "--config", "-", "--owner", "ada", given=given)
+    assert [(p.pointer, p.code) for p in refused.value.problems] == [
+        ("/source_config/token", "secret-not-allowed")
+    ]
+    config = tmp_path / "config.json"
+    config.write_text('{"token": "secret://env/ONCE", "page_size": 5}')
+    tiny.say("discover", "source-tiny", "--config", str(config))
+    assert json.loads((tmp_path / "config.json.renewed").read_text())["token"] == "next"
+
+
 # ---- removing ----------------------------------------------------------------------------------------------
 
 
