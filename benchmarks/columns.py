@@ -32,7 +32,7 @@ from benchmarks.report import Target, arguments, medians, ratio, say, write
 ROWS = 1_000_000
 QUICK_ROWS = 4_000
 QUICK_BLOCK = 2_000
-ROUNDS = 5
+ROUNDS = 7
 PARTS = ("values", "append")
 TARGETS = {"encrypted_append_over_plain": Target(low=0.6)}
 KEY = "bench-pii"

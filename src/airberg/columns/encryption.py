@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Final, get_args
 
 import msgspec
@@ -114,3 +116,15 @@ def decode_encryption(column: str, text: str) -> ColumnEncryption:
             code="unknown-encryption",
         )
     return found
+
+
+def random_columns(properties: Mapping[str, str]) -> tuple[str, ...]:
+    """Dotted paths of the columns whose ciphertexts are random, as far as a table's properties say so."""
+    found = []
+    for name, text in properties.items():
+        if name.startswith(ENCRYPTION_PREFIX):
+            column = name.removeprefix(ENCRYPTION_PREFIX)
+            with contextlib.suppress(ConfigurationFailed):
+                if decode_encryption(column, text).mode == "random":
+                    found.append(column)
+    return tuple(found)

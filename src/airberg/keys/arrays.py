@@ -35,8 +35,7 @@ _FOREIGN, _MISMATCH = 1, 3  # faults of the compiled cipher
 
 _SAMPLE: Final = 1_000
 _ROWS_A_THREAD: Final = 2_500
-_MOST_THREADS: Final = max(1, min(4, len(os.sched_getaffinity(0)) - 1))
-"""One core is left to the thread that reads, meanwhile, what is encrypted next."""
+_MOST_THREADS: Final = min(4, len(os.sched_getaffinity(0)))
 _MAX_BYTES: Final = 2**31 - 1
 """What the 32-bit offsets of an Arrow array reach."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airberg.errors import LeaseHeld, RunCancelled, TransientFailed
+from airberg.lake.files import DataFileWriter
 from airberg.lake.note import read_note
 from airberg.lake.read import first_rows, row_count
 from airberg.lake.tables import describe
@@ -144,6 +147,26 @@ def test_files_roll_at_their_target_size(catalog: FaultyCatalog, tmp_path: Path)
 
 
 # ---- overwrite ---------------------------------------------------------------------------------------------
+
+
+def test_random_columns_are_compressed_with_little_effort(catalog: FaultyCatalog) -> None:
+    """Unless the table asks for a level. What is measured would compress, which ciphertexts do not."""
+    said = {"key": "k", "mode": "random", "alg": "AES256-GCM/tink", "aad": "a", "type": "string"}
+    texts = rows(*((i, hashlib.sha256(b"%d" % i).hexdigest()) for i in range(2_000)))
+
+    def size(**properties: str) -> int:
+        table = users(catalog)
+        with table.transaction() as transaction:
+            transaction.set_properties({name.replace("__", "."): text for name, text in properties.items()})
+        files = DataFileWriter(users(catalog))
+        files.write(texts)
+        (file,) = files.close()
+        return int(file.column_sizes[table.schema().find_field("name").field_id])
+
+    usual = size()
+    assert size(airberg__encryption__name=json.dumps({**said, "mode": "deterministic"})) == usual
+    assert size(airberg__encryption__name=json.dumps(said)) > usual * 1.2
+    assert size(**{"write.parquet.compression-level": "1"}) == usual
 
 
 def test_an_overwrite_is_one_snapshot_and_empties_a_table(catalog: FaultyCatalog, tmp_path: Path) -> None:

@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 from airberg.columns.arrow import python_values
 from airberg.columns.convert import untouched
 from airberg.columns.decrypted import original_array
-from airberg.columns.encryption import ColumnEncryption, decode_encryption, encode_encryption
+from airberg.columns.encryption import (
+    ColumnEncryption,
+    decode_encryption,
+    encode_encryption,
+    random_columns,
+)
 from airberg.columns.json_text import json_text, parse_exact
 from airberg.columns.targets import TARGET_TYPES, cast_problem
 from airberg.columns.types import (
@@ -225,6 +230,19 @@ def test_a_property_of_something_else(text: str) -> None:
     with pytest.raises(ConfigurationFailed, match=r"airberg\.encryption\.contact\.phone") as caught:
         decode_encryption("contact.phone", text)
     assert caught.value.code == "unknown-encryption"
+
+
+def test_columns_that_are_random() -> None:
+    """As far as can be told: others may have written such properties, too."""
+    random = EncryptRule(key_name="crm", mode="random", aad="a")
+    properties = {
+        "airberg.encryption.email": encode_encryption(ColumnEncryption.of(random, STRING)),
+        "airberg.encryption.a.b": encode_encryption(ColumnEncryption.of(random, LONG)),
+        "airberg.encryption.id": encode_encryption(ColumnEncryption.of(RULE, LONG)),
+        "airberg.encryption.other": "no json",
+        "airberg.job": "random",
+    }
+    assert random_columns(properties) == ("email", "a.b")
 
 
 def test_an_unknown_type() -> None:
