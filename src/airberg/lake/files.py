@@ -26,8 +26,8 @@ from airberg.lake.arrow import Projection, arrow_schema, file_schema, table_proj
 from airberg.lake.manifests import new_data_file
 from airberg.lake.statistics import file_statistics
 
-LITTLE_EFFORT = -20
-"""zstd's level for random ciphertexts, which do not compress: half of the time, a twentieth more bytes."""
+LITTLE_EFFORT = -5
+"""zstd's level for random ciphertexts, which do not compress: 0.6 of the time, 3 % more bytes."""
 
 
 @dataclass(frozen=True, slots=True)
