@@ -19,6 +19,7 @@ from airberg.keys.port import KeyStore
 from airberg.plan.upgrade import Upgrade, examine_upgrade
 from airberg.settings import Settings
 from airberg.sources.entry import ConnectorEntry
+from airberg.sources.references import Resolved
 from airberg.sources.registry import load_registry
 from airberg.sources.secret_fields import Schema, mask_config
 from airberg.sync.lease import job_lease
@@ -136,12 +137,13 @@ class _Mover:
             self._job, old, self._new, config, self._settings, self._keys, on_config=self._keep
         )
 
-    def _keep(self, config: dict[str, Any], spec: Schema) -> None:
-        self._store.replace_source_config(self._job.id, config, mask_config(spec, config))
+    def _keep(self, config: dict[str, Any], spec: Schema, given: Resolved) -> None:
+        public = mask_config(spec, config, given.hidden)
+        self._store.replace_source_config(self._job.id, config, public)
 
     def _store_moved(self, found: Upgrade) -> None:
         # What is secret is said by the new version from now on.
-        self._keep(self._store.source_config(self._job.id), found.new_spec)
+        self._keep(self._store.source_config(self._job.id), found.new_spec, found.given)
         self._store.set_connector(self._job.id, self._new, found.plan)
 
 

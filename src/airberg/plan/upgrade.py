@@ -18,7 +18,7 @@ from airberg.plan.stream_changes import breaking_changes, stream_changes
 from airberg.settings import Settings
 from airberg.sources.entry import ConnectorEntry
 from airberg.sources.launch import resolve
-from airberg.sources.references import resolve_references
+from airberg.sources.references import Resolved, resolve_references
 from airberg.sources.secret_fields import Schema
 from airberg.sources.spec import config_problems
 from airberg.sources.spec_changes import spec_changes
@@ -43,6 +43,7 @@ class Upgrade(msgspec.Struct, frozen=True, kw_only=True):
         refusals: Why the job cannot follow; empty when it can.
         new_spec: The specification of the new version.
         plan: The new plan, when there is one.
+        given: The configuration that the source was asked with.
     """
 
     spec: tuple[str, ...] = ()
@@ -52,6 +53,7 @@ class Upgrade(msgspec.Struct, frozen=True, kw_only=True):
     refusals: tuple[str, ...] = ()
     new_spec: Schema = {}
     plan: JobPlan | None = None
+    given: Resolved = Resolved({})
 
 
 def examine_upgrade(
@@ -62,7 +64,7 @@ def examine_upgrade(
     settings: Settings,
     keys: KeyStore,
     *,
-    on_config: Callable[[dict[str, Any], Schema], None],
+    on_config: Callable[[dict[str, Any], Schema, Resolved], None],
 ) -> Upgrade:
     """Compare two versions of a job's connector, with the job's configuration and its tables.
 
@@ -74,7 +76,8 @@ def examine_upgrade(
         new: The one that it would run with.
         config: Its configuration, with secrets, or references to them.
         on_config: Gets a configuration that the source hands out meanwhile, with the specification that says
-            what in it is secret: it must be stored even when the job is not moved.
+            what in it is secret, and what it was asked with: it must be stored even when the job is not
+            moved.
 
     Raises:
         AirbergError: The new version cannot be started here, or the tables cannot be looked at.
@@ -90,7 +93,9 @@ def examine_upgrade(
         spec = spec_changes(known.spec, launch.spec)
     given = resolve_references(config, job.request.owner_id, settings.secrets)
     problems = [f"{p.pointer}: {p.message}" for p in config_problems(launch.spec, given.config)]
-    found = Upgrade(spec=tuple(spec), notes=tuple(notes), refusals=tuple(problems), new_spec=launch.spec)
+    found = Upgrade(
+        spec=tuple(spec), notes=tuple(notes), refusals=tuple(problems), new_spec=launch.spec, given=given
+    )
     if problems:
         return found
     moved = dataclasses.replace(job, request=job.request.pinned(new))
@@ -103,7 +108,7 @@ def examine_upgrade(
             given.config,
             settings,
             keys,
-            on_config=lambda renewed: on_config(given.restored(renewed), launch.spec),
+            on_config=lambda renewed: on_config(given.restored(renewed), launch.spec, given),
             told=_withheld if job.request.protects_columns else str,
             hidden=given.hidden,
         )

@@ -214,9 +214,10 @@ def test_references_to_secrets_stay(
     scenario = write_scenario(tmp_path, {"streams": [ORDERS]})
     job = deployment.job(scenario, password="secret://env/SALES_DB")
     given = {"scenario": str(scenario), "password": "value-of-the-reference", "region": "eu"}
+    given["cursor"] = "after value-of-the-reference"
     write_scenario(tmp_path, {"streams": [ORDERS], "discover": {"steps": [{"control": given}]}})
     upgrade(deployment, job)
     assert version_of(deployment, job) == "2"
     kept = given | {"password": "secret://env/SALES_DB"}
     assert deployment.store.source_config(job.id) == kept
-    assert deployment.store.job(job.id).public_config == kept
+    assert deployment.store.job(job.id).public_config == kept | {"cursor": "**********"}
