@@ -1,9 +1,9 @@
 """Runs one contender as a child process and measures all of its process tree (Linux).
 
 Wall and CPU seconds come from the kernel (`wait4`: children that were waited for are part of it). Memory is
-sampled five times a second: the sum of the proportional set sizes (PSS) of all processes of the tree, so that
-pages which two of them share count once; and the high-water mark of the first process (`VmHWM`), which needs
-no luck with the moment of the sample.
+sampled five times a second, more often at first: the sum of the proportional set sizes (PSS) of all processes
+of the tree, so that pages which two of them share count once; and the high-water mark of the first process
+(`VmHWM`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SAMPLE_EVERY_S = 0.2
+SAMPLE_CLOSELY_S = 0.02
+CLOSELY_FOR_S = 1.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -116,7 +118,8 @@ class _Sampler:
         self._thread.join()
 
     def _loop(self) -> None:
-        deadline = time.monotonic() + self.timeout_s
+        began = time.monotonic()
+        deadline = began + self.timeout_s
         while True:
             self._look()
             if time.monotonic() > deadline:
@@ -124,7 +127,9 @@ class _Sampler:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 return
-            if self._over.wait(SAMPLE_EVERY_S):
+            # A short process is over before the second look of a slow sampler.
+            young = time.monotonic() - began < CLOSELY_FOR_S
+            if self._over.wait(SAMPLE_CLOSELY_S if young else SAMPLE_EVERY_S):
                 return
 
     def _look(self) -> None:

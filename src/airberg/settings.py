@@ -462,6 +462,5 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 
     No configuration of a source is: those are in the job store, sealed.
     """
-    return {"AIRBERG_HOME": str(settings.home)} | {
-        k: v for k, v in os.environ.items() if k.startswith(("AIRBERG_", "PYICEBERG_"))
-    }
+    given = {k: v for k, v in os.environ.items() if k.startswith(("AIRBERG_", "PYICEBERG_"))}
+    return given | {"AIRBERG_HOME": str(settings.home)}
