@@ -5,19 +5,19 @@
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
-#include <exception>
 #include <limits>
 #include <new>
 #include <string_view>
 #include <vector>
 
+#include "calls.hpp"
 #include "keyset.hpp"
-#include "views.hpp"
 
 namespace {
 
 using airberg::KeyColumn;
 using airberg::KeySet;
+using airberg::refused;
 using airberg::Layout;
 
 struct Filter {
@@ -61,7 +61,7 @@ class Columns {
             return false;
         }
         const size_t end = column.offset + rows;
-        if (column.validity != nullptr && validity_size < (end + 7) / 8) return refused("too few validity bits");
+        if (!airberg::enough_bits(column.validity, validity_size, end)) return false;
         const size_t ends_of = column.layout == Layout::text32 ? 4 : column.layout == Layout::text64 ? 8 : 0;
         if (rows > 0 && ends_of > 0 && ends_size < (end + 1) * ends_of) return refused("too few ends");
         if (rows > 0 && ends_of == 0 && column.values_size < needed(column, end)) return refused("too few values");
@@ -89,11 +89,6 @@ class Columns {
         return false;
     }
 
-    static bool refused(const char* problem) {
-        PyErr_SetString(PyExc_ValueError, problem);
-        return false;
-    }
-
     airberg::Views views_;
 };
 
@@ -103,27 +98,13 @@ bool with_columns(PyObject* arguments, const char* format, Work work) {
     Py_ssize_t rows;
     PyObject* given;
     if (!PyArg_ParseTuple(arguments, format, &rows, &given)) return false;
-    if (rows < 0 || rows > std::numeric_limits<int32_t>::max()) {
-        PyErr_SetString(PyExc_ValueError, "no such number of rows");
-        return false;
-    }
+    if (rows < 0 || rows > std::numeric_limits<int32_t>::max()) return refused("no such number of rows");
     try {
         Columns columns;
         if (!columns.read(given, static_cast<size_t>(rows))) return false;
-        std::exception_ptr fault;
-        Py_BEGIN_ALLOW_THREADS
-        try {
-            work(columns.columns, static_cast<size_t>(rows));
-        } catch (...) {
-            fault = std::current_exception();
-        }
-        Py_END_ALLOW_THREADS
-        if (fault) std::rethrow_exception(fault);
-        return true;
+        return airberg::unlocked([&] { work(columns.columns, static_cast<size_t>(rows)); });
     } catch (const std::bad_alloc&) {
         PyErr_NoMemory();
-    } catch (const std::exception& error) {
-        PyErr_SetString(PyExc_ValueError, error.what());
     }
     return false;
 }

@@ -68,19 +68,21 @@ class KeyConnection:
 
     def clear(self) -> None:
         """Drop everything in the schema: only dropping a table gives its memory back."""
-        self.db.execute("USE main")
-        self.db.execute(f"DROP SCHEMA {self.schema} CASCADE")
+        self._drop()
         self._make()
 
     def close(self) -> None:
         """Drop the schema."""
-        self.db.execute("USE main")
-        self.db.execute(f"DROP SCHEMA {self.schema} CASCADE")
+        self._drop()
         self.db.close()
 
     def _make(self) -> None:
         self.db.execute(f"CREATE SCHEMA {self.schema}")
         self.db.execute(f"USE {self.schema}")
+
+    def _drop(self) -> None:
+        self.db.execute("USE main")
+        self.db.execute(f"DROP SCHEMA {self.schema} CASCADE")
 
 
 def _open(folder: Path, memory_mb: int, threads: int) -> duckdb.DuckDBPyConnection:
