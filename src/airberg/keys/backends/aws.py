@@ -17,10 +17,8 @@ from airberg.keys.backends.failures import (
     kek_unavailable,
     kek_unusable,
     require,
-    silence,
 )
-
-_CONNECT_TIMEOUT_S = 5.0
+from airberg.service_clients import aws_client
 
 _WRONG_BLOB: Final = frozenset({"InvalidCiphertextException", "IncorrectKeyException"})
 _NO_SUCH_KEY: Final = frozenset(
@@ -114,20 +112,15 @@ class AwsKmsKek:
 
     @cached_property
     def _client(self) -> Any:  # noqa: ANN401 - boto3 makes its classes at run time
-        import boto3
-        from botocore.config import Config
-
-        silence("boto3", "botocore", "urllib3")
         options = self._address.options
-        session = boto3.session.Session(
-            profile_name=options.get("profile"), region_name=self._address.parts["region"]
+        return aws_client(
+            "kms",
+            profile=options.get("profile"),
+            region=self._address.parts["region"],
+            endpoint=options.get("endpoint"),
+            timeout_s=self._timeout_s,
+            attempts=self._attempts,
         )
-        config = Config(
-            connect_timeout=min(_CONNECT_TIMEOUT_S, self._timeout_s),
-            read_timeout=self._timeout_s,
-            retries={"mode": "standard", "total_max_attempts": self._attempts},
-        )
-        return session.client("kms", endpoint_url=options.get("endpoint"), config=config)
 
     def _ask(self, call: Callable[[Any], Mapping[str, Any]], context: Mapping[str, str]) -> Mapping[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError

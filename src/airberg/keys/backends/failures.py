@@ -5,11 +5,10 @@ None of them repeats what a service or its client library says in free text: a f
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from importlib.util import find_spec
 
 from airberg.errors import ConfigurationFailed, Unavailable
+from airberg.service_clients import installed
 
 
 def require(module: str, extra: str) -> None:
@@ -18,24 +17,12 @@ def require(module: str, extra: str) -> None:
     Raises:
         ConfigurationFailed: It is not installed.
     """
-    try:
-        found = find_spec(module) is not None
-    except ModuleNotFoundError:  # the package above it
-        found = False
-    if not found:
+    if not installed(module):
         raise ConfigurationFailed(
             f"The library {module} that this key-encryption key needs is not installed.",
             guidance=f"Install it where Airberg is: pip install 'airberg[{extra}]'.",
             code="kek-driver-missing",
         )
-
-
-def silence(*loggers: str) -> None:
-    """Keep a client library from logging below INFO: at DEBUG it logs requests, and with them data keys."""
-    for name in loggers:
-        logger = logging.getLogger(name)
-        if logger.level < logging.INFO:
-            logger.setLevel(logging.INFO)
 
 
 def kek_unavailable(uri: str, why: str) -> Unavailable:

@@ -20,9 +20,9 @@ from airberg.keys.backends.failures import (
     kek_unavailable,
     kek_unusable,
     require,
-    silence,
 )
 from airberg.keys.kek import associated_data
+from airberg.service_clients import silence
 
 _RIGHTS = (
     "Look at the credentials, and give them the role roles/cloudkms.cryptoKeyEncrypterDecrypter on this key."

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -20,12 +20,9 @@ from airberg.keys.backends.failures import (
     kek_unavailable,
     kek_unusable,
     require,
-    silence,
 )
 from airberg.keys.kek import associated_data
-
-_RETRIED: Final = (412, 429, 500, 502, 503, 504)
-"""Not yet replicated, over a quota, failed by itself, sealed or in standby (Vault's HTTP status codes)."""
+from airberg.service_clients import vault_client
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,32 +157,15 @@ class VaultTransitKek:
         return self._client
 
     def _new_client(self) -> Any:  # noqa: ANN401 - hvac has no types
-        import hvac
-        from requests.adapters import HTTPAdapter
-        from urllib3.util import Retry
-
-        silence("hvac", "urllib3")
         options = self._address.options
         token = self._token()
-        client = hvac.Client(
-            url=options.get("endpoint", f"https://{self._address.parts['host']}"),
+        return vault_client(
+            options.get("endpoint", f"https://{self._address.parts['host']}"),
             token="" if token is None and self._login.role_id is not None else token,
             namespace=options.get("namespace"),
-            timeout=self._timeout_s,
+            timeout_s=self._timeout_s,
+            attempts=self._attempts,
         )
-        retry = Retry(
-            total=self._attempts - 1,
-            backoff_factor=0.2,
-            status_forcelist=_RETRIED,
-            allowed_methods=None,  # all: encrypting or decrypting twice does no harm
-            raise_on_status=False,
-            respect_retry_after_header=False,
-        )
-        for scheme in list(client.session.adapters):
-            del client.session.adapters[scheme]  # so that no redirect leads away from TLS
-        scheme = "http://" if options.get("endpoint", "").startswith("http://") else "https://"
-        client.session.mount(scheme, HTTPAdapter(max_retries=retry))
-        return client
 
     def _token(self) -> str | None:
         path = self._address.options.get("token_file")

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from airberg.errors import AirbergError, Unavailable
-from airberg.keys.backends.failures import silence
+from airberg.service_clients import aws_client
 from airberg.sources.secret_settings import SecretSettings
 from airberg.sources.secret_stores import NoSuchSecret, refused
 from airberg.sources.secret_stores.drivers import require_driver
 
-_CONNECT_TIMEOUT_S = 5.0
 _NOT_THERE: Final = frozenset({"ResourceNotFoundException", "InvalidRequestException", "ValidationException"})
 """No such secret, one marked for deletion, a name that cannot be one (GetSecretValue's errors)."""
 _AWAY: Final = frozenset(
@@ -52,17 +51,14 @@ def read_aws(settings: SecretSettings, name: str) -> str:
 
 
 def _client(settings: SecretSettings) -> Any:  # noqa: ANN401 - boto3 makes its classes at run time
-    import boto3
-    from botocore.config import Config
-
-    silence("boto3", "botocore", "urllib3")
-    session = boto3.session.Session(profile_name=settings.aws_profile, region_name=settings.aws_region)
-    config = Config(
-        connect_timeout=min(_CONNECT_TIMEOUT_S, settings.timeout_s),
-        read_timeout=settings.timeout_s,
-        retries={"mode": "standard", "total_max_attempts": settings.attempts},
+    return aws_client(
+        "secretsmanager",
+        profile=settings.aws_profile,
+        region=settings.aws_region,
+        endpoint=settings.aws_endpoint,
+        timeout_s=settings.timeout_s,
+        attempts=settings.attempts,
     )
-    return session.client("secretsmanager", endpoint_url=settings.aws_endpoint, config=config)
 
 
 def _answered(response: Mapping[str, Any]) -> Exception:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
+from airberg.service_clients import installed
 from airberg.sources.secret_stores import refused
 
 
@@ -13,7 +12,7 @@ def require_driver(module: str, extra: str) -> None:
     Raises:
         ConfigurationFailed: It is not installed.
     """
-    if find_spec(module) is None:
+    if not installed(module):
         raise refused(
             extra, f"the library {module} is not installed", f"Install airberg[{extra}] where Airberg is."
         )

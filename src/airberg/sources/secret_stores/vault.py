@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from airberg.errors import AirbergError, Unavailable
-from airberg.keys.backends.failures import silence
+from airberg.service_clients import vault_client
 from airberg.sources.secret_settings import SecretSettings
 from airberg.sources.secret_stores import NoSuchSecret, refused
 from airberg.sources.secret_stores.drivers import require_driver
-
-_RETRIED: Final = (412, 429, 500, 502, 503, 504)
-"""Not yet replicated, over a quota, failed by itself, sealed or in standby (Vault's HTTP status codes)."""
 
 
 def read_vault(settings: SecretSettings, name: str) -> Mapping[str, object]:
@@ -65,32 +62,15 @@ def _logged_in(settings: SecretSettings) -> Any:  # noqa: ANN401 - hvac has no t
 
 
 def _client(settings: SecretSettings) -> Any:  # noqa: ANN401 - hvac has no types
-    import hvac
-    from requests.adapters import HTTPAdapter
-    from urllib3.util import Retry
-
     if settings.vault_url is None:
         raise refused("vault", "it has no address", "Set AIRBERG_SECRETS__VAULT_URL.")
-    silence("hvac", "urllib3")
-    client = hvac.Client(
-        url=settings.vault_url,
+    return vault_client(
+        settings.vault_url,
         token=_token(settings),
         namespace=settings.vault_namespace,
-        timeout=settings.timeout_s,
+        timeout_s=settings.timeout_s,
+        attempts=settings.attempts,
     )
-    retry = Retry(
-        total=settings.attempts - 1,
-        backoff_factor=0.2,
-        status_forcelist=_RETRIED,
-        allowed_methods=None,
-        raise_on_status=False,
-        respect_retry_after_header=False,
-    )
-    for scheme in list(client.session.adapters):
-        del client.session.adapters[scheme]  # so that no redirect leads away from TLS
-    scheme = "http://" if settings.vault_url.startswith("http://") else "https://"
-    client.session.mount(scheme, HTTPAdapter(max_retries=retry))
-    return client
 
 
 def _token(settings: SecretSettings) -> str | None:
