@@ -74,6 +74,8 @@ def job_columns(job: Job) -> dict[str, Any]:
         "last_completed_at": job.last_completed_at,
         "last_failed_at": job.last_failed_at,
         "deleted_at": job.deleted_at,
+        "version": job.version,
+        "source_name": job.request.source_name,
     }
 
 
@@ -96,6 +98,7 @@ def job_of(row: RowMapping) -> Job:
         last_completed_at=row["last_completed_at"],
         last_failed_at=row["last_failed_at"],
         deleted_at=row["deleted_at"],
+        version=row["version"],
     )
 
 

@@ -98,6 +98,7 @@ class Job:
         public_config: `source_config` with every secret masked; for people.
         shard: Number of the flow file that holds its flow; stable for the job's life.
         flow_hash: Hash of the flow spec that the orchestrator was last seen to have; None = not yet.
+        version: Goes up with every change that somebody asked for; not with what runs do to the job.
     """
 
     id: UUID
@@ -116,6 +117,7 @@ class Job:
     last_completed_at: datetime | None = None
     last_failed_at: datetime | None = None
     deleted_at: datetime | None = None
+    version: int = 1
 
     @property
     def flow_id(self) -> str:

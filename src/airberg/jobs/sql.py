@@ -44,6 +44,7 @@ from airberg.jobs.lifecycle import (
     with_schedule,
 )
 from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.jobs.sql_index import index_request
 from airberg.jobs.tables import answers, flows_state, jobs, runs
 from airberg.keys.seal import Sealer
 from airberg.plan.model import JobPlan, encode_plan
@@ -91,6 +92,7 @@ class SqlJobStore:
             counts = {row.shard: row.jobs for row in c.execute(living.group_by(jobs.c.shard))}
             values = job_columns(job) | {"shard": free_shard(counts), "source_config": sealed}
             c.execute(jobs.insert().values(values))
+            index_request(c, job)
             if run is not None:
                 c.execute(runs.insert().values(run_columns(run)))
             return _job(c, job.id)

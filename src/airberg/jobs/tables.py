@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 """The migration that these tables are the result of."""
 
 metadata = MetaData(
@@ -87,8 +87,11 @@ jobs = Table(
     Column("last_completed_at", UtcDateTime),
     Column("last_failed_at", UtcDateTime),
     Column("deleted_at", UtcDateTime),
+    Column("version", Integer, nullable=False, server_default="1"),
+    Column("source_name", Text, nullable=False, server_default=""),  # of the request, to filter by
     Index(None, "created_by", "created_at"),
     Index(None, "created_at"),
+    Index(None, "source_name", "created_at"),
 )
 Index(
     "uq_jobs_owner_id_name_living",
@@ -104,6 +107,24 @@ Index(
     sqlite_where=text("deleted_at IS NULL"),
     postgresql_where=text("deleted_at IS NULL"),
 )
+
+job_tags = Table(
+    "job_tags",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id"), primary_key=True),
+    Column("tag", Text, primary_key=True),
+    Index(None, "tag"),
+)
+"""Tags of the request of a job, to filter by."""
+
+job_groups = Table(
+    "job_groups",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id"), primary_key=True),
+    Column("group", Text, primary_key=True),
+    Index(None, "group"),
+)
+"""Groups that the request of a job shares it with, to find it by."""
 
 runs = Table(
     "runs",
@@ -155,3 +176,50 @@ flows_state = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),  # one row, 1
     Column("version", String(32), nullable=False),  # random, new with each change of a flow
 )
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", String(40), nullable=False),
+    Column("kind", String(20), nullable=False),  # of what it was done to: job, run, table, service-key
+    Column("target", Text, nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("address", String(64), nullable=False),  # of the caller
+    Column("detail", Text, nullable=False),  # JSON object
+    Index(None, "target", "id"),
+)
+"""Who did what, when, from where. Triggers of the database refuse every change of a row."""
+
+run_logs = Table(
+    "run_logs",
+    metadata,
+    Column("run_id", Uuid, ForeignKey("runs.id"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("level", Integer, nullable=False),  # as Python's logging has it
+    Column("logger", Text, nullable=False),
+    Column("message", Text, nullable=False),
+)
+"""Lines of the logs of runs, as their attempts wrote them."""
+
+service_keys = Table(
+    "service_keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("scopes", Text, nullable=False),  # JSON list, sorted
+    Column("groups", Text, nullable=False),  # JSON list, sorted
+    Column("owner_id", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    Index(None, "created_by"),
+)
+"""Keys that programs send instead of access tokens; of the key itself only a digest is kept."""

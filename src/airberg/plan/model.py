@@ -61,6 +61,7 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
         source_version: Version of the connector; None is the one that new jobs get.
         connector: The connector that the job was made with or was moved to, set when it is stored: what
             becomes of the registry or of the connectors file does not change the job.
+        share_with: Groups (of the access token) whose members see the job, and may change it.
     """
 
     name: str
@@ -85,6 +86,7 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
     skip_unchanged: bool | None = None
     source_version: str | None = None
     connector: ConnectorEntry | None = None
+    share_with: tuple[str, ...] = ()
 
     def pinned(self, connector: ConnectorEntry | None) -> IngestRequest:
         """The request of a job that keeps this connector; without one, it is as before."""
