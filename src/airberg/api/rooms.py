@@ -1,0 +1,66 @@
+"""What the routes about jobs share: the parts of the application, and who may see what."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Request, Security
+
+from airberg.api.auth import INGEST_READ, INGEST_WRITE, principal
+from airberg.api.views import JobView, job_view
+from airberg.errors import Conflict, NotFound, Unavailable
+from airberg.flows.port import Orchestrator
+from airberg.flows.reconciler import FlowReconciler
+from airberg.identity.principal import Principal
+from airberg.jobs.model import Job, Run
+from airberg.jobs.port import JobStore
+
+Reads = Annotated[Principal, Security(principal, scopes=[INGEST_READ])]
+Writes = Annotated[Principal, Security(principal, scopes=[INGEST_WRITE])]
+
+
+def is_visible(job: Job, caller: Principal) -> bool:
+    """Whether the caller made the job, owns it, or may see all."""
+    return caller.is_admin or caller.key == job.created_by or caller.owner_id == job.owner_id
+
+
+class Rooms:
+    """The parts of the application that these routes need."""
+
+    def __init__(self, request: Request) -> None:
+        self.store: JobStore = request.app.state.store
+        self.orchestrator: Orchestrator = request.app.state.orchestrator
+        self.reconciler: FlowReconciler = request.app.state.reconciler
+
+    def job(self, job_id: UUID, caller: Principal) -> Job:
+        """The job, if the caller may see it. A foreign job is not found: its existence is not told."""
+        job = self.store.job(job_id)
+        if is_visible(job, caller):
+            return job
+        raise NotFound(f"There is no job {job_id}.", guidance="Check the id.")
+
+    def own_living(self, job_id: UUID, caller: Principal) -> Job:
+        """The job, if the caller may change it and it is not deleted."""
+        job = self.job(job_id, caller)
+        if job.deleted_at is not None:
+            raise Conflict("The job is deleted.", guidance="Create a new job.", code="job-deleted")
+        return job
+
+    def view(self, job: Job) -> JobView:
+        """The job as shown."""
+        runs = list(self.store.runs(job.id, limit=10))
+        return job_view(job, runs, self.orchestrator, datetime.now(UTC))
+
+    def run(self, run_id: UUID, caller: Principal) -> tuple[Run, Job]:
+        """The run with its job, if the caller may see the job; see `job`."""
+        run = self.store.run(run_id)
+        return run, self.job(run.job_id, caller)
+
+    def follow(self, job: Job) -> None:
+        """Let the flow follow at once; where it cannot, the reconciler does it later."""
+        try:
+            self.reconciler.follow(job, wait_s=5.0)
+        except Unavailable:
+            return
