@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from airberg import __version__
-from airberg.api import auth, ingest, jobs, keys, problems, runs, service_routes, sources
+from airberg.api import audit, auth, ingest, jobs, keys, problems, runs, service_routes, sources
 from airberg.api.openapi import DocumentedApp
 from airberg.api.preflight_slots import PreflightSlots
 from airberg.api.submission import Submitter
@@ -76,6 +76,7 @@ def create_app(parts: AppParts) -> FastAPI:
     )
     app.state.settings = settings
     app.state.store = parts.store
+    app.state.audit = parts.store.audit
     app.state.orchestrator = parts.orchestrator
     app.state.reconciler = reconciler
     app.state.verifier = parts.verifier
@@ -96,7 +97,7 @@ def create_app(parts: AppParts) -> FastAPI:
     )
     problems.install(app, max_body_bytes=settings.api.max_body_bytes)
     auth.install(app)
-    for part in (ingest, sources, jobs, runs, keys):
+    for part in (ingest, sources, jobs, runs, keys, audit):
         app.include_router(part.router)
     app.include_router(service_routes.health)
     app.include_router(service_routes.internal)

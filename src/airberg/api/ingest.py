@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response, Securi
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
+from airberg.api.acting import acting
 from airberg.api.auth import principal
 from airberg.api.ingest_body import IngestBody
 from airberg.api.problems import PROBLEM_RESPONSES, body_problems, read_json_object
@@ -74,6 +75,7 @@ def create_ingestion(
         preflight=preflight == "run",
         idempotency_key=idempotency_key,
         body=raw,
+        act=acting(request, caller, "job.create", "job", ""),
     )
     if dry_run:
         prepared = submitter.plan(submission)

@@ -10,11 +10,13 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from airberg.api.acting import acting
 from airberg.api.problems import PROBLEM_RESPONSES
 from airberg.api.rooms import Reads, Rooms, Writes, is_visible
 from airberg.api.views import JobView, RunView, run_view
 from airberg.errors import InvalidRequest
 from airberg.flows.schedule import check_schedule, check_timezone
+from airberg.identity.principal import Principal
 from airberg.jobs.model import Run
 
 router = APIRouter(tags=["jobs"], responses=PROBLEM_RESPONSES)
@@ -52,6 +54,7 @@ def change_job(request: Request, job_id: UUID, change: JobPatch, caller: Writes)
     """Change when a job runs. Its flow follows within seconds."""
     rooms = Rooms(request)
     job = rooms.own_living(job_id, caller)
+    act = acting(request, caller, "job.change", "job", job_id, **change.model_dump(exclude_unset=True))
     if change.model_fields_set & {"schedule", "timezone"}:
         asked = job.request.schedule if "schedule" not in change.model_fields_set else change.schedule
         zone = change.timezone or job.request.timezone
@@ -59,9 +62,9 @@ def change_job(request: Request, job_id: UUID, change: JobPatch, caller: Writes)
             raise InvalidRequest.one("/schedule", "bad-schedule", problem, "Use five cron fields.")
         if problem := check_timezone(zone):
             raise InvalidRequest.one("/timezone", "bad-timezone", problem, "Use an IANA name.")
-        job = rooms.store.set_schedule(job_id, asked, zone)
+        job = rooms.store.set_schedule(job_id, asked, zone, act=act)
     if change.paused is not None:
-        job = rooms.store.set_paused(job_id, change.paused)
+        job = rooms.store.set_paused(job_id, change.paused, act=act)
     rooms.follow(job)
     return rooms.view(rooms.store.job(job_id))
 
@@ -71,20 +74,29 @@ def delete_job(request: Request, job_id: UUID, caller: Writes) -> Response:
     """Delete a job: its flow goes, its configuration is forgotten; its tables stay."""
     rooms = Rooms(request)
     rooms.own_living(job_id, caller)
-    rooms.follow(rooms.store.delete_job(job_id, datetime.now(UTC)))
+    act = acting(request, caller, "job.delete", "job", job_id)
+    rooms.follow(rooms.store.delete_job(job_id, datetime.now(UTC), act=act))
     return Response(status_code=204)
 
 
 @router.post("/api/jobs/{job_id}/pause", response_model=JobView)
 def pause_job(request: Request, job_id: UUID, caller: Writes) -> JobView:
     """Let the schedule rest."""
-    return change_job(request, job_id, JobPatch(paused=True), caller)
+    return _set_paused(request, job_id, caller, "job.pause", paused=True)
 
 
 @router.post("/api/jobs/{job_id}/resume", response_model=JobView)
 def resume_job(request: Request, job_id: UUID, caller: Writes) -> JobView:
     """Take the schedule up again."""
-    return change_job(request, job_id, JobPatch(paused=False), caller)
+    return _set_paused(request, job_id, caller, "job.resume", paused=False)
+
+
+def _set_paused(request: Request, job_id: UUID, caller: Principal, action: str, *, paused: bool) -> JobView:
+    rooms = Rooms(request)
+    rooms.own_living(job_id, caller)
+    act = acting(request, caller, action, "job", job_id)
+    rooms.follow(rooms.store.set_paused(job_id, paused, act=act))
+    return rooms.view(rooms.store.job(job_id))
 
 
 @router.post("/api/jobs/{job_id}/trigger", status_code=202, response_model=RunView)
@@ -94,7 +106,8 @@ def trigger_job(request: Request, job_id: UUID, caller: Writes) -> RunView:
     job = rooms.own_living(job_id, caller)
     run_id = uuid4()
     run = rooms.store.add_run(
-        Run(id=run_id, job_id=job_id, flow_run_id=f"airberg__{run_id}", created_at=datetime.now(UTC))
+        Run(id=run_id, job_id=job_id, flow_run_id=f"airberg__{run_id}", created_at=datetime.now(UTC)),
+        act=acting(request, caller, "job.trigger", "job", job_id, run=str(run_id)),
     )
     rooms.follow(job)
     return run_view(run, rooms.orchestrator.flow_url(job.flow_id))

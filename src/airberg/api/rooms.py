@@ -14,6 +14,7 @@ from airberg.errors import Conflict, NotFound, Unavailable
 from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
 from airberg.identity.principal import Principal
+from airberg.jobs.audit import AuditLog
 from airberg.jobs.model import Job, Run
 from airberg.jobs.port import JobStore
 
@@ -31,6 +32,7 @@ class Rooms:
 
     def __init__(self, request: Request) -> None:
         self.store: JobStore = request.app.state.store
+        self.audit: AuditLog = request.app.state.audit
         self.orchestrator: Orchestrator = request.app.state.orchestrator
         self.reconciler: FlowReconciler = request.app.state.reconciler
 

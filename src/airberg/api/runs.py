@@ -8,6 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 
+from airberg.api.acting import acting
 from airberg.api.problems import PROBLEM_RESPONSES
 from airberg.api.rooms import Reads, Rooms, Writes
 from airberg.api.views import RunView, run_view
@@ -43,6 +44,7 @@ def cancel_run(request: Request, run_id: UUID, caller: Writes) -> RunView:
     run, job = rooms.run(run_id, caller)
     if run.status.ended:
         raise Conflict("The run has ended already.", code="run-ended")
+    rooms.audit.add(acting(request, caller, "run.cancel", "run", run_id, job=str(job.id)))
     if rooms.orchestrator.run_state(job.flow_id, run.flow_run_id) is not None:
         rooms.orchestrator.cancel(job.flow_id, run.flow_run_id)
     if run.status is RunStatus.QUEUED:  # nothing of ours is at work that could report it

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,6 +19,7 @@ from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
 from airberg.governance.resolve import DomainDirectory
 from airberg.identity.principal import Principal
+from airberg.jobs.audit import Act
 from airberg.jobs.model import Job, Run, StoredAnswer
 from airberg.jobs.port import JobStore
 from airberg.plan.model import KEYED, IngestRequest, JobPlan
@@ -34,7 +35,7 @@ CLIENT_PATIENCE_S = 29.0
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A checked request with what belongs to it."""
+    """A checked request with what belongs to it; `act` is told of the job once it has an id."""
 
     request: IngestRequest
     source_config: dict[str, Any]
@@ -42,6 +43,7 @@ class Submission:
     preflight: bool = True
     idempotency_key: str | None = None
     body: bytes = b""
+    act: Act | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,10 @@ class Submitter:
         if request.run_now or request.schedule is None:
             run_id = uuid4()
             run = Run(id=run_id, job_id=job.id, flow_run_id=f"airberg__{run_id}", created_at=now)
-        return self._store.add_job(job, prepared.renewed_config or submission.source_config, run)
+        act = submission.act
+        if act is not None:
+            act = replace(act, target=str(job.id), detail={"name": request.name, "owner_id": job.owner_id})
+        return self._store.add_job(job, prepared.renewed_config or submission.source_config, run, act=act)
 
     def _register(self, job: Job, wait_s: float) -> str | None:
         try:

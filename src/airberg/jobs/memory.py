@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from airberg.jobs.audit import Act, MemoryAuditLog
 from airberg.jobs.encoding import decode_free, encode_free, storable_text
 from airberg.jobs.lifecycle import (
     Ending,
@@ -43,10 +44,14 @@ class MemoryJobStore:
         self._held: set[UUID] = set()
         self._answers: dict[tuple[str, str], StoredAnswer] = {}
         self._flows_version = 0
+        self.audit = MemoryAuditLog()
+        """See `JobStore.audit`."""
 
     # ---- jobs --------------------------------------------------------------------------------------------
 
-    def add_job(self, job: Job, source_config: dict[str, object], run: Run | None = None) -> Job:
+    def add_job(
+        self, job: Job, source_config: dict[str, object], run: Run | None = None, *, act: Act | None = None
+    ) -> Job:
         """See `JobStore.add_job`."""
         config = encode_free(source_config)
         with self._lock:
@@ -60,6 +65,7 @@ class MemoryJobStore:
             if run is not None:
                 self._runs[run.id] = run
             self._flows_version += 1
+            self.audit.add(act)
             return job
 
     def job(self, job_id: UUID) -> Job:
@@ -109,19 +115,23 @@ class MemoryJobStore:
             )
             self._configs[job_id] = config
 
-    def set_schedule(self, job_id: UUID, schedule: str | None, timezone: str) -> Job:
+    def set_schedule(
+        self, job_id: UUID, schedule: str | None, timezone: str, *, act: Act | None = None
+    ) -> Job:
         """See `JobStore.set_schedule`. Raises NotFound for a deleted job."""
         with self._lock:
             job = with_schedule(require_living(self.job(job_id)), schedule, timezone)
             self._flows_version += 1
+            self.audit.add(act)
             self._jobs[job_id] = job
             return job
 
-    def set_paused(self, job_id: UUID, paused: bool) -> Job:
+    def set_paused(self, job_id: UUID, paused: bool, *, act: Act | None = None) -> Job:
         """See `JobStore.set_paused`. Raises NotFound for a deleted job."""
         with self._lock:
             job = replace(require_living(self.job(job_id)), paused=paused)
             self._flows_version += 1
+            self.audit.add(act)
             self._jobs[job_id] = job
             return job
 
@@ -149,7 +159,7 @@ class MemoryJobStore:
                 self.job(job_id), status=status, status_message=storable_text(message)
             )
 
-    def delete_job(self, job_id: UUID, at: datetime) -> Job:
+    def delete_job(self, job_id: UUID, at: datetime, *, act: Act | None = None) -> Job:
         """See `JobStore.delete_job`. Deleting twice changes nothing. Raises NotFound."""
         with self._lock:
             job = self.job(job_id)
@@ -158,17 +168,19 @@ class MemoryJobStore:
                 self._jobs[job_id] = job
                 self._flows_version += 1
                 del self._configs[job_id]
+                self.audit.add(act)
             return job
 
     # ---- runs --------------------------------------------------------------------------------------------
 
-    def add_run(self, run: Run) -> Run:
+    def add_run(self, run: Run, *, act: Act | None = None) -> Run:
         """See `JobStore.add_run`. Raises NotFound for a job that is unknown or deleted."""
         with self._lock:
             require_living(self.job(run.job_id))
             known = self.find_run(run.job_id, run.flow_run_id)
             if known is None:
                 self._runs[run.id] = run
+                self.audit.add(act)
             return known or run
 
     def run(self, run_id: UUID) -> Run:

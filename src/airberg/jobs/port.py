@@ -7,15 +7,26 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from airberg.jobs.audit import Act, AuditLog
 from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
 from airberg.plan.model import JobPlan
 from airberg.sources.entry import ConnectorEntry
 
 
 class JobStore(Protocol):
-    """Keeps jobs, runs, secrets, leases. Every method is one transaction, safe across processes."""
+    """Keeps jobs, runs, secrets, leases. Every method is one transaction, safe across processes.
 
-    def add_job(self, job: Job, source_config: dict[str, object], run: Run | None = None) -> Job:
+    Methods that people cause take their `act`, and record it in that transaction.
+    """
+
+    @property
+    def audit(self) -> AuditLog:
+        """Where acts are recorded."""
+        ...
+
+    def add_job(
+        self, job: Job, source_config: dict[str, object], run: Run | None = None, *, act: Act | None = None
+    ) -> Job:
         """Store a new job, its secret configuration (encrypted) and, if given, its first queued run.
 
         Returns the job with its `shard` assigned (20 jobs a shard; holes of deleted jobs are filled).
@@ -49,11 +60,13 @@ class JobStore(Protocol):
         """Store a new configuration atomically (a rotated token)."""
         ...
 
-    def set_schedule(self, job_id: UUID, schedule: str | None, timezone: str) -> Job:
+    def set_schedule(
+        self, job_id: UUID, schedule: str | None, timezone: str, *, act: Act | None = None
+    ) -> Job:
         """Change when the job runs."""
         ...
 
-    def set_paused(self, job_id: UUID, paused: bool) -> Job:
+    def set_paused(self, job_id: UUID, paused: bool, *, act: Act | None = None) -> Job:
         """Pause or resume the job."""
         ...
 
@@ -69,11 +82,11 @@ class JobStore(Protocol):
         """Note which spec the orchestrator has; None = unknown."""
         ...
 
-    def delete_job(self, job_id: UUID, at: datetime) -> Job:
+    def delete_job(self, job_id: UUID, at: datetime, *, act: Act | None = None) -> Job:
         """Mark the job deleted and forget its secret configuration."""
         ...
 
-    def add_run(self, run: Run) -> Run:
+    def add_run(self, run: Run, *, act: Act | None = None) -> Run:
         """Store a queued run; returns the stored one if that `flow_run_id` is known already."""
         ...
 

@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from airberg.jobs import sql_leases
+from airberg.jobs.audit import Act, AuditLog, SqlAuditLog, record
 from airberg.jobs.encoding import (
     decode_free,
     encode_free,
@@ -67,6 +68,8 @@ class SqlJobStore:
         self._reader = read_only(engine)
         self.sealer = sealer
         """What seals configurations, and the states of the jobs' connectors."""
+        self.audit: AuditLog = SqlAuditLog(engine)
+        """See `JobStore.audit`."""
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
@@ -80,7 +83,9 @@ class SqlJobStore:
 
     # ---- jobs --------------------------------------------------------------------------------------------
 
-    def add_job(self, job: Job, source_config: dict[str, object], run: Run | None = None) -> Job:
+    def add_job(
+        self, job: Job, source_config: dict[str, object], run: Run | None = None, *, act: Act | None = None
+    ) -> Job:
         """See `JobStore.add_job`."""
         sealed = self._seal(job.id, source_config)
         with self._write() as c:
@@ -95,6 +100,7 @@ class SqlJobStore:
             index_request(c, job)
             if run is not None:
                 c.execute(runs.insert().values(run_columns(run)))
+            record(c, act)
             return _job(c, job.id)
 
     def job(self, job_id: UUID) -> Job:
@@ -140,20 +146,24 @@ class SqlJobStore:
             require_living(_job(c, job_id, lock=True))
             _set_job(c, job_id, values)
 
-    def set_schedule(self, job_id: UUID, schedule: str | None, timezone: str) -> Job:
+    def set_schedule(
+        self, job_id: UUID, schedule: str | None, timezone: str, *, act: Act | None = None
+    ) -> Job:
         """See `JobStore.set_schedule`. Raises NotFound for a deleted job."""
         with self._write() as c:
             _flows_changed(c)
             job = with_schedule(require_living(_job(c, job_id, lock=True)), schedule, timezone)
             _set_job(c, job_id, {"request": encode_struct(job.request)})
+            record(c, act)
             return job
 
-    def set_paused(self, job_id: UUID, paused: bool) -> Job:
+    def set_paused(self, job_id: UUID, paused: bool, *, act: Act | None = None) -> Job:
         """See `JobStore.set_paused`. Raises NotFound for a deleted job."""
         with self._write() as c:
             _flows_changed(c)
             require_living(_job(c, job_id, lock=True))
             _set_job(c, job_id, {"paused": paused})
+            record(c, act)
             return _job(c, job_id)
 
     def set_plan(self, job_id: UUID, plan: JobPlan) -> None:
@@ -179,7 +189,7 @@ class SqlJobStore:
         with self._write() as c:
             _set_job(c, job_id, {"status": status.value, "status_message": storable_text(message)})
 
-    def delete_job(self, job_id: UUID, at: datetime) -> Job:
+    def delete_job(self, job_id: UUID, at: datetime, *, act: Act | None = None) -> Job:
         """See `JobStore.delete_job`. Deleting twice changes nothing. Raises NotFound."""
         with self._write() as c:
             _flows_changed(c)
@@ -187,17 +197,19 @@ class SqlJobStore:
             if job.deleted_at is not None:
                 return job
             _set_job(c, job_id, {"deleted_at": at, "source_config": None})
+            record(c, act)
             return _job(c, job_id)
 
     # ---- runs --------------------------------------------------------------------------------------------
 
-    def add_run(self, run: Run) -> Run:
+    def add_run(self, run: Run, *, act: Act | None = None) -> Run:
         """See `JobStore.add_run`. Raises NotFound for a job that is unknown or deleted."""
         with self._write() as c:
             require_living(_job(c, run.job_id, lock=True))
             known = _find_run(c, run.job_id, run.flow_run_id)
             if known is None:
                 c.execute(runs.insert().values(run_columns(run)))
+                record(c, act)
             return known or run
 
     def run(self, run_id: UUID) -> Run:

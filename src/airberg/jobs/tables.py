@@ -190,6 +190,7 @@ audit_log = Table(
     Column("address", String(64), nullable=False),  # of the caller
     Column("detail", Text, nullable=False),  # JSON object
     Index(None, "target", "id"),
+    Index(None, "actor", "id"),
 )
 """Who did what, when, from where. Triggers of the database refuse every change of a row."""
 

@@ -88,6 +88,7 @@ def _audit_log() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_audit_log"),
     )
     op.create_index("ix_audit_log_target_id", "audit_log", ["target", "id"])
+    op.create_index("ix_audit_log_actor_id", "audit_log", ["actor", "id"])
 
 
 def _run_logs() -> None:
