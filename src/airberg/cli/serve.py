@@ -37,9 +37,13 @@ def real_parts(settings: Settings) -> AppParts:
 
 def serve_api(settings: Settings) -> None:
     """Serve until told to stop."""
-    app = create_app(real_parts(settings))
+    serve_app(real_parts(settings), settings)
+
+
+def serve_app(parts: AppParts, settings: Settings) -> None:
+    """Serve with the parts that are given, until told to stop."""
     uvicorn.run(
-        app,
+        create_app(parts),
         host=settings.api.host,
         port=settings.api.port,
         log_config=None,
