@@ -94,6 +94,25 @@ def test_unknown_things_are_not_found(store: JobStore) -> None:
     assert list(store.runs(nobody)) == []
 
 
+def test_jobs_are_found_by_the_tables_that_they_fill(store: JobStore) -> None:
+    """By what their newest plan says; not when they are deleted, nor for a table that only sounds alike."""
+    plan = a_plan()
+    first = store.add_job(a_job(), {})
+    second = store.add_job(a_job("other", created_at=at(1)), {})
+    unplanned = store.add_job(a_job("unplanned", plan=None), {})
+    [table, *_] = plan.table_names
+    assert [j.id for j in store.jobs_filling([table, "no.such"])] == [first.id, second.id]
+    assert [j.id for j in store.jobs_filling([table.upper() + "x"])] == []
+    assert [j.id for j in store.jobs_filling([])] == []
+    moved = msgspec.structs.replace(plan, namespace=("elsewhere",))
+    store.set_plan(second.id, moved)
+    store.set_plan(unplanned.id, moved)
+    assert [j.id for j in store.jobs_filling(plan.table_names)] == [first.id]
+    assert {j.id for j in store.jobs_filling(moved.table_names)} == {second.id, unplanned.id}
+    store.delete_job(first.id, at(9))
+    assert [j.id for j in store.jobs_filling(plan.table_names)] == []
+
+
 def test_names_are_unique_per_owner(store: JobStore) -> None:
     """A second job of one name is a conflict that names the first; another owner may use the name."""
     first = store.add_job(a_job(), {})

@@ -140,19 +140,15 @@ class Submitter:
 
     def _check_tables(self, plan: JobPlan) -> None:
         """A table that is swapped as a whole cannot be shared: each run would undo the other's."""
-        mine = {(plan.namespace, s.table.casefold()) for s in plan.streams}
-        for job in self._store.jobs():
+        for job in self._store.jobs_filling(plan.table_names):
             if job.plan is None or "overwrite" not in (job.plan.mode, plan.mode):
                 continue
-            shared = mine & {(job.plan.namespace, s.table.casefold()) for s in job.plan.streams}
-            if shared:
-                namespace, table = sorted(shared)[0]
-                raise Conflict(
-                    f"Another job fills the table {'.'.join((*namespace, table))}, "
-                    "and overwrite replaces all of it.",
-                    guidance="Use another schema_name, or delete the other job.",
-                    code="table-taken",
-                )
+            table = min(set(job.plan.table_names) & set(plan.table_names))
+            raise Conflict(
+                f"Another job fills the table {table}, and overwrite replaces all of it.",
+                guidance="Use another schema_name, or delete the other job.",
+                code="table-taken",
+            )
 
     # ---- storing and registering -------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -96,6 +96,15 @@ class MemoryJobStore:
                 and (include_deleted or job.deleted_at is None)
             ]
         return sorted(found, key=lambda j: (j.created_at, j.id.hex), reverse=True)[:limit]
+
+    def jobs_filling(self, tables: Collection[str]) -> Sequence[Job]:
+        """See `JobStore.jobs_filling`."""
+        wanted = set(tables)
+        return [
+            job
+            for job in reversed(self.jobs())
+            if job.plan is not None and wanted & set(job.plan.table_names)
+        ]
 
     def source_config(self, job_id: UUID) -> dict[str, object]:
         """See `JobStore.source_config`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -48,6 +48,14 @@ class JobStore(Protocol):
         self, *, created_by: str | None = None, include_deleted: bool = False, limit: int | None = None
     ) -> Sequence[Job]:
         """Jobs, newest first."""
+        ...
+
+    def jobs_filling(self, tables: Collection[str]) -> Sequence[Job]:
+        """Jobs that are not deleted and whose plan fills one of these tables, oldest first.
+
+        Args:
+            tables: Names as in `JobPlan.table_names`.
+        """
         ...
 
     def source_config(self, job_id: UUID) -> dict[str, object]:

@@ -8,7 +8,7 @@ and thereby waits for its turn, which makes names and shards race-free.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -45,8 +45,8 @@ from airberg.jobs.lifecycle import (
     with_schedule,
 )
 from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
-from airberg.jobs.sql_index import index_request
-from airberg.jobs.tables import answers, flows_state, jobs, runs
+from airberg.jobs.sql_index import index_plan, index_request
+from airberg.jobs.tables import answers, flows_state, job_tables, jobs, runs
 from airberg.keys.seal import Sealer
 from airberg.plan.model import JobPlan, encode_plan
 from airberg.sources.entry import ConnectorEntry
@@ -98,6 +98,7 @@ class SqlJobStore:
             values = job_columns(job) | {"shard": free_shard(counts), "source_config": sealed}
             c.execute(jobs.insert().values(values))
             index_request(c, job)
+            index_plan(c, job.id, job.plan)
             if run is not None:
                 c.execute(runs.insert().values(run_columns(run)))
             record(c, act)
@@ -125,6 +126,14 @@ class SqlJobStore:
             query = query.where(jobs.c.deleted_at.is_(None))
         with self._read() as c:
             return [job_of(row) for row in c.execute(query).mappings()]
+
+    def jobs_filling(self, tables: Collection[str]) -> Sequence[Job]:
+        """See `JobStore.jobs_filling`."""
+        filling = sa.select(job_tables.c.job_id).where(job_tables.c.table.in_(list(tables)))
+        query = sa.select(*JOB_VALUES).where(jobs.c.id.in_(filling), jobs.c.deleted_at.is_(None))
+        with self._read() as c:
+            found = c.execute(query.order_by(jobs.c.created_at, jobs.c.id)).mappings()
+            return [job_of(row) for row in found]
 
     def source_config(self, job_id: UUID) -> dict[str, object]:
         """See `JobStore.source_config`."""
@@ -170,6 +179,7 @@ class SqlJobStore:
         """See `JobStore.set_plan`. Raises NotFound."""
         with self._write() as c:
             _set_job(c, job_id, {"plan": encode_plan(plan)})
+            index_plan(c, job_id, plan)
 
     def set_connector(self, job_id: UUID, connector: ConnectorEntry, plan: JobPlan | None) -> Job:
         """See `JobStore.set_connector`. Raises NotFound for a deleted job."""
@@ -177,6 +187,7 @@ class SqlJobStore:
             job = with_connector(require_living(_job(c, job_id, lock=True)), connector, plan)
             encoded = None if job.plan is None else encode_plan(job.plan)
             _set_job(c, job_id, {"request": encode_struct(job.request), "plan": encoded})
+            index_plan(c, job_id, job.plan)
             return job
 
     def set_flow_hash(self, job_id: UUID, flow_hash: str | None) -> None:

@@ -126,6 +126,15 @@ job_groups = Table(
 )
 """Groups that the request of a job shares it with, to find it by."""
 
+job_tables = Table(
+    "job_tables",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id"), primary_key=True),
+    Column("table", Text, primary_key=True),  # dotted, in one case
+    Index(None, "table"),
+)
+"""Tables that the plan of a job fills, to find the jobs of a table by."""
+
 runs = Table(
     "runs",
     metadata,

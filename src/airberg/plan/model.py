@@ -289,6 +289,11 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     discovered_at: float = 0.0
     warnings: tuple[str, ...] = ()
 
+    @property
+    def table_names(self) -> tuple[str, ...]:
+        """The tables that it fills: dotted, in one case, as catalogs may not tell cases apart."""
+        return tuple(".".join((*self.namespace, s.table)).casefold() for s in self.streams)
+
 
 def encode_plan(plan: JobPlan) -> str:
     """The plan as JSON text."""

@@ -13,15 +13,25 @@ from sqlalchemy.exc import DBAPIError
 
 from airberg.jobs.engine import engine_of
 from airberg.jobs.migrate import _config, upgrade
-from airberg.jobs.tables import audit_log, job_tags, jobs
+from airberg.jobs.tables import audit_log, job_tables, job_tags, jobs
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
-def test_jobs_of_before_are_found_by_source_and_tag(database_url: str) -> None:
+def test_jobs_of_before_are_found(database_url: str) -> None:
     """The migration fills in what filters use, from the requests that are there."""
     engine = engine_of(database_url)
-    columns = ("name", "owner_id", "created_by", "request", "public_config", "status", "paused", "shard")
+    columns = (
+        "name",
+        "owner_id",
+        "created_by",
+        "request",
+        "plan",
+        "public_config",
+        "status",
+        "paused",
+        "shard",
+    )
     rows = sa.table(
         "jobs",
         sa.column("id", sa.Uuid),
@@ -33,12 +43,15 @@ def test_jobs_of_before_are_found_by_source_and_tag(database_url: str) -> None:
     with engine.begin() as c:
         command.upgrade(_config(c), "0002")
         values = {"name": "n", "owner_id": "o", "created_by": "i|s", "public_config": "{}", "status": "new"}
-        values |= {"request": json.dumps(request), "paused": False, "shard": 0}
+        plan = {"namespace": ["Shop", "eu"], "streams": [{"table": "Users"}, {"table": "orders"}]}
+        values |= {"request": json.dumps(request), "plan": json.dumps(plan), "paused": False, "shard": 0}
         c.execute(rows.insert().values(id=job_id, created_at=NOON, **values))
     upgrade(database_url)
     with engine.connect() as c:
         assert c.execute(sa.select(jobs.c.source_name, jobs.c.version)).one() == ("source-faker", 1)
         assert c.execute(sa.select(job_tags).order_by(job_tags.c.tag)).all() == [(job_id, "a"), (job_id, "b")]
+        tables = c.execute(sa.select(job_tables.c.table).order_by(job_tables.c.table)).scalars().all()
+        assert tables == ["shop.eu.orders", "shop.eu.users"]
     engine.dispose()
 
 

@@ -41,7 +41,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("version", sa.Integer, nullable=False, server_default="1"))
     op.add_column("jobs", sa.Column("source_name", sa.Text, nullable=False, server_default=""))
     op.create_index("ix_jobs_source_name_created_at", "jobs", ["source_name", "created_at"])
-    _indexes_of_requests()
+    _what_jobs_are_found_by()
     _audit_log()
     _run_logs()
     _service_keys()
@@ -49,11 +49,11 @@ def upgrade() -> None:
     for statement in REFUSE[dialect]:
         op.execute(statement)
     if not context.is_offline_mode():  # a script for people makes an empty database
-        _fill_tags()
+        _fill_indexes()
 
 
-def _indexes_of_requests() -> None:
-    for table, column in (("job_tags", "tag"), ("job_groups", "group")):
+def _what_jobs_are_found_by() -> None:
+    for table, column in (("job_tags", "tag"), ("job_groups", "group"), ("job_tables", "table")):
         op.create_table(
             table,
             sa.Column("job_id", sa.Uuid, sa.ForeignKey("jobs.id", name=f"fk_{table}_job_id"), nullable=False),
@@ -63,14 +63,24 @@ def _indexes_of_requests() -> None:
         op.create_index(f"ix_{table}_{column}", table, [column])
 
 
-def _fill_tags() -> None:
+def _fill_indexes() -> None:
     connection = op.get_bind()
-    jobs = sa.table("jobs", sa.column("id", sa.Uuid), sa.column("request", sa.Text))
-    tags = sa.table("job_tags", sa.column("job_id", sa.Uuid), sa.column("tag", sa.Text))
-    for job_id, request in connection.execute(sa.select(jobs.c.id, jobs.c.request)).all():
-        rows = [{"job_id": job_id, "tag": tag} for tag in sorted(set(json.loads(request).get("tags") or ()))]
-        if rows:
-            connection.execute(tags.insert(), rows)
+    texts = ("request", "plan")
+    jobs = sa.table("jobs", sa.column("id", sa.Uuid), *(sa.column(n, sa.Text) for n in texts))
+    for job_id, request, plan in connection.execute(sa.select(jobs.c.id, jobs.c.request, jobs.c.plan)).all():
+        found = {"tag": set(json.loads(request).get("tags") or ()), "table": _tables_of(plan)}
+        for column, values in found.items():
+            table = sa.table(f"job_{column}s", sa.column("job_id", sa.Uuid), sa.column(column, sa.Text))
+            if values:
+                rows = [{"job_id": job_id, column: value} for value in sorted(values)]
+                connection.execute(table.insert(), rows)
+
+
+def _tables_of(plan: str | None) -> set[str]:
+    if plan is None:
+        return set()
+    value = json.loads(plan)
+    return {".".join((*value["namespace"], s["table"])).casefold() for s in value["streams"]}
 
 
 def _audit_log() -> None:
