@@ -21,7 +21,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
 .PHONY: help run up test chaos model race test-spark test-connectors check lint types sanitize reference lock clean \
-  bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns
+  bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -62,7 +62,7 @@ lint: $(ENV)/.dev
 types: $(ENV)/.dev
 	@$(ENV)/bin/mypy
 
-bench: bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns  ## All benchmarks, to benchmarks/results (QUICK=1: tiny)
+bench: bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api  ## All benchmarks, to benchmarks/results (QUICK=1: tiny)
 
 bench-append: $(ENV)/.dev $(BENCH_ENV)/.made  ## Rows per second beside DuckDB, pyarrow, PyAirbyte and dlt
 	@$(PY) -m benchmarks.append $(BENCH_OPTIONS)
@@ -84,6 +84,9 @@ bench-merge: $(ENV)/.dev $(BENCH_ENV)/.made  ## What a merge costs beside pyiceb
 
 bench-columns: $(ENV)/.dev  ## Casts, renames and encryption, and an append with two encrypted columns beside a plain one
 	@$(PY) -m benchmarks.columns $(BENCH_OPTIONS)
+
+bench-api: $(ENV)/.dev  ## The HTTP service: start, memory, and fifty clients over 10,000 jobs and a million runs
+	@$(PY) -m benchmarks.api $(BENCH_OPTIONS)
 
 sanitize: $(ENV)/.dev  ## Test the compiled modules under the address and undefined-behaviour sanitizers
 	@scripts/sanitize.sh $(PY)

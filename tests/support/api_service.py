@@ -64,7 +64,8 @@ class TablePlanner:
     ) -> Prepared:
         """Plan against the one stream."""
         self.entered.release()
-        self.gate.wait(20)
+        if preflight:
+            self.gate.wait(20)
         if self.error is not None:
             raise self.error
         self.roles.append(roles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -129,7 +130,8 @@ class Submitter:
     def _prepare(self, submission: Submission) -> Prepared:
         request = submission.request
         domain = self._domains.resolve(request.domain) if request.domain else None
-        with self._slots.one():
+        # Without its source nothing is waited for, and no process is started.
+        with self._slots.one() if submission.preflight else contextlib.nullcontext():
             return self._planner.prepare(
                 request,
                 submission.source_config,

@@ -104,12 +104,15 @@ def test_too_many_at_once(service: Service) -> None:
     for _ in threads:
         assert service.planner.entered.acquire(timeout=10)
     refused = service.post(name="one too many")
+    skips = {"preflight": "skip"}
+    unasked = service.api.post("/api/airbyte/ingest", params=skips, json=BODY | {"name": "asks no source"})
     service.planner.gate.set()
     for thread in threads:
         thread.join(20)
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) > 0
     assert answers == [201, 201]
+    assert unasked.status_code == 201
     assert service.post(name="one too many").status_code == 201
 
 
