@@ -163,7 +163,7 @@ def run(options: argparse.Namespace) -> int:
             "seconds": round(time.monotonic() - begun, 1),
         },
     )
-    shutil.rmtree(home, ignore_errors=True)
+    shutil.rmtree(WORK, ignore_errors=True)
     good = {"get_jobs": {"200"}, "post_job": {"201"}}
     wrong = {k: f["statuses"] for k, f in figures.items() if isinstance(f, dict)}
     bad = {k: s for k, s in wrong.items() if set(s) - good[k.removesuffix("_alone")]}
