@@ -106,9 +106,9 @@ def _client(settings: Settings, url: str, who: str, *scopes: str, **claims: Any)
 
 
 @contextlib.contextmanager
-def running_service(home: Path) -> Iterator[Service]:
-    """The application; it compares jobs and flows every 50 ms."""
-    settings = Settings(home=home, api=ApiSettings(reconcile_every_s=0.05, max_preflights=2))
+def running_service(home: Path, **changes: Any) -> Iterator[Service]:
+    """The application; it compares jobs and flows every 50 ms. Changes are those of its settings."""
+    settings = Settings(home=home, api=ApiSettings(reconcile_every_s=0.05, max_preflights=2), **changes)
     store, orchestrator, planner = MemoryJobStore(), MemoryOrchestrator(), TablePlanner()
     domains = MemoryDirectory(
         {"urn:li:domain:1": "Sales", "urn:li:domain:2": "Twice", "urn:li:domain:3": "Twice"}

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from airberg.api.acting import acting
 from airberg.api.auth import principal
 from airberg.api.ingest_body import IngestBody
+from airberg.api.permissions import owner_of
 from airberg.api.problems import PROBLEM_RESPONSES, body_problems, read_json_object
-from airberg.api.submission import Submission, Submitter, owner_of
+from airberg.api.submission import Submission, Submitter
 from airberg.api.views import IngestAnswer, PlanAnswer, plan_view
 from airberg.errors import InvalidRequest
 from airberg.identity.principal import Principal

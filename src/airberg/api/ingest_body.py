@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from airberg.api.permissions import shared_with
 from airberg.flows.schedule import check_schedule, check_timezone
 from airberg.governance.resolve import clean_tags
 from airberg.plan.model import EncryptionMode, IngestRequest, TableRequest, Transformation
@@ -44,6 +45,15 @@ def _reader(value: str) -> str:
 
 
 Reader = Annotated[str, Field(max_length=100), AfterValidator(_reader)]
+
+
+def _group(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise _reject("bad-group", "A group is blank, or not printable.", "Name it as your access tokens do.")
+    return value
+
+
+Group = Annotated[str, Field(max_length=255), AfterValidator(_group)]
 
 
 class ColumnTransformation(BaseModel):
@@ -152,7 +162,15 @@ class IngestBody(BaseModel):
     run_now: StrictBool | None = Field(None, description="Also start now; default true.")
     domain: Text | None = Field(None, description="DataHub domain: urn, id or name.")
     tags: list[Text] | None = Field(None, description="DataHub tags; made when missing.")
-    owner_id: Text | None = Field(None, description="Owner user id; default the caller.")
+    owner_id: Text | None = Field(
+        None, description="Owner user id, or `group:` and a group of the caller's; default the caller."
+    )
+    share_with: Annotated[list[Group], Field(max_length=50)] | None = Field(
+        None,
+        description="Groups of the caller's whose members see the job and may change it; an administrator's "
+        "may be any, and `user:` with the subject of a person.",
+        examples=[["sales"]],
+    )
     column_transformations: list[ColumnTransformation] | None = None
     delete_format: Literal["position", "vector", "copy-on-write"] | None = Field(
         None, description="In merge mode, how rows go; default: what `readers` read, else the deployment's."
@@ -301,6 +319,7 @@ class IngestBody(BaseModel):
             domain=self.domain or None,
             tags=tuple(self.tags or ()),
             owner_id=owner_id,
+            share_with=shared_with(owner_id, self.share_with or ()),
             column_transformations=tuple(
                 Transformation(**t.model_dump()) for t in self.column_transformations or ()
             ),

@@ -23,8 +23,12 @@ Writes = Annotated[Principal, Security(principal, scopes=[INGEST_WRITE])]
 
 
 def is_visible(job: Job, caller: Principal) -> bool:
-    """Whether the caller made the job, owns it, or may see all."""
-    return caller.is_admin or caller.key == job.created_by or caller.owner_id == job.owner_id
+    """Whether the caller made the job, it is shared with the caller, or the caller may see all.
+
+    `owner_id` does not count: it is often an e-mail address, which can come to name somebody else.
+    """
+    shared = not caller.groups.isdisjoint(job.request.share_with)
+    return caller.is_admin or caller.key == job.created_by or shared
 
 
 class Rooms:

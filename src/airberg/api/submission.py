@@ -14,8 +14,10 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from airberg.api.permissions import check_schema, check_sharing, owner_roles
 from airberg.api.preflight_slots import PreflightSlots
-from airberg.errors import Conflict, NotAllowed, Unavailable
+from airberg.api.rooms import is_visible
+from airberg.errors import Conflict, Unavailable
 from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
 from airberg.governance.resolve import DomainDirectory
@@ -83,6 +85,9 @@ class Submitter:
 
     def plan(self, submission: Submission) -> Prepared:
         """Prepare without creating anything (`dry_run`); refuses what `create` would refuse."""
+        request = submission.request
+        check_sharing(request.share_with, submission.principal, "/share_with")
+        check_schema(self._settings.access, request, submission.principal)
         self._check_name(submission)
         prepared = self._prepare(submission)
         if prepared.plan is not None:
@@ -108,6 +113,7 @@ class Submitter:
             # Two requests with one idempotency key at once: the later one gets the earlier one's answer.
             if (known := self._answered(submission)) is not None:
                 return known
+            self._check_name(submission)  # which tells no more of the other job than the caller may see
             raise
         patience = CLIENT_PATIENCE_S - (time.monotonic() - started)
         wait = max(0.0, min(self._settings.api.registration_wait_s, patience))
@@ -121,8 +127,9 @@ class Submitter:
         request = submission.request
         taken = self._store.find_job(request.owner_id, request.name)
         if taken is not None:
+            which = f": {taken.id}" if is_visible(taken, submission.principal) else ""
             raise Conflict(
-                f"You have a job named {quoted(request.name)} already: {taken.id}.",
+                f"{quoted(request.owner_id)} has a job named {quoted(request.name)} already{which}.",
                 guidance="Use another name, or delete that job.",
                 code="name-taken",
             )
@@ -137,7 +144,7 @@ class Submitter:
                 submission.source_config,
                 domain=domain,
                 preflight=submission.preflight,
-                roles=_owner_roles(request.owner_id, submission.principal),
+                roles=owner_roles(request.owner_id, submission.principal),
             )
 
     def _check_tables(self, plan: JobPlan) -> None:
@@ -221,27 +228,6 @@ class Submitter:
                 answer=msgspec.json.encode(answer).decode(),
             )
         )
-
-
-def owner_of(asked: str | None, principal: Principal) -> str:
-    """The owner of a new job: the caller, or whom an administrator names.
-
-    Raises:
-        NotAllowed: The caller names somebody else and lacks the role `ingest-admin`.
-    """
-    if asked is None or asked in (principal.owner_id, principal.subject) or principal.is_admin:
-        return asked or principal.owner_id
-    raise NotAllowed(
-        "Only the role ingest-admin may set another owner_id.", guidance="Leave owner_id out to own the job."
-    )
-
-
-def _owner_roles(owner_id: str, principal: Principal) -> frozenset[str]:
-    """The roles of a job's owner: known when the owner is the caller, who else brings no roles along.
-
-    An administrator who makes a job for somebody must not open keys to it that its owner may not use.
-    """
-    return principal.roles if owner_id in (principal.owner_id, principal.subject) else frozenset()
 
 
 def _with_key_names(request: IngestRequest, default_key: str) -> IngestRequest:

@@ -1,8 +1,15 @@
-"""Who makes a request, as an access token says."""
+"""Who makes a request, as an access token or a service key says."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
+
+PERSON = "user:"
+"""Before the subject of a person, among the groups that a job is shared with."""
+
+GROUP = "group:"
+"""Before the name of a group, where it owns jobs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +25,7 @@ class Principal:
         owner_id: How the caller is named as an owner. Mutable (an e-mail address), so never used to decide
             who somebody is.
         is_admin: One of the roles is an administrator's.
+        service_key: The service key that was sent, if it was no access token.
     """
 
     issuer: str
@@ -27,6 +35,17 @@ class Principal:
     roles: frozenset[str]
     owner_id: str
     is_admin: bool
+    service_key: UUID | None = None
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """What jobs are shared with that the caller may see: roles, groups, and `user:` with the subject.
+
+        Issuers differ in what they call a role and what a group, so they count alike. One that looks like a
+        person is left out: who may name groups at the issuer must not become somebody else.
+        """
+        named = {name for name in self.roles if not name.startswith(PERSON)}
+        return frozenset({*named, PERSON + self.subject})
 
     @property
     def key(self) -> str:
@@ -36,4 +55,5 @@ class Principal:
     @property
     def actor(self) -> str:
         """How the caller is named in audit logs: as an owner, with the identity that cannot be taken over."""
-        return f"{self.owner_id} ({self.key})"
+        by = "" if self.service_key is None else f" by service key {self.service_key}"
+        return f"{self.owner_id} ({self.key}){by}"

@@ -21,7 +21,7 @@ from airberg.errors import ConfigurationFailed, NotAuthenticated
 from airberg.identity.addresses import is_safe_url
 from airberg.identity.development import DevelopmentIssuer
 from airberg.identity.jwks import FITTING_KEY, IssuerKeys, KeySource
-from airberg.identity.principal import Principal
+from airberg.identity.principal import GROUP, PERSON, Principal
 from airberg.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ class Verifier:
             client_id=_name(claims.get("client_id")) or _name(claims.get("azp")),
             scopes=_words(claims, SCOPE_CLAIMS),
             roles=roles,
-            owner_id=self._owner(claims) or subject,
+            owner_id=self._owner(claims) or _own_name(subject),
             is_admin=not roles.isdisjoint(self.policy.admin_roles),
         )
 
@@ -159,9 +159,15 @@ class Verifier:
             # An address that nobody has checked could be anybody's.
             if claim == "email" and claims.get("email_verified") in (False, "false"):
                 continue
-            if (name := _name(claims.get(claim))) is not None:
+            name = _name(claims.get(claim))
+            if name is not None and not name.startswith(GROUP):
                 return name
         return None
+
+
+def _own_name(subject: str) -> str:
+    """The subject as an owner: one that reads as a group's name must not own what is the group's."""
+    return PERSON + subject if subject.startswith(GROUP) else subject
 
 
 def _name(value: object) -> str | None:
