@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airberg.errors import TransientFailed
-from airberg.lake.keymemory import KeyConnection, KeyMemory
+from airberg.lake.keybounds import Division, KeyBounds, by_extent
+from airberg.lake.keymemory import KeyConnection, KeyMemory, Registered
 
 _BUFFERED_ROWS = 100_000
 _CHANGES = "NOT newer AND NOT dropped"
@@ -41,23 +42,6 @@ class KeyRows:
         """Some of the rows."""
         cursor = None if self.cursor is None else self.cursor.take(indexes)
         return KeyRows(tuple(key.take(indexes) for key in self.keys), cursor)
-
-
-@dataclass(frozen=True, slots=True)
-class KeyBounds:
-    """What the statistics of a data file say about one key column.
-
-    Attributes:
-        low: Not above any value, None when unknown.
-        high: Not below any value, None when unknown.
-        nulls: Whether there may be nulls.
-        values: Whether there may be anything but nulls.
-    """
-
-    low: Any = None
-    high: Any = None
-    nulls: bool = True
-    values: bool = True
 
 
 class KeyIndex:
@@ -94,6 +78,8 @@ class KeyIndex:
         self._end = 0
         self._has_nulls = [False] * len(key_types)
         self._has_staged = False
+        self._winners_are: str | None = None  # a VIEW or a TABLE
+        self._kept_sql: str | None = None  # of the open range, until it is a table
 
     @property
     def _db(self) -> duckdb.DuckDBPyConnection:
@@ -123,7 +109,7 @@ class KeyIndex:
 
     def _stage(self, arrived: pa.Table) -> None:
         verb = "INSERT INTO staged" if self._has_staged else "CREATE TABLE staged AS"
-        with _Registered(self._db, "arrived", arrived):
+        with Registered(self._db, "arrived", arrived):
             self._execute(f"{verb} SELECT * FROM arrived")
         self._has_staged = True
 
@@ -132,21 +118,25 @@ class KeyIndex:
         if until >= self._end:
             self._waiting, self._waiting_rows = [], 0
             self._has_nulls = [False] * len(self._key_types)
-            if self._has_staged and self._connection is not None:
-                self._connection.clear()
-            self._has_staged = False
+            self._leave()
             return
         self._flush()
+        self._drop_winners()
         # New tables: deleting from one of DuckDB's does not give its memory back.
         self._execute(f"CREATE TABLE rest AS SELECT * FROM staged WHERE seq >= {int(until)}")
         self._execute("DROP TABLE staged")
         self._execute("ALTER TABLE rest RENAME TO staged")
-        for name in ("winners", "hits", "removed", "kept"):
+        for name in ("hits", "removed", "kept"):
             self._execute(f"DROP TABLE IF EXISTS {name}")
 
     def close(self) -> None:
         """Free the memory; may be called twice."""
         self._waiting, self._waiting_rows = [], 0
+        self._leave()
+
+    def _leave(self) -> None:
+        """Drop everything in the database, which is all that gives its memory back."""
+        self._has_staged, self._winners_are, self._kept_sql = False, None, None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -170,10 +160,13 @@ class KeyIndex:
             "CREATE OR REPLACE TABLE hits"
             "(file BIGINT, pos BIGINT, seq BIGINT, dropped BOOLEAN, newer BOOLEAN, same BOOLEAN)"
         )
-        verb = "CREATE OR REPLACE TABLE winners AS"
+        self._drop_winners()
         covered = f"seq < {int(until)}"
         if distinct:
-            return self._number(f"{verb} SELECT * FROM staged WHERE {covered}")
+            self._execute(f"CREATE VIEW winners AS SELECT * FROM staged WHERE {covered}")
+            self._winners_are = "VIEW"
+            return self._number("SELECT count(*) FROM winners")
+        verb, self._winners_are = "CREATE OR REPLACE TABLE winners AS", "TABLE"
         order = "c DESC NULLS LAST, seq DESC" if self._has_cursor else "seq DESC"
         keys = ", ".join(f"k{i}" for i in range(len(self._key_types)))
         rows = self._number(f"SELECT count(*) FROM staged WHERE {covered}")
@@ -188,6 +181,11 @@ class KeyIndex:
             verb = "INSERT INTO winners"
         return found
 
+    def _drop_winners(self) -> None:
+        if self._winners_are is not None:
+            self._execute(f"DROP {self._winners_are} IF EXISTS winners")
+        self._winners_are = None
+
     def place(self, placement: Iterable[tuple[int, pa.Array]]) -> None:
         """From now on a winner goes by its place in the staged files, not by its number.
 
@@ -195,18 +193,19 @@ class KeyIndex:
             placement: The place of a row and the numbers of the rows from there on, for all settled rows.
         """
         fields = [pa.field("seq", pa.int64()), pa.field("place", pa.int64())]
-        with _Registered(self._db, "rows", pa.schema(fields).empty_table()):
+        with Registered(self._db, "rows", pa.schema(fields).empty_table()):
             self._execute("CREATE OR REPLACE TABLE places AS SELECT * FROM rows")
         for arrived in _in_portions(placement, pa.schema(fields)):
-            with _Registered(self._db, "arrived", arrived):
+            with Registered(self._db, "arrived", arrived):
                 self._execute("INSERT INTO places SELECT * FROM arrived")
         self._execute(
             f"CREATE OR REPLACE TABLE placed AS SELECT {self._columns}, d, p.place AS seq "
             "FROM places p JOIN winners w ON p.seq = w.seq"
         )
         self._execute("DROP TABLE places")
-        self._execute("DROP TABLE winners")
+        self._drop_winners()
         self._execute("ALTER TABLE placed RENAME TO winners")
+        self._winners_are = "TABLE"
 
     def candidates(self, files: list[tuple[KeyBounds, ...]]) -> list[int]:
         """Indexes of the files whose statistics do not rule out that they hold a winner's key."""
@@ -225,26 +224,36 @@ class KeyIndex:
         # Bounds leave NaN out (specification, data_file fields 125 and 128).
         if pa.types.is_floating(type_) and self._number(f"SELECT count(*) FROM winners WHERE isnan({key})"):
             return set(range(len(bounds)))
+        possible, between = self._by_extent(key, type_, bounds)
+        if between:
+            possible |= self._by_keys(key, type_, bounds, between)
+        for index, known in enumerate(bounds):
+            unknown = known.values and (known.low is None or known.high is None)
+            if unknown or (known.nulls and has_nulls):
+                possible.add(index)
+        return possible
+
+    def _by_extent(self, key: str, type_: pa.DataType, bounds: list[KeyBounds]) -> Division:
+        ends = self._execute(f"SELECT min({key}), max({key}) FROM winners").to_arrow_table()
+        return by_extent(bounds, type_, *(column[0] for column in ends.columns))
+
+    def _by_keys(self, key: str, type_: pa.DataType, bounds: list[KeyBounds], files: list[int]) -> set[int]:
+        """Those of some files that have a key within their bounds."""
         table = pa.table(
             {
-                "file": pa.arange(0, len(bounds)),
-                "low": pa.array([b.low for b in bounds], type_),
-                "high": pa.array([b.high for b in bounds], type_),
+                "file": pa.array(files, pa.int64()),
+                "low": pa.array([bounds[i].low for i in files], type_),
+                "high": pa.array([bounds[i].high for i in files], type_),
             }
         )
-        with _Registered(self._db, "bounds", table):
+        with Registered(self._db, "bounds", table):
             # For each file the smallest key that is not below its lower bound.
             inside = self._execute(
                 f"SELECT b.file FROM bounds b ASOF JOIN "
                 f"(SELECT DISTINCT {key} AS k FROM winners WHERE {key} IS NOT NULL) w ON b.low <= w.k "
                 "WHERE w.k <= b.high"
             ).fetchall()
-        possible = {int(row[0]) for row in inside}
-        for index, known in enumerate(bounds):
-            unknown = known.values and (known.low is None or known.high is None)
-            if unknown or (known.nulls and has_nulls):
-                possible.add(index)
-        return possible
+        return {int(row[0]) for row in inside}
 
     def distinct(self, column: int, transform: Callable[[pa.Array], pa.Array], most: int) -> set[Any] | None:
         """What a transform makes of the winners' keys in one key column; None when there is too much of it.
@@ -274,7 +283,7 @@ class KeyIndex:
         reader = pa.RecordBatchReader.from_batches(schema, source.batches())
         same = " AND ".join(f"f.k{i} IS NOT DISTINCT FROM w.k{i}" for i in range(len(self._key_types)))
         newer = "f.c IS NOT NULL AND (w.c IS NULL OR f.c > w.c)" if self._has_cursor else "false"
-        with _Registered(self._db, "present", reader):
+        with Registered(self._db, "present", reader):
             try:
                 self._execute(
                     f"INSERT INTO hits SELECT f.file, f.pos, w.seq, w.d, {newer}, false "
@@ -347,14 +356,14 @@ class KeyIndex:
         sequence = pa.arange(first, first + batch.num_rows)
         rows = pa.Table.from_arrays([sequence, *batch.columns], names=["seq", *names])
         equal = " AND ".join(f"c.{name} IS NOT DISTINCT FROM s.{name}" for name in names) or "true"
-        with _Registered(self._db, "arrived", rows):
+        with Registered(self._db, "arrived", rows):
             self._execute(
                 "INSERT INTO alike SELECT c.file, c.pos, c.seq FROM arrived s "
                 f"JOIN compared c ON s.seq = c.seq WHERE {equal}"
             )
 
     def _insert(self, table: str, rows: pa.Table) -> None:
-        with _Registered(self._db, "arrived", rows):
+        with Registered(self._db, "arrived", rows):
             verb = "INSERT INTO" if self._exists(table) else "CREATE TABLE"
             self._execute(f"{verb} {table} {'' if verb.startswith('INSERT') else 'AS '}SELECT * FROM arrived")
 
@@ -376,9 +385,8 @@ class KeyIndex:
 
     def removed_from(self, file: int) -> pa.Array:
         """Positions, ascending, that go from a file."""
-        return self._positions(
-            f"SELECT DISTINCT pos FROM hits WHERE file = {int(file)} AND {_GOES} ORDER BY pos"
-        )
+        found = self._positions(f"SELECT pos FROM hits WHERE file = {int(file)} AND {_GOES}")
+        return found.take(pc.array_sort_indices(found))
 
     def open_removed(self, file: int) -> None:
         """Prepare `removed` for one file."""
@@ -396,21 +404,29 @@ class KeyIndex:
 
         A range at a time, because sorting all of them may need more memory than there is.
         """
-        self._execute(
-            "CREATE OR REPLACE TABLE kept AS SELECT w.seq FROM "
+        self._kept_sql = (
+            "SELECT w.seq FROM "
             f"(SELECT seq FROM winners WHERE NOT d AND seq >= {int(first)} AND seq < {int(end)}) w "
-            "ANTI JOIN (SELECT seq FROM hits WHERE newer OR same) h ON w.seq = h.seq ORDER BY w.seq"
+            "ANTI JOIN (SELECT seq FROM hits WHERE newer OR same) h ON w.seq = h.seq"
         )
-        return self._number("SELECT count(*) FROM kept")
+        return self._number(f"SELECT count(*) FROM ({self._kept_sql})")
+
+    def _make_kept(self) -> None:
+        """Where all rows of a range are kept, as they mostly are, nobody asks which."""
+        if self._kept_sql is not None:
+            self._execute(f"CREATE OR REPLACE TABLE kept AS {self._kept_sql} ORDER BY seq")
+            self._kept_sql = None
 
     def kept(self, first: int, end: int) -> pa.Array:
         """Numbers of the staged rows that go into the table, of the open range, in order."""
+        self._make_kept()
         return self._positions(
             f"SELECT seq FROM kept WHERE seq >= {int(first)} AND seq < {int(end)} ORDER BY seq"
         )
 
     def lost(self, first: int, end: int) -> pa.Array:
         """Those of the open range that do not go into the table, in order."""
+        self._make_kept()
         return self._positions(
             f"SELECT n.seq FROM (SELECT range AS seq FROM range({int(first)}, {int(end)})) n "
             "ANTI JOIN kept k ON n.seq = k.seq ORDER BY n.seq"
@@ -470,18 +486,3 @@ class _Source:
         except BaseException as error:
             self.error = error
             raise
-
-
-class _Registered:
-    """A name for Arrow data inside DuckDB, for the length of a block."""
-
-    def __init__(
-        self, db: duckdb.DuckDBPyConnection, name: str, data: pa.Table | pa.RecordBatchReader
-    ) -> None:
-        self._db, self._name, self._data = db, name, data
-
-    def __enter__(self) -> None:
-        self._db.register(self._name, self._data)
-
-    def __exit__(self, *_: object) -> None:
-        self._db.unregister(self._name)

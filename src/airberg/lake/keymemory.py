@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 import duckdb
+import pyarrow as pa
 
 DEFAULT_MB = 128
 
@@ -64,25 +65,33 @@ class KeyConnection:
     def __init__(self, db: duckdb.DuckDBPyConnection, schema: str) -> None:
         self.db = db
         self.schema = schema
-        self._make()
-
-    def clear(self) -> None:
-        """Drop everything in the schema: only dropping a table gives its memory back."""
-        self._drop()
-        self._make()
+        db.execute(f"CREATE SCHEMA {schema}; USE {schema}")
 
     def close(self) -> None:
-        """Drop the schema."""
-        self._drop()
+        """Drop the schema with everything in it: only dropping a table gives its memory back."""
+        self.db.execute(f"USE main; DROP SCHEMA {self.schema} CASCADE")
         self.db.close()
 
-    def _make(self) -> None:
-        self.db.execute(f"CREATE SCHEMA {self.schema}")
-        self.db.execute(f"USE {self.schema}")
 
-    def _drop(self) -> None:
-        self.db.execute("USE main")
-        self.db.execute(f"DROP SCHEMA {self.schema} CASCADE")
+class Registered:
+    """A name for Arrow data inside DuckDB, for the length of a block.
+
+    Args:
+        db: The connection.
+        name: The name.
+        data: What it is for.
+    """
+
+    def __init__(
+        self, db: duckdb.DuckDBPyConnection, name: str, data: pa.Table | pa.RecordBatchReader
+    ) -> None:
+        self._db, self._name, self._data = db, name, data
+
+    def __enter__(self) -> None:
+        self._db.register(self._name, self._data)
+
+    def __exit__(self, *_: object) -> None:
+        self._db.unregister(self._name)
 
 
 def _open(folder: Path, memory_mb: int, threads: int) -> duckdb.DuckDBPyConnection:

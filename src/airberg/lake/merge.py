@@ -142,7 +142,7 @@ class MergeWriter(StagingWriter):
             deletes_added=tuple(outcome.deletes_added),
             deletes_removed=tuple(outcome.deletes_removed),
             rows_written=outcome.rows,
-            rows_deleted=sum(self._index.removed_counts().values()),
+            rows_deleted=outcome.rows_gone,
         )
 
     def _strategy(self, table: Table) -> Strategy:

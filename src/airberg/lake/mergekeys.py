@@ -17,7 +17,8 @@ from pyiceberg.transforms import VoidTransform
 from pyiceberg.types import DoubleType, FloatType, IcebergType, NestedField, PrimitiveType, StructType
 
 from airberg.errors import ConfigurationFailed
-from airberg.lake.keyindex import KeyBounds, KeyIndex, KeyRows
+from airberg.lake.keybounds import KeyBounds
+from airberg.lake.keyindex import KeyIndex, KeyRows
 from airberg.lake.live import LiveFile
 from airberg.lake.transforms import arrow_transform
 

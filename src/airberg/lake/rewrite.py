@@ -42,6 +42,7 @@ class Outcome:
 
     Attributes:
         rows: Rows of the source that come into the table.
+        rows_gone: Rows of the table that were replaced or deleted.
         written: Paths of all files that were written for the attempt.
     """
 
@@ -50,6 +51,7 @@ class Outcome:
     deletes_added: list[DataFile] = field(default_factory=list)
     deletes_removed: list[DataFile] = field(default_factory=list)
     rows: int = 0
+    rows_gone: int = 0
     written: list[str] = field(default_factory=list)
 
 
@@ -87,8 +89,8 @@ class Rewrites:
         self, table: Table, index: KeyIndex, staged: list[StagedFile], files: Mapping[int, LiveFile]
     ) -> Outcome:
         """See `Strategy.apply`."""
-        outcome = Outcome()
         touched = index.removed_counts()
+        outcome = Outcome(rows_gone=sum(touched.values()))
         writer = open_file_writer(table, self._sizes)
         try:
             for file in staged:
@@ -144,8 +146,8 @@ class RowDeletes:
         self, table: Table, index: KeyIndex, staged: list[StagedFile], files: Mapping[int, LiveFile]
     ) -> Outcome:
         """See `Strategy.apply`."""
-        outcome = Outcome()
-        touched = sorted(index.removed_counts())
+        touched = index.removed_counts()
+        outcome = Outcome(rows_gone=sum(touched.values()))
         deletes = open_delete_writer(table)
         writer: _Writer | None = None
         try:
@@ -160,7 +162,7 @@ class RowDeletes:
                 outcome.added.append(file.data_file)
                 if kept < rows:
                     deletes.add(file.data_file, pc.subtract(index.lost(file.first, file.end), file.first))
-            for number in touched:
+            for number in sorted(touched):
                 self._delete(table, files[number], index.removed_from(number), outcome, deletes)
             rewritten = writer.close() if writer else ()
             outcome.deletes_added = deletes.close()

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airberg.errors import TransientFailed
-from airberg.lake.keyindex import KeyBounds, KeyIndex, KeyRows
+from airberg.lake.keybounds import KeyBounds
+from airberg.lake.keyindex import KeyIndex, KeyRows
 from airberg.lake.keymemory import KeyMemory
 
 
@@ -82,6 +83,39 @@ def test_a_file_without_statistics_is_a_candidate(tmp_path: Path) -> None:
             0,
             1,
         ]
+
+
+def test_rows_that_go_are_told_in_order_and_counted_by_file(tmp_path: Path) -> None:
+    """Whatever order the table is read in; rows of a file that nobody asks about are not made out."""
+    with index(tmp_path, cursor=False) as keys:
+        keys.add(KeyRows((pa.array([1, 2, 3, 4]),), None), pa.array([False, False, True, False]), 0)
+        keys.settle(4, distinct=True)
+        found = ((0, [7, 3], [2, 1]), (1, [0], [3]), (0, [5], [9]))
+        keys.match((file, pa.array(at), KeyRows((pa.array(key),), None)) for file, at, key in found)
+        assert keys.removed_counts() == {0: 2, 1: 1}
+        assert keys.removed_from(0).to_pylist() == [3, 7]
+        assert keys.open_kept(0, 4) == 3
+        assert keys.kept(0, 2).to_pylist() == [0, 1]
+        assert keys.lost(0, 4).to_pylist() == [2]
+        assert keys.open_kept(2, 4) == 1
+        assert keys.lost(2, 4).to_pylist() == [2]
+
+
+def test_winners_are_found_again_after_more_rows_or_a_repeated_key(tmp_path: Path) -> None:
+    """A commit that failed is tried again with what came meanwhile: keys that differed may do so no more."""
+    with index(tmp_path) as keys:
+        add(keys, [1, 2])
+        assert keys.settle(2, distinct=True) == 2
+        add(keys, [3], first=2)
+        assert keys.settle(3, distinct=True) == 3
+        add(keys, [3], first=3)
+        assert keys.settle(4) == 3
+        assert keys.settle(3, distinct=True) == 3
+        keys.place(iter([(0, pa.array([2, 1, 0]))]))
+        keys.match(())
+        assert keys.kept(0, 3).to_pylist() == [0, 1, 2] if keys.open_kept(0, 3) else False
+        keys.forget(3)
+        assert keys.settle(4) == 1
 
 
 def test_an_error_in_the_table_is_told_as_it_is(tmp_path: Path) -> None:
