@@ -6,21 +6,32 @@ where a deletion vector lies in its file, which data file it is for, the first r
 
 What is relied on beyond pyiceberg's public classes, all of it here: a `Record` keeps its values in the order
 of its struct, and the structs of versions 2 and 3 begin alike, so that a record of version 3 serves both;
-an `AvroFile` sets decoder, header and reader when it is entered, and a reader keeps nothing of what it reads.
+an `AvroFile` sets decoder, header and reader when it is entered, an `AvroOutputFile` takes its writer from
+an attribute, and neither a reader nor a writer keeps anything of what goes through it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self, TypeVar, cast
 
-from pyiceberg.avro.codecs import AvroCompressionCodec
+from pyiceberg.avro.codecs import AVRO_CODEC_KEY, CODEC_MAPPING_ICEBERG_TO_AVRO, AvroCompressionCodec
 from pyiceberg.avro.decoder import new_decoder
-from pyiceberg.avro.file import AvroFile, AvroOutputFile
+from pyiceberg.avro.file import (
+    MAGIC,
+    META_SCHEMA,
+    SYNC_SIZE,
+    AvroFile,
+    AvroFileHeader,
+    AvroOutputFile,
+)
 from pyiceberg.avro.reader import Reader
-from pyiceberg.avro.resolver import resolve_reader
+from pyiceberg.avro.resolver import construct_reader, construct_writer, resolve_reader, resolve_writer
+from pyiceberg.avro.writer import Writer
 from pyiceberg.io import FileIO, OutputFile
 from pyiceberg.manifest import (
     MANIFEST_ENTRY_SCHEMAS,
@@ -37,6 +48,8 @@ from pyiceberg.manifest import (
     ManifestWriter,
     ManifestWriterV2,
     PartitionFieldSummary,
+    data_file_with_partition,
+    manifest_entry_schema_with_data_file,
     write_manifest,
     write_manifest_list,
 )
@@ -44,6 +57,7 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.typedef import StructProtocol, TableVersion
+from pyiceberg.types import StructType
 from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
 NEWEST: TableVersion = 3
@@ -95,6 +109,8 @@ def content_bytes(file: DataFile) -> int:
 
 Row = TypeVar("Row", bound=StructProtocol)
 
+_READ_HEADER = construct_reader(META_SCHEMA, {-1: AvroFileHeader})
+
 
 class _KnownAvroFile(AvroFile[Row]):
     """A file whose reader is made once for each schema: that takes longer than to read a few entries."""
@@ -102,7 +118,7 @@ class _KnownAvroFile(AvroFile[Row]):
     def __enter__(self) -> Self:
         with self.input_file.open() as file:
             self.decoder = new_decoder(file.read())
-        self.header = self._read_header()
+        self.header = _READ_HEADER.read(self.decoder)
         self.reader = self._reader_of(self.header.meta.get("avro.schema", ""))
         return self
 
@@ -196,6 +212,67 @@ def _inherit_row_ids(entries: Iterable[ManifestEntry], first: int | None) -> Non
 # ---- writing -----------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How records are written in a file: the same for all files of a schema.
+
+    Attributes:
+        schema: Of the file.
+        avro: The same, in Avro's JSON.
+        writer: Writes a record with the fields of the newest version.
+    """
+
+    schema: Schema
+    avro: str
+    writer: Writer
+
+
+def _form(schema: Schema, newest: Schema, name: str) -> _Form:
+    avro = AvroSchemaConversion().iceberg_to_avro(schema, schema_name=name)
+    return _Form(schema, json.dumps(avro), resolve_writer(record_schema=newest, file_schema=schema))
+
+
+@lru_cache(maxsize=64)
+def _entries_form(version: TableVersion, partition: StructType) -> _Form:
+    schema, newest = (
+        manifest_entry_schema_with_data_file(v, data_file_with_partition(partition, v))
+        for v in (version, NEWEST)
+    )
+    return _form(schema, newest, "manifest_entry")
+
+
+@lru_cache(maxsize=4)
+def _list_form(version: TableVersion) -> _Form:
+    return _form(MANIFEST_LIST_FILE_SCHEMAS[version], MANIFEST_LIST_FILE_SCHEMAS[NEWEST], "manifest_file")
+
+
+_WRITE_HEADER = construct_writer(META_SCHEMA)
+
+
+class _KnownAvroOutput(AvroOutputFile[Row]):
+    """A file whose writer is made once for each schema: that takes longer than to write a few entries.
+
+    Args:
+        output: Where to.
+        form: How its records are written.
+        metadata: Of the file; the codec is in it.
+    """
+
+    def __init__(self, output: OutputFile, form: _Form, metadata: dict[str, str]) -> None:
+        self.output_file = output
+        self.file_schema = form.schema
+        self.sync_bytes = os.urandom(SYNC_SIZE)
+        self.writer = form.writer
+        self.metadata = metadata
+        self._avro = form.avro
+
+    def _write_header(self) -> None:
+        codec = self.metadata[AVRO_CODEC_KEY]
+        named = {"avro.schema": self._avro, AVRO_CODEC_KEY: CODEC_MAPPING_ICEBERG_TO_AVRO.get(codec, codec)}
+        header = AvroFileHeader(MAGIC, {**self.metadata, **named}, self.sync_bytes)
+        _WRITE_HEADER.write(self.encoder, header)
+
+
 def entry_of(
     file: DataFile, status: ManifestEntryStatus, snapshot_id: int, known: ManifestEntry | None = None
 ) -> ManifestEntry:
@@ -277,13 +354,8 @@ class _ManifestWriter(ManifestWriterV2):
         return {**super()._meta, "content": kind}
 
     def new_writer(self) -> AvroOutputFile[ManifestEntry]:
-        return AvroOutputFile[ManifestEntry](
-            output_file=self._output_file,
-            file_schema=self._with_partition(self.version),
-            record_schema=self._with_partition(NEWEST),
-            schema_name="manifest_entry",
-            metadata=self._meta,
-        )
+        form = _entries_form(self._version, self._spec.partition_type(self._schema))
+        return _KnownAvroOutput[ManifestEntry](self._output_file, form, self._meta)
 
 
 def write_list(
@@ -312,9 +384,11 @@ def write_list(
     given = 0
     if version >= NEWEST:
         given = _assign_row_ids(manifests, next_row_id)
-        writer: ManifestListWriter = _ListWriter(output, snapshot_id, parent_id, sequence_number, codec)
-    else:
+    writer: ManifestListWriter
+    if version == 1:
         writer = write_manifest_list(version, output, snapshot_id, parent_id, sequence_number, codec)
+    else:
+        writer = _ListWriter(version, output, snapshot_id, parent_id, sequence_number, codec)
     with writer:
         writer.add_manifests(manifests)
     return given
@@ -331,10 +405,11 @@ def _assign_row_ids(manifests: Iterable[ManifestFile], first: int) -> int:
 
 
 class _ListWriter(ManifestListWriterV2):
-    """Manifest lists of version 3."""
+    """Manifest lists of versions 2 and 3."""
 
     def __init__(
         self,
+        version: TableVersion,
         output: OutputFile,
         snapshot_id: int,
         parent_id: int | None,
@@ -342,15 +417,11 @@ class _ListWriter(ManifestListWriterV2):
         codec: AvroCompressionCodec,
     ) -> None:
         super().__init__(output, snapshot_id, parent_id, sequence_number, codec)
-        self._meta["format-version"] = str(NEWEST)
+        self._format_version = version
+        self._meta["format-version"] = str(version)
 
     def __enter__(self) -> ManifestListWriter:
-        self._writer = AvroOutputFile[ManifestFile](
-            output_file=self._output_file,
-            record_schema=MANIFEST_LIST_FILE_SCHEMAS[NEWEST],
-            file_schema=MANIFEST_LIST_FILE_SCHEMAS[NEWEST],
-            schema_name="manifest_file",
-            metadata=self._meta,
-        )
+        form = _list_form(self._format_version)
+        self._writer = _KnownAvroOutput[ManifestFile](self._output_file, form, self._meta)
         self._writer.__enter__()
         return self
