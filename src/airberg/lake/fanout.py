@@ -238,7 +238,7 @@ class ArrangedFileWriter:
             return open_
         while len(self._open) >= self._sizes.open_files:
             self._close(next(iter(self._open)))
-        open_ = _Open(part.record, self._parquet.start())
+        open_ = _Open(part.record, self._parquet.start(pa.Table.from_batches([rows])))
         self._open[part.key] = open_
         return open_
 

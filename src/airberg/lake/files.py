@@ -23,6 +23,7 @@ from pyiceberg.utils.properties import property_as_int
 
 from airberg.columns.encryption import random_columns
 from airberg.lake.arrow import Projection, arrow_schema, file_schema, table_projection
+from airberg.lake.dictionaries import dictionary_columns
 from airberg.lake.manifests import new_data_file
 from airberg.lake.statistics import file_statistics
 
@@ -77,8 +78,12 @@ class ParquetFiles:
             self._projection = (batch.schema, table_projection(self._schema, batch.schema))
         return self._projection[1](batch)
 
-    def start(self) -> OpenFile:
-        """Begin a file."""
+    def start(self, rows: pa.Table) -> OpenFile:
+        """Begin a file.
+
+        Args:
+            rows: The first rows that it will have, which say what suits its columns; they are not written.
+        """
         name = f"{self._number:05}-{self._name}.parquet"
         self._number += 1
         # The name never has the partition's values in it, which come from records (decision 0006).
@@ -86,7 +91,13 @@ class ParquetFiles:
         # The name is unique: asking the storage first whether it exists would cost a request per file.
         sink = cast(Any, self._table.io.new_output(path).create(overwrite=True))
         try:
-            writer = pq.ParquetWriter(sink, self.target, store_decimal_as_integer=True, **self._options)
+            writer = pq.ParquetWriter(
+                sink,
+                self.target,
+                store_decimal_as_integer=True,
+                use_dictionary=dictionary_columns(rows),
+                **self._options,
+            )
         except BaseException:
             sink.close()
             raise
@@ -232,9 +243,9 @@ class DataFileWriter:
     def _write_row_groups(self) -> None:
         if not self._waiting:
             return
-        if self._open is None:
-            self._open = self._parquet.start()
         rows = pa.Table.from_batches(self._waiting, schema=self._parquet.target)
+        if self._open is None:
+            self._open = self._parquet.start(rows)
         self._open.write(rows, self._waiting_bytes, self._sizes)
         self._waiting = []
         self._waiting_rows = self._waiting_bytes = 0

@@ -243,9 +243,9 @@ def test_many_partitions_within_bounds(catalog: Catalog, monkeypatch: pytest.Mon
     started: list[int] = []
     start = ParquetFiles.start
 
-    def counted(self: ParquetFiles) -> OpenFile:
+    def counted(self: ParquetFiles, first_rows: pa.Table) -> OpenFile:
         started.append(files.open_count + 1)
-        return start(self)
+        return start(self, first_rows)
 
     monkeypatch.setattr(ParquetFiles, "start", counted)
     files = ArrangedFileWriter(table, Arrangement(table), sizes)

@@ -160,9 +160,9 @@ class _GroupWriter:
     def _write_row_group(self) -> None:
         if not self._waiting:
             return
-        if self._open is None:
-            self._open = self._parquet.start()
         rows = pa.Table.from_batches(self._waiting, schema=self._parquet.target)
+        if self._open is None:
+            self._open = self._parquet.start(rows)
         self._open.write(rows, self._waiting_bytes, self._sizes)
         self._waiting, self._waiting_bytes = [], 0
 
