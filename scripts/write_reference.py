@@ -1,4 +1,4 @@
-"""Writes the reference pages that come from code: settings, command line, OpenAPI.
+"""Writes the reference pages that come from code: settings, command line, the HTTP API.
 
 `python scripts/write_reference.py` writes them; `tests/docs/test_docs_reference.py` fails when they differ
 from what this would write.
@@ -7,6 +7,7 @@ from what this would write.
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import types
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ from airberg.identity.verifier import build_verifier
 from airberg.jobs.memory import MemoryJobStore
 from airberg.plan.child import ChildPlanner
 from airberg.settings import Settings
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from api_page import api_page
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -170,7 +174,7 @@ def _shown_default(parameter: Any) -> str:  # noqa: ANN401
 # ---- OpenAPI ---------------------------------------------------------------------------------------------
 
 
-def openapi_document() -> str:
+def openapi_document() -> dict[str, Any]:
     """The OpenAPI document that the service shows at /openapi.json."""
     with tempfile.TemporaryDirectory() as home:
         settings = Settings(home=Path(home))
@@ -185,15 +189,17 @@ def openapi_document() -> str:
                 machine_token="",
             )
         )
-        return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
+        return app.openapi()
 
 
 def pages() -> dict[Path, str]:
     """File → what it has to hold."""
+    document = openapi_document()
     return {
         REFERENCE / "settings.md": settings_page(),
         REFERENCE / "cli.md": cli_page(),
-        REFERENCE / "openapi.json": openapi_document(),
+        REFERENCE / "openapi.json": json.dumps(document, indent=2, ensure_ascii=False) + "\n",
+        REFERENCE / "api.md": api_page(document, NOTE),
     }
 
 

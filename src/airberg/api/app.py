@@ -72,7 +72,13 @@ def create_app(parts: AppParts) -> FastAPI:
         thread.join(timeout=5)
 
     app = DocumentedApp(
-        title="Airberg", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
+        public_url=settings.public_url,
+        title="Airberg",
+        version=__version__,
+        summary="Any Airbyte source to governed Iceberg tables, by one call.",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.store = parts.store

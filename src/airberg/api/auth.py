@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+from pydantic import BaseModel, Field
 
 from airberg.errors import MalformedCredentials, NotAllowed, NotAuthenticated, RequestError
 from airberg.identity.principal import Principal
@@ -35,8 +36,21 @@ WELL_KNOWN = "/.well-known/oauth-protected-resource"
 B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 """A token as RFC 6750 section 2.1 has it."""
 
+
+class ResourceMetadata(BaseModel):
+    """This API as a protected resource (RFC 9728 section 2)."""
+
+    resource: str = Field(json_schema_extra={"format": "uri"})
+    authorization_servers: list[str] | None = Field(
+        None, description="Issuers of access tokens; absent for the development's, which has no address."
+    )
+    scopes_supported: list[str]
+    bearer_methods_supported: list[Literal["header"]]
+    resource_name: str
+
+
 BEARER = HTTPBearer(
-    scheme_name="access token",
+    scheme_name="accessToken",
     bearerFormat="JWT",
     description="An access token of the configured issuer. `airberg token` prints one of the development's.",
     auto_error=False,
@@ -165,10 +179,17 @@ def install(app: FastAPI) -> None:
     if issuer.startswith(("https://", "http://")):  # the development issuer has no address
         document["authorization_servers"] = [issuer]
 
-    def metadata() -> JSONResponse:
-        """Where to get an access token for this API."""
+    def resource_metadata() -> JSONResponse:
+        """Where to get an access token for this API (RFC 9728)."""
         return JSONResponse(document, headers={"Cache-Control": "public, max-age=300"})
 
     path = urlsplit(settings.public_url).path.rstrip("/")
     for place in {WELL_KNOWN, WELL_KNOWN + path}:
-        app.add_api_route(place, metadata, methods=["GET"], include_in_schema=False)
+        app.add_api_route(
+            place,
+            resource_metadata,
+            methods=["GET"],
+            response_model=ResourceMetadata,
+            tags=["authorization"],
+            include_in_schema=place == WELL_KNOWN,
+        )

@@ -13,9 +13,10 @@ from airberg.api.acting import acting
 from airberg.api.auth import principal
 from airberg.api.ingest_body import IngestBody
 from airberg.api.permissions import owner_of
+from airberg.api.plan_views import PlanAnswer, plan_view
 from airberg.api.problems import PROBLEM_RESPONSES, body_problems, read_json_object
 from airberg.api.submission import Submission, Submitter
-from airberg.api.views import IngestAnswer, PlanAnswer, plan_view
+from airberg.api.views import IngestAnswer
 from airberg.errors import InvalidRequest
 from airberg.identity.principal import Principal
 
@@ -52,7 +53,7 @@ def parse(raw: bytes) -> IngestBody:
     summary="Create PyAirbyte ingestion job",
     response_model=IngestAnswer,
     responses=PROBLEM_RESPONSES
-    | {200: {"model": PlanAnswer, "description": "A dry run, or an answer given before."}},
+    | {200: {"model": PlanAnswer | IngestAnswer, "description": "A dry run, or an answer given before."}},
     openapi_extra=OPENAPI_BODY,
 )
 def create_ingestion(

@@ -126,24 +126,7 @@ class TableBody(BaseModel):
 class IngestBody(BaseModel):
     """What to ingest, from where, into which tables, how and when."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        hide_input_in_errors=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "Faker to the lake",
-                    "source_name": "source-faker",
-                    "source_config": {"count": 1000, "seed": 42, "always_updated": False},
-                    "schema_name": "shop",
-                    "mode": "append",
-                    "streams": ["users", "products", "purchases"],
-                    "tags": ["demo"],
-                }
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     name: str = Field(description="Name of the job, unique per owner; 1 to 200 characters.")
     source_name: str = Field(description="PyAirbyte source identifier, such as `source-github`.")

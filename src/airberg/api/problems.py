@@ -66,14 +66,18 @@ TITLES = {
 _TEXT = {"type": "string"}
 PROBLEM_SCHEMA: dict[str, Any] = {
     "title": "Problem",
+    "description": "What is wrong (RFC 9457), with the members of the ingest answer.",
     "type": "object",
     "required": ["type", "title", "status", "detail", "errors", "flow_url", "job_id", "error"],
     "properties": {
-        "type": _TEXT | {"description": "Kind of problem, relative to this API: /problems/<code>."},
+        "type": _TEXT
+        | {"format": "uri-reference"}
+        | {"description": "Kind of problem, relative to this API: /problems/<code>."},
         "title": _TEXT,
         "status": {"type": "integer"},
         "detail": _TEXT | {"description": "What was found and what to do."},
-        "instance": _TEXT | {"description": "Number of the incident in the log; for status 500."},
+        "instance": _TEXT
+        | {"format": "uri", "description": "Number of the incident in the log; for status 500."},
         "errors": {
             "type": "array",
             "items": {

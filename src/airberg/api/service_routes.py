@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 
 from airberg import __version__
 from airberg.api.auth import machine
@@ -19,20 +19,33 @@ health = APIRouter(tags=["health"])
 internal = APIRouter(include_in_schema=False)
 
 
-@health.get("/api/health/ping")
-@health.get("/api/health/live")
-def live() -> dict[str, str]:
+class HealthView(BaseModel):
     """The process answers."""
-    return {"status": "ok", "version": __version__}
+
+    status: Literal["ok"] = "ok"
+    version: str = Field(description="Airberg's.")
 
 
-@health.get("/api/health/ready")
-def ready(request: Request) -> JSONResponse:
+class ReadyView(HealthView):
+    """The database answers, too."""
+
+    orchestrator: bool = Field(description="Whether Airflow is healthy. Without it jobs are still taken.")
+
+
+@health.get("/api/health/ping", name="ping", response_model=HealthView)
+@health.get("/api/health/live", response_model=HealthView)
+def live() -> HealthView:
+    """The process answers."""
+    return HealthView(version=__version__)
+
+
+@health.get("/api/health/ready", response_model=ReadyView)
+def ready(request: Request) -> ReadyView:
     """The parts answer that a POST needs; without the orchestrator jobs are still taken."""
     store: JobStore = request.app.state.store
     orchestrator: Orchestrator = request.app.state.orchestrator
     store.flows_version()
-    return JSONResponse({"status": "ok", "version": __version__, "orchestrator": orchestrator.healthy()})
+    return ReadyView(version=__version__, orchestrator=orchestrator.healthy())
 
 
 @internal.get("/internal/airflow/flows", dependencies=[Depends(machine)])

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from airberg.api.views import Address
 from airberg.sources.config_fields import ConfigField, config_fields
 from airberg.sources.entry import ConnectorEntry
 from airberg.sources.launch import LaunchDescription
@@ -43,7 +44,7 @@ class SourceDetails(SourceSummary):
     """A connector with what its configuration needs; `spec` is null while it is not installed."""
 
     supported_python: str = Field(description="Interpreters that the package runs on (PEP 440).")
-    documentation_url: str | None
+    documentation_url: Address | None
     tested: bool = Field(description="Whether this version was seen to install when Airberg was made.")
     versions: list[str] = Field(description="Known versions; first the one that new jobs get.")
     config_fields: list[ConfigFieldView]
@@ -66,7 +67,7 @@ class CheckView(BaseModel):
     )
 
 
-class StreamView(BaseModel):
+class FoundStream(BaseModel):
     """A stream that can be read."""
 
     name: str
@@ -85,7 +86,7 @@ class DiscoverView(BaseModel):
     version: str
     discovered_at: datetime
     config_renewed: bool = Field(description="See the check.")
-    streams: list[StreamView]
+    streams: list[FoundStream]
 
 
 def source_summary(entry: ConnectorEntry, launch: LaunchDescription | None) -> SourceSummary:
@@ -131,9 +132,9 @@ def _field_view(field: ConfigField) -> ConfigFieldView:
     )
 
 
-def stream_view(stream: dict[str, Any]) -> StreamView:
+def found_stream(stream: dict[str, Any]) -> FoundStream:
     """An `AirbyteStream` as shown; what a connector leaves out or writes in a strange form is empty."""
-    return StreamView(
+    return FoundStream(
         name=str(stream.get("name", "")),
         namespace=stream.get("namespace") or None,
         json_schema=_object(stream.get("json_schema")),

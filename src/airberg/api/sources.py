@@ -18,9 +18,9 @@ from airberg.api.source_views import (
     DiscoverView,
     SourceDetails,
     SourceSummary,
+    found_stream,
     source_details,
     source_summary,
-    stream_view,
 )
 from airberg.errors import InvalidRequest, NotFound, Unavailable
 from airberg.identity.principal import Principal
@@ -173,7 +173,7 @@ def discover_streams(
         version=found.version,
         discovered_at=datetime.fromtimestamp(found.at, UTC),
         config_renewed=found.config_renewed,
-        streams=[stream_view(stream) for stream in found.streams],
+        streams=[found_stream(stream) for stream in found.streams],
     )
 
 

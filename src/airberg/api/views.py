@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -12,23 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from airberg.flows.port import Orchestrator
 from airberg.flows.schedule import next_times
 from airberg.jobs.model import Job, Run
-from airberg.plan.model import IngestRequest, StreamPlan
-from airberg.plan.prepared import Prepared
-from airberg.plan.transformations import columns_as_builtins
+from airberg.plan.model import IngestRequest
+
+Address = Annotated[str, Field(json_schema_extra={"format": "uri"})]
 
 
 class IngestAnswer(BaseModel):
     """Answer to a submission."""
 
-    flow_url: str = Field(description="Airflow URL to access the ingestion flow.")
+    flow_url: str = Field(
+        description="Airflow URL to access the ingestion flow.", json_schema_extra={"format": "uri-reference"}
+    )
     job_id: UUID | None = Field(None, description="A unique ID of the created ingestion job.")
     error: str | None = Field(None, description="What went wrong, if something did.")
-
-
-class PlanAnswer(IngestAnswer):
-    """Answer to `?dry_run=true`: what would be done."""
-
-    plan: dict[str, Any]
 
 
 class JobView(BaseModel):
@@ -55,7 +51,7 @@ class JobView(BaseModel):
     deleted_at: datetime | None
     properties_json: str = Field(description="The request as JSON, secrets masked.")
     flow_id: str
-    flow_url: str
+    flow_url: Address
     flow_registered: bool
     next_runs: list[datetime]
     tables: list[str]
@@ -105,7 +101,7 @@ class RunView(RunSummary):
 
     job_id: UUID
     flow_run_id: str
-    flow_run_url: str
+    flow_run_url: Address
     error_code: str | None
     records_of_unknown_streams: int
     metadata: str | None
@@ -199,57 +195,6 @@ def request_as_sent(request: IngestRequest) -> dict[str, Any]:
         t.stream: {"partition_by": list(t.partition_by), "sort_by": list(t.sort_by)} for t in request.tables
     }
     return out
-
-
-def plan_view(prepared: Prepared, request: IngestRequest, now: datetime) -> dict[str, Any]:
-    """A plan for people: what a dry run answers."""
-    plan = prepared.plan
-    if plan is None:
-        return {"preflight": "skipped", "note": "The first run discovers the streams and plans."}
-    differences = {d.table: d for d in prepared.tables}
-    return {
-        "source": {"name": plan.source_name, "version": plan.connector_version},
-        "source_config": prepared.public_config,
-        "mode": plan.mode,
-        "merging": msgspec.to_builtins(plan.merging) if plan.mode == "merge" else None,
-        "streams": [_stream_view(s, ".".join((*plan.namespace, s.table)), differences) for s in plan.streams],
-        "governance": msgspec.to_builtins(plan.governance),
-        "flow": {
-            "id": "airberg_<job id, given at creation>",
-            "schedule": request.schedule,
-            "timezone": request.timezone,
-            "run_now": request.run_now or request.schedule is None,
-            "next_runs": [
-                t.isoformat()
-                for t in (next_times(request.schedule, request.timezone, now, 3) if request.schedule else [])
-            ],
-        },
-        "warnings": list(plan.warnings),
-    }
-
-
-def _stream_view(stream: StreamPlan, table: str, differences: dict[str, Any]) -> dict[str, Any]:
-    difference = differences.get(table)
-    return {
-        "stream": stream.name,
-        "namespace": stream.namespace,
-        "sync_mode": stream.sync_mode,
-        "cursor": ".".join(stream.cursor) or None,
-        "primary_key": [".".join(p) for p in stream.primary_key],
-        "merge_key": [".".join(p) for p in stream.merge_key],
-        "columns": columns_as_builtins(stream.columns),
-        "dropped": list(stream.removed),
-        "table": {
-            "name": table,
-            "exists": bool(difference and difference.exists),
-            "columns": difference.columns if difference else {},
-            "changes": list(difference.changes) if difference else [],
-            "partition_by": list(difference.partition_by) if difference else [],
-            "sort_by": list(difference.sort_by) if difference else [],
-            "identifier": list(difference.identifier) if difference else [],
-            "format_version": difference.format_version if difference else None,
-        },
-    }
 
 
 JobView.model_rebuild()

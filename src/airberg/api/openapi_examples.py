@@ -1,0 +1,269 @@
+"""Examples of bodies and answers, by the name of their schema: for the OpenAPI document.
+
+A test checks each against its schema, and sends the bodies to a service, which takes them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+_JOB = "8f14e45f-ceea-467f-ab0e-5b6a1f0e4b1d"
+_RUN = "c9f0f895-fb98-4b91-9ce5-1f9d3f6f6b1a"
+_FLOW = "airberg_8f14e45f"
+_FLOW_URL = f"http://127.0.0.1:8080/dags/{_FLOW}"
+
+_SUMMARY: Final[dict[str, Any]] = {
+    "id": _RUN,
+    "status": "completed",
+    "attempt": 1,
+    "rows_read": 1000,
+    "rows_written": 1000,
+    "rows_deleted": 0,
+    "created_at": "2026-03-29T12:00:00Z",
+    "started_at": "2026-03-29T12:00:04Z",
+    "ended_at": "2026-03-29T12:00:21Z",
+    "error": None,
+}
+_STREAM: Final[dict[str, Any]] = {
+    "stream": "users",
+    "table": "shop.users",
+    "phase": "complete",
+    "rows_read": 1000,
+    "bytes_read": 412_034,
+    "rows_staged": 0,
+    "bytes_staged": 0,
+    "rows_written": 1000,
+    "rows_estimated": 1000,
+    "bytes_estimated": None,
+    "rows_per_s": 118.4,
+    "rows_deleted": 0,
+    "values_nulled": 0,
+    "records_ignored": 0,
+    "bytes_written": 61_120,
+    "checkpoints": 1,
+    "snapshot_ids": ["5637456349023476834"],
+    "complete": True,
+}
+_RUN_IN_FULL: Final[dict[str, Any]] = _SUMMARY | {
+    "job_id": _JOB,
+    "flow_run_id": f"airberg__{_RUN}",
+    "flow_run_url": f"{_FLOW_URL}/runs/airberg__{_RUN}",
+    "error_code": None,
+    "records_of_unknown_streams": 0,
+    "metadata": "http://127.0.0.1:8081",
+    "metadata_error": None,
+    "streams": [_STREAM],
+}
+_JOB_IN_FULL: Final[dict[str, Any]] = {
+    "id": _JOB,
+    "job_name": "Faker to the lake",
+    "owner_id": "ann@example.com",
+    "job_type": "airflow.airbyte",
+    "source": "source-faker",
+    "destination": "shop",
+    "schedule": "0 6 * * *",
+    "timezone": "Europe/Berlin",
+    "paused": False,
+    "status": "completed",
+    "status_message": None,
+    "created_at": "2026-03-29T12:00:00Z",
+    "last_started_at": "2026-03-29T12:00:04Z",
+    "last_completed_at": "2026-03-29T12:00:21Z",
+    "last_failed_at": None,
+    "is_deleted": False,
+    "deleted_at": None,
+    "properties_json": '{"name":"Faker to the lake","mode":"append","source_config":{"count":1000}}',
+    "flow_id": _FLOW,
+    "flow_url": _FLOW_URL,
+    "flow_registered": True,
+    "next_runs": ["2026-03-30T04:00:00Z"],
+    "tables": ["shop.users"],
+    "runs": [_SUMMARY],
+}
+_PLAN: Final[dict[str, Any]] = {
+    "source": {"name": "source-faker", "version": "6.2.38"},
+    "source_config": {"count": 1000},
+    "mode": "append",
+    "merging": None,
+    "streams": [
+        {
+            "stream": "users",
+            "namespace": None,
+            "sync_mode": "incremental",
+            "cursor": "updated_at",
+            "primary_key": ["id"],
+            "merge_key": [],
+            "columns": [
+                {"column": "id", "type": "long", "transformations": {}},
+                {
+                    "column": "email",
+                    "type": "binary",
+                    "transformations": {
+                        "encrypt": {"key_name": "pii", "mode": "random", "aad": "shop.users.email"}
+                    },
+                },
+            ],
+            "dropped": ["telephone"],
+            "table": {
+                "name": "shop.users",
+                "exists": False,
+                "columns": {"id": "long", "email": "binary"},
+                "changes": [],
+                "partition_by": [],
+                "sort_by": [],
+                "identifier": [],
+                "format_version": 2,
+            },
+        }
+    ],
+    "governance": {"domain": "urn:li:domain:sales", "tags": ["demo"], "owner": "ann@example.com"},
+    "flow": {
+        "id": "airberg_<job id, given at creation>",
+        "schedule": None,
+        "timezone": "UTC",
+        "run_now": True,
+        "next_runs": [],
+    },
+    "warnings": [],
+}
+_SOURCE: Final[dict[str, Any]] = {
+    "name": "source-faker",
+    "package_name": "airbyte-source-faker",
+    "display_name": "Sample Data",
+    "category": "api",
+    "description": "Makes people, products and purchases up.",
+    "version": "6.2.38",
+    "installed": True,
+}
+_KEY_VERSION: Final[dict[str, Any]] = {
+    "version": 1,
+    "key_id": "00c0ffee",
+    "state": "primary",
+    "kek": "local://master",
+    "created_at": "2026-03-29T12:00:00Z",
+}
+
+EXAMPLES: Final[dict[str, list[Any]]] = {
+    "IngestBody": [
+        {
+            "name": "Faker to the lake",
+            "source_name": "source-faker",
+            "source_config": {"count": 1000, "seed": 42, "always_updated": False},
+            "schema_name": "shop",
+            "mode": "append",
+            "streams": ["users"],
+            "tags": ["demo"],
+        },
+        {
+            "name": "Faker every morning",
+            "source_name": "source-faker",
+            "source_config": {"count": 1000, "seed": 42},
+            "schema_name": "shop.daily",
+            "mode": "merge",
+            "merge": "id",
+            "schedule": "0 6 * * *",
+            "timezone": "Europe/Berlin",
+            "run_now": False,
+            "column_transformations": [
+                {"column": "email", "transformation_type": "hash", "encryption_key_name": "pii"}
+            ],
+            "tables": {"users": {"partition_by": ["bucket(16, id)"]}},
+        },
+    ],
+    "IngestAnswer": [{"flow_url": _FLOW_URL, "job_id": _JOB, "error": None}],
+    "PlanAnswer": [{"flow_url": "", "job_id": None, "error": None, "plan": _PLAN}],
+    "SourceBody": [{"source_name": "source-faker", "source_config": {"count": 1000, "seed": 42}}],
+    "SourceSummary": [_SOURCE],
+    "SourceDetails": [
+        _SOURCE
+        | {
+            "supported_python": "<3.13,>=3.10",
+            "documentation_url": "https://docs.airbyte.com/integrations/sources/faker",
+            "tested": True,
+            "versions": ["6.2.38"],
+            "config_fields": [
+                {
+                    "name": "count",
+                    "path": "count",
+                    "title": "Count",
+                    "type": "integer",
+                    "required": False,
+                    "secret": False,
+                    "description": "How many users.",
+                    "default": 1000,
+                    "enum": None,
+                    "when": None,
+                }
+            ],
+            "config_template": None,
+            "spec": {"type": "object", "properties": {"count": {"type": "integer", "default": 1000}}},
+        }
+    ],
+    "CheckView": [
+        {
+            "succeeded": True,
+            "message": None,
+            "source_name": "source-faker",
+            "version": "6.2.38",
+            "config_renewed": False,
+        }
+    ],
+    "DiscoverView": [
+        {
+            "source_name": "source-faker",
+            "version": "6.2.38",
+            "discovered_at": "2026-03-29T12:00:00Z",
+            "config_renewed": False,
+            "streams": [
+                {
+                    "name": "users",
+                    "namespace": None,
+                    "json_schema": {"type": "object", "properties": {"id": {"type": "integer"}}},
+                    "sync_modes": ["full_refresh", "incremental"],
+                    "primary_key": [["id"]],
+                    "cursor_field": ["updated_at"],
+                    "source_defined_cursor": True,
+                }
+            ],
+        }
+    ],
+    "JobView": [_JOB_IN_FULL],
+    "JobPatch": [{"schedule": "0 7 * * *", "timezone": "Europe/Berlin"}],
+    "RunView": [_RUN_IN_FULL],
+    "NewKey": [{"name": "pii", "owners": ["ann@example.com"], "roles": ["analysts"]}],
+    "Access": [{"owners": ["ann@example.com", "bob@example.com"], "roles": []}],
+    "VersionChoice": [{"version": 1}],
+    "Destruction": [{"version": 1, "confirm": "pii"}],
+    "KeyView": [
+        {
+            "name": "pii",
+            "state": "enabled",
+            "primary": 1,
+            "restricted": True,
+            "owners": ["ann@example.com"],
+            "roles": ["analysts"],
+            "versions": [_KEY_VERSION],
+        }
+    ],
+    "AuditView": [
+        {
+            "at": "2026-03-29T12:00:00Z",
+            "actor": "ann@example.com (urn:airberg:development|ann)",
+            "action": "create",
+            "key": "pii",
+            "versions": [1],
+            "detail": "",
+        }
+    ],
+    "HealthView": [{"status": "ok", "version": "0.1.0"}],
+    "ReadyView": [{"status": "ok", "version": "0.1.0", "orchestrator": True}],
+    "ResourceMetadata": [
+        {
+            "resource": "http://127.0.0.1:8000",
+            "scopes_supported": ["ingest:read", "ingest:write", "keys:admin"],
+            "bearer_methods_supported": ["header"],
+            "resource_name": "Airberg",
+            "authorization_servers": ["https://login.example.com"],
+        }
+    ],
+}

@@ -1,0 +1,35 @@
+"""What parameters mean, wherever they occur, with an example of each: for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Parameter(NamedTuple):
+    """The words for a parameter, used where its route has none of its own."""
+
+    description: str
+    example: object
+
+
+_JOB = "8f14e45f-ceea-467f-ab0e-5b6a1f0e4b1d"
+_RUN = "c9f0f895-fb98-4b91-9ce5-1f9d3f6f6b1a"
+
+PARAMETERS: Final = {
+    ("path", "job_id"): Parameter("Id of a job, as the ingest call answers it.", _JOB),
+    ("path", "run_id"): Parameter("Id of a run.", _RUN),
+    ("path", "name"): Parameter("Name of an encryption key.", "pii"),
+    ("path", "source_name"): Parameter("Name of a connector, as in the list of sources.", "source-faker"),
+    ("query", "limit"): Parameter("How many at most.", 50),
+    ("query", "search"): Parameter("Words that name or description must have.", "github"),
+    ("query", "category"): Parameter("Only connectors of this category.", "own"),
+    ("query", "version"): Parameter("Version of the connector; else that of new jobs.", "6.2.38"),
+    ("query", "again"): Parameter("Ask the source even if it was asked just before.", True),
+    ("query", "dry_run"): Parameter("Answer the plan and create nothing.", True),
+    ("query", "preflight"): Parameter("skip: accept without asking the source.", "skip"),
+    ("header", "idempotency-key"): Parameter(
+        "Names this request. Sent again it gets the first one's answer, and makes no second job.",
+        "9f3c1d0e-load-of-monday",
+    ),
+}
+"""By where a parameter is, and its name."""
