@@ -36,7 +36,7 @@ class ActView(BaseModel):
     target: str = Field(description="Its id, or its name.")
     request_id: str = Field(description="Id of the HTTP request; empty for what the command line did.")
     address: str = Field(description="Network address of the caller.")
-    detail: dict[str, Any]
+    detail: dict[str, Any] = Field(description="What else is known of it, by the kind of the act.")
 
 
 @router.get("/api/audit", response_model=list[ActView])

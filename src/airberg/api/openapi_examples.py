@@ -230,6 +230,19 @@ EXAMPLES: Final[dict[str, list[Any]]] = {
     "JobView": [_JOB_IN_FULL],
     "JobPatch": [{"schedule": "0 7 * * *", "timezone": "Europe/Berlin"}],
     "RunView": [_RUN_IN_FULL],
+    "ActView": [
+        {
+            "id": 4711,
+            "at": "2026-03-29T12:00:00Z",
+            "actor": "ann@example.com (urn:airberg:development|ann)",
+            "action": "job.create",
+            "kind": "job",
+            "target": _JOB,
+            "request_id": "3f1c9d0e5b6a4e4b8f14e45fceea467f",
+            "address": "127.0.0.1",
+            "detail": {"name": "Faker to the lake"},
+        }
+    ],
     "NewKey": [{"name": "pii", "owners": ["ann@example.com"], "roles": ["analysts"]}],
     "Access": [{"owners": ["ann@example.com", "bob@example.com"], "roles": []}],
     "VersionChoice": [{"version": 1}],

@@ -15,6 +15,7 @@ TAGS: Final = [
     {"name": "sources", "description": "Connectors: which there are, what they need, what they can read."},
     {"name": "jobs", "description": "The life of a job. A job that is not yours is not found."},
     {"name": "runs", "description": "What the runs of a job do and did."},
+    {"name": "audit", "description": "Who did what, when, and from where."},
     {"name": "keys", "description": "Encryption keys. What is in them is shown nowhere."},
     {"name": "health", "description": "For load balancers and for those who watch; without a token."},
     {"name": "authorization", "description": "Where clients get access tokens."},
@@ -44,6 +45,11 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "string", "format": "uri-reference"},
         "example": "/api/jobs/8f14e45f-ceea-467f-ab0e-5b6a1f0e4b1d",
     },
+    "Link": {
+        "description": "Where the next page is, if there is one (RFC 8288).",
+        "schema": {"type": "string"},
+        "example": '</api/audit?limit=100&before=4711>; rel="next"',
+    },
     "Cache-Control": {
         "description": "Problems are not kept by caches.",
         "schema": {"type": "string"},
@@ -62,6 +68,7 @@ PROBLEM_HEADERS: Final = {
 ANSWER_HEADERS: Final = {
     ("create_ingestion", "201"): ("Location",),
     ("create_key", "201"): ("Location",),
+    ("list_acts", "200"): ("Link",),
     ("get_source", "202"): ("Retry-After",),
 }
 """Headers of answers that are no problems, by operation and status."""

@@ -215,8 +215,8 @@ def test_the_place_of_the_metadata(public_url: str, url: str) -> None:
 def test_the_openapi_document_names_the_scopes(api: Api) -> None:
     """Each protected route says which scope it needs."""
     document = api.client.get("/openapi.json").json()
-    assert document["paths"]["/write"]["post"]["security"] == [{"access token": ["ingest:write"]}]
-    assert document["components"]["securitySchemes"]["access token"]["scheme"] == "bearer"
+    assert document["paths"]["/write"]["post"]["security"] == [{"accessToken": ["ingest:write"]}]
+    assert document["components"]["securitySchemes"]["accessToken"]["scheme"] == "bearer"
 
 
 # ---- development issuer and machine ----------------------------------------------------------------------

@@ -32,8 +32,9 @@ FREE_OBJECTS = {
     "FoundStream/json_schema",
     "SourceDetails/spec",
     "SourceDetails/config_template",
+    "ActView/detail",
 }
-"""Objects that a connector says the form of."""
+"""Objects that a connector says the form of, and what differs by the kind of an act."""
 Operation = tuple[str, str, dict[str, Any]]
 
 
