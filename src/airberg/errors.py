@@ -9,7 +9,9 @@ AirbergError
 │   ├── NotAllowed             the token lacks a scope or a role           403
 │   ├── NotFound               no such thing, or not yours                 404
 │   ├── Conflict               it contradicts what is stored               409
+│   ├── SlowRequest            the body does not arrive                    408
 │   ├── TooLarge               the body is over the limit                  413
+│   ├── HeadersTooLarge        there are too many headers                  431
 │   └── TooManyRequests        slow down                                   429
 ├── Unavailable                a part we need does not answer              HTTP 503, retry
 ├── RunError                   a run ends here                             exit code of `airberg sync`
@@ -164,11 +166,36 @@ class TooLarge(RequestError):
     default_code = "too-large"
 
 
+class SlowRequest(RequestError):
+    """The body of the request does not arrive."""
+
+    status = 408
+    default_code = "slow-request"
+
+
+class HeadersTooLarge(RequestError):
+    """The request has too many headers."""
+
+    status = 431
+    default_code = "too-many-headers"
+
+
 class TooManyRequests(RequestError):
-    """Too many requests at once."""
+    """Too many requests at once. `retry_after` is in seconds."""
 
     status = 429
     default_code = "too-many-requests"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        retry_after: int = 5,
+        guidance: str = "",
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message, guidance=guidance, code=code)
+        self.retry_after = retry_after
 
 
 class Unavailable(AirbergError):

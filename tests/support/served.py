@@ -13,11 +13,16 @@ from starlette.types import ASGIApp
 
 
 @contextlib.contextmanager
-def served(app: ASGIApp) -> Iterator[str]:
-    """The base URL of the application, while the block lasts."""
+def served(app: ASGIApp, config: uvicorn.Config | None = None) -> Iterator[str]:
+    """The base URL of the application, while the block lasts.
+
+    Args:
+        config: How it is served; default plainly.
+    """
+    config = config or uvicorn.Config(app, log_config=None, access_log=False, ws="none")
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none"))
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         deadline = time.monotonic() + 20

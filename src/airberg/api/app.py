@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from airberg import __version__
-from airberg.api import audit, auth, ingest, jobs, keys, problems, runs, service_routes, sources
+from airberg.api import audit, auth, docs_page, ingest, jobs, keys, problems, runs, service_routes, sources
+from airberg.api.envelope import Envelope, log_exchange
 from airberg.api.openapi import DocumentedApp
 from airberg.api.preflight_slots import PreflightSlots
 from airberg.api.submission import Submitter
@@ -30,6 +32,12 @@ from airberg.sources.recent import RecentlyFound
 DESCRIPTION = """One call turns any Airbyte source into governed Apache Iceberg tables.
 
 Errors are problem documents (RFC 9457) that also carry the members of the ingest answer."""
+
+CORS_HEADERS = (
+    *("Authorization", "Authorization-PSK", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match"),
+    *("Last-Event-ID", "X-Request-Id"),
+)
+"""What a page of an allowed origin may send; cookies are not used here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,7 @@ def create_app(parts: AppParts) -> FastAPI:
         summary="Any Airbyte source to governed Iceberg tables, by one call.",
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.settings = settings
@@ -101,10 +110,25 @@ def create_app(parts: AppParts) -> FastAPI:
         body_key=hashlib.sha256(b"airberg idempotency " + parts.machine_token.encode()).digest(),
         slots=app.state.slots,
     )
-    problems.install(app, max_body_bytes=settings.api.max_body_bytes)
+    problems.install(app, max_body_bytes=settings.api.max_body_bytes, limits=settings.limits)
+    _add_outer_layers(app, settings)
     auth.install(app)
+    docs_page.install(app)
     for part in (ingest, sources, jobs, runs, keys, audit):
         app.include_router(part.router)
     app.include_router(service_routes.health)
     app.include_router(service_routes.internal)
     return app
+
+
+def _add_outer_layers(app: FastAPI, settings: Settings) -> None:
+    """What also holds for refusals of the layers below: each is put around those before it."""
+    if settings.limits.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.limits.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=CORS_HEADERS,
+            expose_headers=["ETag", "Location", "Retry-After", "RateLimit", "X-Request-Id"],
+        )
+    app.add_middleware(Envelope, https=settings.public_url.startswith("https://"), ended=log_exchange)

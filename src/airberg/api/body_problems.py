@@ -11,10 +11,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from airberg.api.body_limit import MAX_DEPTH
 from airberg.errors import InvalidRequest, Problem
 
-MAX_DEPTH = 64
-"""Levels of nesting in a body; what is deeper would exhaust recursive code later on."""
 MAX_PROBLEMS = 100
 WHOLE_BODY = ""
 

@@ -50,6 +50,12 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "string"},
         "example": '</api/audit?limit=100&before=4711>; rel="next"',
     },
+    "X-Request-Id": {
+        "description": "Id of the request in logs: that of the client or of its trace, if it gave one.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": "0af7651916cd43dd8448eb211c80319c",
+    },
     "Cache-Control": {
         "description": "Problems are not kept by caches.",
         "schema": {"type": "string"},
@@ -85,10 +91,12 @@ NAMES_OF_PROBLEMS: Final = {
     401: "NotAuthenticated",
     403: "NotAllowed",
     404: "NotFound",
+    408: "SlowRequest",
     409: "Conflict",
     413: "TooLarge",
     422: "InvalidRequest",
     429: "TooManyRequests",
+    431: "HeadersTooLarge",
     500: "InternalError",
     503: "Unavailable",
 }
@@ -99,10 +107,12 @@ EXAMPLES_OF_PROBLEMS: Final = {
     401: ("not-authenticated", "An access token is needed."),
     403: ("not-allowed", "The access token lacks the scope ingest:write."),
     404: ("not-found", "There is no job 8f14e45f-ceea-467f-ab0e-5b6a1f0e4b1d."),
+    408: ("slow-request", "The body did not arrive in 30 seconds."),
     409: ("name-taken", 'You have a job named "users" already: 8f14e45f-ceea-467f-ab0e-5b6a1f0e4b1d.'),
     413: ("too-large", "The body is larger than 1048576 bytes."),
     422: ("invalid-request", "`mode` is missing."),
     429: ("too-many-requests", "Too many sources are being checked at this moment."),
+    431: ("too-many-headers", "The request has more than 100 headers."),
     500: ("internal-error", "Something went wrong in Airberg."),
     503: ("unavailable", "The job store does not answer."),
 }
@@ -135,6 +145,7 @@ def complete_operation(path: str, method: str, operation: dict[str, Any], operat
     for status, answer in answers.items():
         if answer.get("description") == "Successful Response":
             answer["description"] = _ANSWERS[status]
+        answer.setdefault("headers", {}).update(_header_references(("X-Request-Id",)))
     for status, headers in ((s, h) for (of, s), h in ANSWER_HEADERS.items() if of == name):
         answers[status].setdefault("headers", {}).update(_header_references(headers))
     possible = problems_of(path, method, operation)
@@ -153,11 +164,11 @@ def complete_operation(path: str, method: str, operation: dict[str, Any], operat
 def problems_of(path: str, method: str, operation: dict[str, Any]) -> set[int]:
     """With which problems an operation can answer: by what it takes, and by those that it declares."""
     takes = bool(operation.get("parameters")) or "requestBody" in operation
-    possible = {500, 503}
+    possible = {431, 500, 503}
     possible |= {400, 401, 403, 429} if operation["security"] else set()
     possible |= {404} if "{" in path else set()
     possible |= {422} if takes else set()
-    possible |= {413} if method != "get" else set()
+    possible |= {408, 413} if method != "get" else set()
     if method != "get" and "409" in operation["responses"]:
         possible |= {409}
     return possible
@@ -170,9 +181,10 @@ def problem_components() -> dict[str, Any]:
         instance = _INSTANCE if status == 500 else None
         document = json.loads(bytes(problem_response(status, code, message, instance=instance).body))
         schema = {"$ref": "#/components/schemas/Problem"}
+        headers = ("X-Request-Id", "Cache-Control", *PROBLEM_HEADERS.get(status, ()))
         out[NAMES_OF_PROBLEMS[status]] = {
             "description": f"{TITLES[status]}.",
-            "headers": _header_references(("Cache-Control", *PROBLEM_HEADERS.get(status, ()))),
+            "headers": _header_references(headers),
             "content": {MEDIA_TYPE: {"schema": schema, "example": document}},
         }
     return out

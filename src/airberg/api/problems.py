@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airberg.api.auth import challenge
-from airberg.api.body_limit import BodyLimit
+from airberg.api.body_limit import BodyLimit, BodyLimits
 from airberg.api.body_problems import (
     MAX_PROBLEMS,
     WHOLE_BODY,
@@ -31,11 +31,14 @@ from airberg.api.body_problems import (
     field_problem,
     read_json_object,
 )
+from airberg.api.limit_settings import LimitSettings
+from airberg.api.time_limit import TimeLimit
 from airberg.errors import (
     AirbergError,
     InvalidRequest,
     Problem,
     RequestError,
+    SlowRequest,
     TooManyRequests,
     Unavailable,
 )
@@ -46,7 +49,6 @@ __all__ = ["PROBLEM_RESPONSES", "body_problems", "install", "problem_response", 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_BUSY_S = 5
 
 TITLES = {
     400: "The request is not well formed",
@@ -54,11 +56,13 @@ TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "The method is not allowed here",
+    408: "The request is too slow",
     409: "It contradicts what is stored",
     413: "The body is too large",
     415: "The media type is not supported",
     422: "The request has fields that are wrong",
     429: "Too many requests",
+    431: "There are too many headers",
     500: "Something went wrong here",
     503: "A part that is needed does not answer",
 }
@@ -139,12 +143,21 @@ def problem_response(
     return Response(content, status, {"Cache-Control": "no-store"} | dict(headers or {}), MEDIA_TYPE)
 
 
-def install(app: FastAPI, *, max_body_bytes: int) -> None:
-    """Render all errors of an application as problems, and limit its bodies."""
+def install(app: FastAPI, *, max_body_bytes: int, limits: LimitSettings | None = None) -> None:
+    """Render all errors of an application as problems; limit its bodies and the time that it takes."""
+    limits = limits or LimitSettings()
     app.add_exception_handler(AirbergError, _airberg_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(BodyLimit, max_bytes=max_body_bytes, refuse=_too_large)
+    app.add_middleware(TimeLimit, seconds=limits.request_timeout_s, refuse=_too_late)
+    body_limits = BodyLimits(
+        max_bytes=max_body_bytes,
+        max_members=limits.max_body_members,
+        max_headers=limits.max_headers,
+        max_head_bytes=limits.max_head_bytes,
+        timeout_s=limits.body_timeout_s,
+    )
+    app.add_middleware(BodyLimit, limits=body_limits, refuse=_refused)
     app.add_middleware(_LastResort)
 
 
@@ -154,15 +167,9 @@ def install(app: FastAPI, *, max_body_bytes: int) -> None:
 async def _airberg_error(request: Request, error: Exception) -> Response:
     match error:
         case InvalidRequest():
-            return problem_response(
-                error.status,
-                InvalidRequest.default_code,
-                error.message,
-                guidance=error.guidance,
-                errors=error.problems,
-            )
+            return _invalid(error)
         case RequestError():
-            headers = {"Retry-After": str(RETRY_AFTER_BUSY_S)} if isinstance(error, TooManyRequests) else {}
+            headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TooManyRequests) else {}
             wanted = challenge(error, getattr(request.app.state, "resource_metadata_url", ""))
             if wanted is not None:
                 headers["WWW-Authenticate"] = wanted
@@ -181,12 +188,31 @@ async def _airberg_error(request: Request, error: Exception) -> Response:
     return _incident(request.method, request.url.path, error)
 
 
-def _too_large(max_bytes: int) -> Response:
+def _refused(error: RequestError) -> Response:
+    """The answer to a request that is not read to its end: the connection cannot be used again."""
+    headers = {"Connection": "close"} if isinstance(error, SlowRequest) else {}
+    if isinstance(error, InvalidRequest):
+        return _invalid(error)
+    return problem_response(error.status, error.code, error.message, guidance=error.guidance, headers=headers)
+
+
+def _invalid(error: InvalidRequest) -> Response:
     return problem_response(
-        413,
-        "too-large",
-        f"The body is larger than {max_bytes} bytes.",
-        guidance="Send less, or raise AIRBERG_API__MAX_BODY_BYTES.",
+        error.status,
+        InvalidRequest.default_code,
+        error.message,
+        guidance=error.guidance,
+        errors=error.problems,
+    )
+
+
+def _too_late() -> Response:
+    return problem_response(
+        503,
+        "request-timeout",
+        "The request took too long.",
+        guidance="What it asked for may still happen: look before you send it again.",
+        headers={"Retry-After": "30", "Connection": "close"},
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 
 import uvicorn
 
 from airberg.api.app import AppParts, create_app
+from airberg.api.connections import server_config
 from airberg.flows.airflow import AirflowOrchestrator
 from airberg.flows.credentials import load_credentials
 from airberg.governance.resolve import open_directory
@@ -17,6 +20,9 @@ from airberg.settings import Settings
 from airberg.sources.recent import RecentlyFound
 
 log = logging.getLogger(__name__)
+
+STARTUP_FAILURE = 3
+"""Exit code of a service that could not listen, as uvicorn's own command has it."""
 
 
 def real_parts(settings: Settings) -> AppParts:
@@ -41,13 +47,10 @@ def serve_api(settings: Settings) -> None:
 
 
 def serve_app(parts: AppParts, settings: Settings) -> None:
-    """Serve with the parts that are given, until told to stop."""
-    uvicorn.run(
-        create_app(parts),
-        host=settings.api.host,
-        port=settings.api.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-    )
+    """Serve an application of these parts until told to stop: as `airberg serve` does."""
+    app = create_app(parts)
+    server = uvicorn.Server(server_config(app, settings))
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
