@@ -17,6 +17,8 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from pydantic import BaseModel, Field
 
+from airberg.api.admission import admitted, checked
+from airberg.api.rates import Rates
 from airberg.errors import MalformedCredentials, NotAllowed, NotAuthenticated, RequestError
 from airberg.identity.principal import Principal
 from airberg.identity.verifier import Verifier
@@ -93,10 +95,11 @@ def principal(
         NotAuthenticated: There is no token, or it does not hold.
         MalformedCredentials: The header is not well formed.
         NotAllowed: A scope is missing.
+        TooManyRequests: See `airberg.api.admission`.
         Unavailable: The issuer's keys are needed and cannot be fetched.
     """
     verifier: Verifier = request.app.state.verifier
-    caller = verifier.verify(bearer_token(request))
+    caller = admitted(request, lambda: verifier.verify(bearer_token(request)))
     missing = [s for s in security.scopes if s not in caller.scopes]
     if missing:
         raise NotAllowed(
@@ -119,6 +122,10 @@ def machine(request: Request) -> None:
         NotAuthenticated: There is no token, or it is another one.
         MalformedCredentials: The header is not well formed.
     """
+    checked(request, lambda: _check_machine_token(request))
+
+
+def _check_machine_token(request: Request) -> None:
     expected: str = request.app.state.machine_token
     given = bearer_token(request)
     if not hmac.compare_digest(token_digest(given), token_digest(expected)):
@@ -168,6 +175,7 @@ def install(app: FastAPI) -> None:
     """Add the metadata route. `app.state` must have `settings`, `verifier` and `machine_token`."""
     settings: Settings = app.state.settings
     verifier: Verifier = app.state.verifier
+    app.state.rates = Rates(settings.limits)
     app.state.resource_metadata_url = metadata_url(settings.public_url)
     document: dict[str, Any] = {
         "resource": settings.public_url,

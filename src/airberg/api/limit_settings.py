@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:[0-9]{1,5})?")
 
@@ -38,6 +39,20 @@ class LimitSettings(BaseModel):
         60.0, description="A request that has no answer by then is answered 503; streams go on."
     )
     max_connections: Positive = Field(1_000, description="Connections at once; more are answered 503.")
+    reads_per_minute: NotNegative = Field(
+        120_000, description="GET requests of one caller, all at once or spread; more are answered 429; 0: no limit."
+    )
+    writes_per_minute: NotNegative = Field(
+        12_000, description="His other requests, but for those that ask a source; 0: no limit."
+    )
+    source_questions_per_minute: NotNegative = Field(
+        600, description="His checks, discovers and submissions that ask the source; 0: no limit."
+    )
+    failed_logins_per_minute: NotNegative = Field(
+        600,
+        description="Credentials of one address that do not hold; then all of its requests with credentials "
+        "are answered 429; 0: no limit.",
+    )
     trusted_proxies: tuple[str, ...] = Field(
         (),
         description="Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are "
