@@ -349,6 +349,11 @@ class Settings(BaseSettings):
         "show`); an argument goes before it.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
+    log_format: Literal["auto", "json", "console", "plain"] = Field(
+        "auto",
+        description="How lines of the log are written. `auto`: those of the service as `console` in a "
+        "terminal, else as `json`; those of other commands `plain`, for the logs of flows.",
+    )
     api: ApiSettings = ApiSettings()
     limits: LimitSettings = LimitSettings()
     auth: AuthSettings = AuthSettings()

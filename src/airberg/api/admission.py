@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,6 +15,10 @@ from airberg.identity.principal import Principal
 from airberg.logs.context import note
 
 T = TypeVar("T")
+
+IDS = {"job_id", "run_id"}
+"""Parts of paths that log lines have too."""
+_UUID = re.compile(r"[0-9a-fA-F-]{32,36}")
 
 
 def admitted(request: Request, verified: Callable[[], Principal]) -> Principal:
@@ -28,6 +33,9 @@ def admitted(request: Request, verified: Callable[[], Principal]) -> Principal:
     """
     caller = checked(request, verified)
     note(principal=caller.key)
+    for name in IDS & request.path_params.keys():
+        if _UUID.fullmatch(str(request.path_params[name])):
+            note(**{name: request.path_params[name]})
     rates: Rates = request.app.state.rates
     kind = kind_of(request.method, request.url.path, request.url.query)
     standing = rates.admit(caller.key, kind)

@@ -40,7 +40,8 @@ class LimitSettings(BaseModel):
     )
     max_connections: Positive = Field(1_000, description="Connections at once; more are answered 503.")
     reads_per_minute: NotNegative = Field(
-        120_000, description="GET requests of one caller, all at once or spread; more are answered 429; 0: no limit."
+        120_000,
+        description="GET requests of one caller, all at once or spread; more are answered 429; 0: no limit.",
     )
     writes_per_minute: NotNegative = Field(
         12_000, description="His other requests, but for those that ask a source; 0: no limit."

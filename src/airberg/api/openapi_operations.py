@@ -56,6 +56,16 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "string"},
         "example": "0af7651916cd43dd8448eb211c80319c",
     },
+    "RateLimit": {
+        "description": "What is left of the caller's allowance, and in how many seconds it is whole again.",
+        "schema": {"type": "string"},
+        "example": '"reads";r=119999;t=1',
+    },
+    "RateLimit-Policy": {
+        "description": "The allowance: so many requests in so many seconds.",
+        "schema": {"type": "string"},
+        "example": '"reads";q=120000;w=60',
+    },
     "Cache-Control": {
         "description": "Problems are not kept by caches.",
         "schema": {"type": "string"},
@@ -145,7 +155,8 @@ def complete_operation(path: str, method: str, operation: dict[str, Any], operat
     for status, answer in answers.items():
         if answer.get("description") == "Successful Response":
             answer["description"] = _ANSWERS[status]
-        answer.setdefault("headers", {}).update(_header_references(("X-Request-Id",)))
+        always = ("X-Request-Id", *(("RateLimit", "RateLimit-Policy") if operation["security"] else ()))
+        answer.setdefault("headers", {}).update(_header_references(always))
     for status, headers in ((s, h) for (of, s), h in ANSWER_HEADERS.items() if of == name):
         answers[status].setdefault("headers", {}).update(_header_references(headers))
     possible = problems_of(path, method, operation)

@@ -1,7 +1,7 @@
 """How often one caller may ask: token buckets in the memory of this process.
 
-Each bucket is the moment at which it will be full again (the generic cell rate algorithm), so that one number a
-caller and kind is all there is to keep. A caller who has not asked for a minute costs nothing.
+Each bucket is the moment at which it will be full again (the generic cell rate algorithm), so that one number
+for each caller and kind is all there is to keep. A caller who has not asked for a minute costs nothing.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from airberg import __version__
 from airberg.cli import keys, sources
-from airberg.cli.logs import log_to_stdout
+from airberg.cli.logs import log_of_service, log_to_stdout
 from airberg.cli.maintenance import add_upkeep_commands
 from airberg.errors import AirbergError, InvalidRequest, RunError
 from airberg.hardening import forbid_core_dumps, log_without_messages
@@ -73,9 +73,10 @@ def quickstart(
 def serve() -> None:
     """Run the HTTP service alone (for a deployment with its own Airflow)."""
     from airberg.cli.serve import serve_api
+    from airberg.flows.credentials import load_credentials
 
     settings = load_settings()
-    log_to_stdout(settings)
+    log_of_service(settings, load_credentials(settings).secrets())
     log_without_messages()
     serve_api(settings)
 

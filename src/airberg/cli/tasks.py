@@ -16,6 +16,7 @@ from airberg.jobs.model import RunStatus
 from airberg.jobs.open import open_store
 from airberg.keys.open import open_keys
 from airberg.lake.catalog import open_catalog
+from airberg.logs.context import note_for_process
 from airberg.settings import Settings
 from airberg.sync.run import Parts, run_sync
 
@@ -40,6 +41,7 @@ def sync_job(settings: Settings, job_id: UUID, flow_run_id: str, attempt: int) -
         RunError: It did not succeed.
     """
     die_with_parent()
+    note_for_process(job_id=str(job_id), flow_run_id=flow_run_id, attempt=str(attempt))
     with contextlib.closing(open_store(settings)) as store:
         parts = Parts(
             settings=settings,
@@ -64,7 +66,7 @@ def register_tables(settings: Settings, job_id: UUID, flow_run_id: str, attempt:
     from airberg.governance.sinks import open_sink
 
     die_with_parent()
-    del attempt
+    note_for_process(job_id=str(job_id), flow_run_id=flow_run_id, attempt=str(attempt))
     with contextlib.closing(open_store(settings)) as store:
         job = store.job(job_id)
         run = store.find_run(job_id, flow_run_id)

@@ -40,6 +40,10 @@ class AirflowCredentials(msgspec.Struct, frozen=True, kw_only=True):
     api_secret: str = ""
     jwt_secret: str = ""
 
+    def secrets(self) -> set[str]:
+        """All of them, to be taken out of texts."""
+        return {value for value in msgspec.structs.astuple(self) if value}
+
     def __repr__(self) -> str:
         return "AirflowCredentials(...)"
 

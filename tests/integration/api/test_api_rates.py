@@ -48,7 +48,9 @@ def test_addresses_are_told_by_trusted_proxies_alone(tmp_path: Path) -> None:
     with running_memory_service(tmp_path / "a", limits=few) as service:
         assert _status(service, "/api/jobs", "wrong", "192.0.2.1") == 401
         assert _status(service, "/api/jobs", "wrong", "192.0.2.2") == 429
-    with running_memory_service(tmp_path / "b", limits=few | {"trusted_proxies": ("127.0.0.0/8",)}) as service:
+    with running_memory_service(
+        tmp_path / "b", limits=few | {"trusted_proxies": ("127.0.0.0/8",)}
+    ) as service:
         assert _status(service, "/api/jobs", "wrong", "192.0.2.1") == 401
         assert _status(service, "/api/jobs", "wrong", "192.0.2.2") == 401
         assert _status(service, "/api/jobs", "wrong", "192.0.2.1") == 429
