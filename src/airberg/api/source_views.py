@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from airberg.api.views import Address
 from airberg.sources.config_fields import ConfigField, config_fields
-from airberg.sources.entry import ConnectorEntry
+from airberg.sources.entry import ConnectorEntry, PythonFrom
 from airberg.sources.launch import LaunchDescription
 
 
@@ -22,6 +22,9 @@ class SourceSummary(BaseModel):
     category: str = Field(description="One word, such as `finance`; `own`: declared by this deployment.")
     description: str
     version: str = Field(description="Exact version; `local`: a program without one.")
+    language: str | None = Field(
+        description="What it is written in: `python`, `manifest-only`, `java`, …; null: not known."
+    )
     installed: bool = Field(description="Whether it is ready to be asked.")
 
 
@@ -44,6 +47,10 @@ class SourceDetails(SourceSummary):
     """A connector with what its configuration needs; `spec` is null while it is not installed."""
 
     supported_python: str = Field(description="Interpreters that the package runs on (PEP 440).")
+    supported_python_from: PythonFrom | None = Field(
+        description="How that is known. `package`: this version says so, or this deployment does; "
+        "`other-release`: another release does; `assumed`: neither is known. Null: no package."
+    )
     documentation_url: Address | None
     tested: bool = Field(description="Whether this version was seen to install when Airberg was made.")
     versions: list[str] = Field(description="Known versions; first the one that new jobs get.")
@@ -98,6 +105,7 @@ def source_summary(entry: ConnectorEntry, launch: LaunchDescription | None) -> S
         category=entry.category,
         description=entry.description,
         version=entry.known_version,
+        language=entry.language or None,
         installed=launch is not None,
     )
 
@@ -109,6 +117,7 @@ def source_details(
     return SourceDetails(
         **source_summary(entry, launch).model_dump(),
         supported_python=entry.python if entry.package else "",
+        supported_python_from=entry.python_from if entry.package else None,
         documentation_url=entry.docs or None,
         tested=entry.tested,
         versions=versions,

@@ -58,9 +58,13 @@ def list_connectors(settings: Settings, words: Sequence[str], *, only_installed:
         for entry, versions in rows:
             _print_json(_facts(entry) | {"installed": versions})
         return
-    head = ("name", "title", "category", "version", "installed")
+    head = ("name", "title", "category", "language", "version", "installed")
     _print_grid(
-        head, [(e.name, e.title, e.category, e.known_version, ", ".join(versions)) for e, versions in rows]
+        head,
+        [
+            (e.name, e.title, e.category, e.language, e.known_version, ", ".join(versions))
+            for e, versions in rows
+        ],
     )
 
 
@@ -77,16 +81,17 @@ def refresh_registry(settings: Settings, where: str) -> None:
     """
     packaged = {entry.name: entry for entry in packaged_snapshot().connectors}
     data = fetch(where or registry_address(settings))
-    entries, left_out = newer_entries(data, packaged)
+    newer = newer_entries(data, packaged)
+    entries = newer.connectors
     before = {entry.name: entry.version for entry in newest_snapshot(settings.registry_file).connectors}
-    write_snapshot(settings.registry_file, entries, datetime.now(UTC).date().isoformat())
+    write_snapshot(settings.registry_file, newer, datetime.now(UTC).date().isoformat())
     new = [entry.name for entry in entries if entry.name not in before]
     changed = [entry for entry in entries if before.get(entry.name, entry.version) != entry.version]
     for entry in changed:
         typer.echo(f"{entry.name} {before[entry.name]} -> {entry.version}")
     typer.echo(
         f"{len(entries)} connectors: {len(new)} new, {len(changed)} in another version. "
-        f"{left_out} sources are no packages and were left out."
+        f"{len(newer.images)} are no packages, and {newer.left_out} were left out."
     )
 
 
@@ -303,6 +308,7 @@ def _facts(entry: ConnectorEntry) -> dict[str, Any]:
         "category": entry.category,
         "package_name": entry.package or None,
         "version": entry.known_version,
+        "language": entry.language or None,
     }
 
 

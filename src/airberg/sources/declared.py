@@ -36,8 +36,10 @@ from airberg.sources.entry import ConnectorEntry
 _NAME = re.compile(r"source-[a-z0-9]+(-[a-z0-9]+)*")
 _KINDS = ("executable", "package", "manifest", "image")
 _PATHS = ("executable", "manifest", "components")
-_NOT_DECLARED = {"name", "digest", "tested"}
+_NOT_DECLARED = {"name", "digest", "tested", "python_from"}
 _FIELDS = frozenset(ConnectorEntry.__struct_fields__) - _NOT_DECLARED
+_LANGUAGES = {"package": "python", "manifest": "manifest-only"}
+"""What is known by the kind; programs and images are written in anything."""
 _SHORT = 12
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _UNPINNED = re.compile(r"(:latest|/[^:/]+|^[^:/]+)$")
@@ -141,7 +143,15 @@ def _entry(file: Path, name: str, where: str, body: Mapping[str, object]) -> Con
         if (path := getattr(entry, field)) is not None
     }
     version = entry.version or (_version_of_image(entry.image) if entry.image else "")
-    return msgspec.structs.replace(entry, title=title, version=version, **paths)
+    known = (language for kind, language in _LANGUAGES.items() if getattr(entry, kind))
+    return msgspec.structs.replace(
+        entry,
+        title=title,
+        version=version,
+        language=entry.language or next(known, ""),
+        python_from="assumed" if entry.package and "python" not in body else "package",
+        **paths,
+    )
 
 
 def _version_of_image(reference: str) -> str:

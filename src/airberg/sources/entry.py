@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -10,6 +10,11 @@ LOCAL_VERSION = "local"
 """Version of an executable for which none was declared."""
 CDK_VERSION = "7.39.1"
 """The `airbyte-cdk` that runs manifests which do not name another."""
+UNKNOWN_PYTHON: Final = ">=3.10,<3.12"
+"""Of packages of Airbyte whose own is not known: what nearly all connectors of their age run on."""
+
+PythonFrom: TypeAlias = Literal["package", "other-release", "assumed"]
+"""How it is known which interpreters a package runs on."""
 
 
 class ConnectorEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,10 +29,14 @@ class ConnectorEntry(msgspec.Struct, frozen=True, kw_only=True):
         category: One word, `files`, `finance`, …; `own` for those of the deployment.
         description: What can be read from it, one sentence.
         docs: Address of a page about it.
+        language: What it is written in, as Airbyte's registry calls it: `python`, `manifest-only`, `java`, …;
+            empty: not known.
         tested: This version was seen to install and to give its specification when the snapshot was made.
         package: Name on the package index.
         version: Exact version of the package; for the others what the deployment calls it, or empty.
         python: PEP 440 specifier of the interpreters that the package runs on.
+        python_from: `package`: this version says so itself, or the deployment does; `other-release`: another
+            release of it does; `assumed`: neither is known.
         overrides: Requirement lines that replace pins of the package that cannot be met.
         executable: Absolute path of a program that is the connector; then there is no package.
         manifest: Absolute path of a declarative manifest (YAML).
@@ -42,10 +51,12 @@ class ConnectorEntry(msgspec.Struct, frozen=True, kw_only=True):
     category: str = "own"
     description: str = ""
     docs: str = ""
+    language: Annotated[str, msgspec.Meta(pattern=r"^$|^[a-z][a-z0-9-]{0,39}$")] = ""
     tested: bool = False
     package: Annotated[str, msgspec.Meta(pattern=r"^$|^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")] = ""
     version: Annotated[str, msgspec.Meta(pattern=r"^$|^[A-Za-z0-9][A-Za-z0-9.!+_-]*$")] = ""
     python: str = ">=3.10,<3.13"
+    python_from: PythonFrom = "package"
     overrides: tuple[str, ...] = ()
     executable: str | None = None
     manifest: str | None = None

@@ -19,7 +19,7 @@ import httpx
 import msgspec
 
 from airberg.errors import ConfigurationFailed, TransientFailed
-from airberg.sources.entry import ConnectorEntry
+from airberg.sources.entry import UNKNOWN_PYTHON, ConnectorEntry
 from airberg.sources.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ MAX_BYTES = 128 * 1024 * 1024
 TIMEOUT_S = 60.0
 _NAME = re.compile(r"source-[a-z0-9]+(-[a-z0-9]+)*")
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*((a|b|rc|\.post|\.dev)[0-9]+)?")
+_WORD = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _OWNER = "airbyte/"
+_LANGUAGE = "language:"
 _MAX_TITLE = 100
 _CATEGORIES = {"database": "databases", "file": "files"}
 _ADDRESS = "from airbyte.registry import _get_registry_url; print(_get_registry_url())"
@@ -44,6 +46,20 @@ class _Registries(msgspec.Struct):
     pypi: _Package | None = None
 
 
+class Newer(msgspec.Struct, frozen=True):
+    """What a registry says.
+
+    Attributes:
+        connectors: Those that are packages.
+        images: Name → language of those that are not.
+        left_out: How many sources are not of the form that is expected.
+    """
+
+    connectors: list[ConnectorEntry]
+    images: dict[str, str]
+    left_out: int
+
+
 class _Definition(msgspec.Struct, rename="camel"):
     docker_repository: str = ""
     docker_image_tag: str = ""
@@ -51,6 +67,8 @@ class _Definition(msgspec.Struct, rename="camel"):
     source_type: str | None = None
     documentation_url: str | None = None
     remote_registries: _Registries | None = None
+    language: Any = None
+    tags: list[Any] = []
 
 
 class _Definitions(msgspec.Struct):
@@ -111,8 +129,8 @@ def fetch(where: str) -> bytes:
     return bytes(content)
 
 
-def newer_entries(data: bytes, known: Mapping[str, ConnectorEntry]) -> tuple[list[ConnectorEntry], int]:
-    """The connectors of the registry that are packages, and how many sources were left out.
+def newer_entries(data: bytes, known: Mapping[str, ConnectorEntry]) -> Newer:
+    """The connectors of the registry.
 
     Args:
         data: The registry.
@@ -127,28 +145,50 @@ def newer_entries(data: bytes, known: Mapping[str, ConnectorEntry]) -> tuple[lis
         raise ConfigurationFailed(
             "What was fetched is no registry of connectors.", code="registry-unreadable"
         ) from None
-    entries = {}
+    entries: dict[str, ConnectorEntry] = {}
+    images: dict[str, str] = {}
     for source in sources:
-        if (entry := _entry(source, known)) is not None:
-            entries[entry.name] = entry
+        found = _definition(source)
+        if found is None:
+            continue
+        name = found.docker_repository.removeprefix(_OWNER)
+        if (entry := _entry(name, found, known.get(name))) is not None:
+            entries[name] = entry
+        elif language := _other_language(found):
+            images[name] = language
+    images = {name: images[name] for name in sorted(images.keys() - entries)}
     if not entries:
         raise ConfigurationFailed(
             "The registry has no connector that is a package.", code="registry-unreadable"
         )
-    return [entries[name] for name in sorted(entries)], len(sources) - len(entries)
+    connectors = [entries[name] for name in sorted(entries)]
+    return Newer(connectors, images, len(sources) - len(connectors) - len(images))
 
 
-def _entry(source: object, known: Mapping[str, ConnectorEntry]) -> ConnectorEntry | None:
+def _definition(source: object) -> _Definition | None:
+    """A source of Airbyte's own, if it is described as one."""
     try:
         found = msgspec.convert(source, _Definition)
     except msgspec.ValidationError:
         return None
     name = found.docker_repository.removeprefix(_OWNER)
+    return found if found.docker_repository == _OWNER + name and _NAME.fullmatch(name) else None
+
+
+def _other_language(found: _Definition) -> str | None:
+    """What it is written in, if that is not Python; by its tags, of which it may have several."""
+    tags = [str(tag) for tag in found.tags]
+    tagged = [tag.removeprefix(_LANGUAGE) for tag in tags if tag.startswith(_LANGUAGE)]
+    languages = tagged or [str(found.language or "")]
+    if "python" in languages or not all(_WORD.fullmatch(language) for language in languages):
+        return None
+    return languages[0]
+
+
+def _entry(name: str, found: _Definition, before: ConnectorEntry | None) -> ConnectorEntry | None:
     package = found.remote_registries.pypi if found.remote_registries else None
     fits = (
-        found.docker_repository == _OWNER + name
-        and _NAME.fullmatch(name)
-        and package is not None
+        package is not None
         and package.enabled
         and package.packageName == f"airbyte-{name}"
         and _VERSION.fullmatch(found.docker_image_tag)
@@ -158,10 +198,13 @@ def _entry(source: object, known: Mapping[str, ConnectorEntry]) -> ConnectorEntr
     if not fits:
         return None
     docs = found.documentation_url or ""
-    before = known.get(name)
     if before is not None:
-        same = before.version == found.docker_image_tag
-        return msgspec.structs.replace(before, version=found.docker_image_tag, tested=before.tested and same)
+        if before.version == found.docker_image_tag:
+            return before
+        known = "other-release" if before.python_from == "package" else before.python_from
+        return msgspec.structs.replace(
+            before, version=found.docker_image_tag, tested=False, python_from=known
+        )
     return ConnectorEntry(
         name=name,
         title=found.name,
@@ -169,13 +212,16 @@ def _entry(source: object, known: Mapping[str, ConnectorEntry]) -> ConnectorEntr
         docs=docs if docs.startswith("https://") and docs.isprintable() and len(docs) < 300 else "",
         package=f"airbyte-{name}",
         version=found.docker_image_tag,
-        python=">=3.10,<3.12",
+        language="python",
+        python=UNKNOWN_PYTHON,
+        python_from="assumed",
     )
 
 
-def write_snapshot(file: Path, entries: list[ConnectorEntry], date: str) -> None:
+def write_snapshot(file: Path, newer: Newer, date: str) -> None:
     """Replace the deployment's snapshot; a reader sees the one or the other."""
-    content = msgspec.json.format(msgspec.json.encode(Snapshot(connectors=entries, snapshot=date)), indent=1)
+    snapshot = Snapshot(connectors=newer.connectors, snapshot=date, images=newer.images)
+    content = msgspec.json.format(msgspec.json.encode(snapshot), indent=1)
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".registry-", delete=False) as temporary:
         temporary.write(content)

@@ -37,6 +37,7 @@ class ConnectorRegistry:
     ) -> None:
         snapshot = snapshot or packaged_snapshot()
         self._listed = snapshot.listed
+        self._images = snapshot.images
         self._entries: dict[str, tuple[ConnectorEntry, ...]] = {e.name: (e,) for e in snapshot.connectors}
         self._entries |= {name: tuple(entries) for name, entries in (own or {}).items()}
 
@@ -61,7 +62,9 @@ class ConnectorRegistry:
                 f'To use it, the operator declares it in the connectors file: package = "airbyte-{name}", '
                 f'version = "{self._listed[name]}".',
             )
-        near = _nearest(name, self._entries)
+        if name in self._images:
+            raise _no_package(name, self._images[name])
+        near = _nearest(name, {*self._entries, *self._images})
         raise InvalidRequest.one(
             POINTER,
             "unknown-source",
@@ -112,6 +115,22 @@ def _shown(entry: ConnectorEntry) -> ConnectorEntry:
         return settled(entry)
     except Unavailable:
         return entry
+
+
+def _no_package(name: str, language: str) -> InvalidRequest:
+    if language == "manifest-only":
+        how = f'The operator gets its manifest.yaml, and declares it: manifest = "{name}.yaml".'
+    else:
+        how = (
+            "Where a container engine runs, the operator declares its image with the tag to use: "
+            f'image = "docker.io/airbyte/{name}:TAG".'
+        )
+    return InvalidRequest.one(
+        POINTER,
+        "source-has-no-package",
+        f"Airbyte publishes {name} ({language}) in a form that cannot be installed by its name.",
+        how,
+    )
 
 
 def _nearest(name: str, names: Collection[str]) -> list[str]:

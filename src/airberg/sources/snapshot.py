@@ -19,11 +19,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         connectors: By name.
         snapshot: The date, ISO 8601.
         listed: Name → version of packages that are named like connectors and that nobody has confirmed.
+        images: Name → language of the others of Airbyte's: it publishes no package of them.
     """
 
     connectors: list[ConnectorEntry]
     snapshot: str = ""
     listed: dict[str, str] = {}
+    images: dict[str, str] = {}
 
 
 @cache
@@ -57,4 +59,10 @@ def newest_snapshot(file: Path) -> Snapshot:
     if own.snapshot < packaged.snapshot:  # Airberg was upgraded since
         return packaged
     merged = {entry.name: entry for entry in (*packaged.connectors, *own.connectors)}
-    return msgspec.structs.replace(packaged, connectors=list(merged.values()), snapshot=own.snapshot)
+    images = packaged.images | own.images
+    return msgspec.structs.replace(
+        packaged,
+        connectors=list(merged.values()),
+        snapshot=own.snapshot,
+        images={name: language for name, language in images.items() if name not in merged},
+    )

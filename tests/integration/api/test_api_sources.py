@@ -59,8 +59,10 @@ def test_list_is_searched_by_words_and_category(service: SourceService) -> None:
     github = next(s for s in found if s["name"] == "source-github")
     assert set(github) == {
         *("name", "package_name", "display_name", "category", "description", "version", "installed"),
+        "language",
     }
     assert (github["package_name"], github["display_name"]) == ("airbyte-source-github", "GitHub")
+    assert github["language"] == "python"
 
     def names_of(**query: Any) -> list[str]:
         return [s["name"] for s in service.api.get("/api/airbyte/sources", params=query).json()]
@@ -77,6 +79,7 @@ def test_details_have_the_fields_of_the_configuration(service: SourceService) ->
     """What a form needs, from the connector's own specification, and that specification."""
     found = service.api.get("/api/airbyte/sources/source-strict").json()
     assert (found["installed"], found["display_name"], found["package_name"]) == (True, "Strict", "")
+    assert (found["language"], found["supported_python_from"]) == (None, None)
     assert found["spec"]["title"] == "Strict source"
     fields = {(f["path"], f["when"]): f for f in found["config_fields"]}
     assert next(iter(fields)) == ("scenario", None)
@@ -94,8 +97,12 @@ def test_details_of_what_is_not_installed(service: SourceService) -> None:
         found = reader.get("/api/airbyte/sources/source-github").json()
         assert (found["installed"], found["spec"], found["config_fields"]) == (False, None, [])
         assert found["version"]
+        assert (found["supported_python"], found["supported_python_from"]) == ("<3.14,>=3.10", "package")
         assert not (service.settings.connectors_dir / "source-github").exists()
         unknown = reader.get("/api/airbyte/sources/source-githb")
+        image = reader.get("/api/airbyte/sources/source-postgres")
+    assert (image.status_code, image.json()["type"]) == (404, "/problems/source-has-no-package")
+    assert "source-postgres (java)" in image.json()["detail"]
     assert unknown.status_code == 404
     assert unknown.json()["type"] == "/problems/unknown-source"
     assert "source-github" in unknown.json()["detail"]

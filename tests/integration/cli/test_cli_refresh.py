@@ -36,6 +36,10 @@ def packaged_as(package: str) -> dict[str, Any]:
     return {"remoteRegistries": {"pypi": {"enabled": True, "packageName": package}}}
 
 
+OTHERS = [
+    definition("source-mysql", remoteRegistries={}, language="java", tags=["language:java", 7]),
+    definition("source-recipes", remoteRegistries=None, language="manifest-only", tags=[]),
+]
 STRANGE = [
     definition("source-evil", **packaged_as("evil")),
     definition("source-evil-two", dockerRepository="somebody/source-evil-two"),
@@ -44,6 +48,7 @@ STRANGE = [
     definition("source-java", remoteRegistries={}),
     definition("source-off", remoteRegistries={"pypi": {"enabled": False}}),
     definition("source-title", name="a\nb"),
+    definition("source-tags", remoteRegistries={}, tags=["language:C++ 17\n"]),
     {"dockerRepository": 7},
     "nonsense",
 ]
@@ -52,7 +57,7 @@ STRANGE = [
 @pytest.fixture
 def registry() -> Iterator[tuple[str, dict[str, Any]]]:
     """An address, and what it answers: to be changed."""
-    content: dict[str, Any] = {"sources": [definition("source-new"), definition("source-github"), *STRANGE]}
+    content: dict[str, Any] = {"sources": [definition("source-new"), definition("source-github"), *OTHERS, *STRANGE]}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -81,13 +86,19 @@ def test_newer_versions_and_new_connectors(
     refresh_registry(settings, registry[0])
     printed = capsys.readouterr().out
     assert "source-github 2.7.1 -> 9.0.1" in printed
-    assert "2 connectors: 1 new, 1 in another version. 9 sources are no packages" in printed
+    assert "2 connectors: 1 new, 1 in another version. 2 are no packages, and 10 were left out." in printed
     new, github = (load_registry(settings).find(name) for name in ("source-new", "source-github"))
     assert (new.package, new.version, new.tested) == ("airbyte-source-new", "9.0.1", False)
+    assert (new.language, new.python_from) == ("python", "assumed")
+    assert (github.python, github.python_from) == ("<3.14,>=3.10", "other-release")
     assert new.docs == "https://docs.example.com/source-new"
     assert (github.version, github.tested, github.title) == ("9.0.1", False, "GitHub")
     assert load_registry(settings).find("source-s3").overrides  # the package's, as before
-    for name in ("source-evil", "source-evil-two", "source-evil-three", "source-java", "source-off"):
+    for name in ("source-mysql", "source-recipes"):
+        with pytest.raises(InvalidRequest) as caught:
+            load_registry(settings).find(name)
+        assert caught.value.problems[0].code == "source-has-no-package"
+    for name in ("source-tags", "source-evil", "source-evil-two", "source-evil-three", "source-java", "source-off"):
         with pytest.raises(InvalidRequest):
             load_registry(settings).find(name)
 

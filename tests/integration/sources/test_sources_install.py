@@ -219,6 +219,7 @@ def test_list_and_search(tiny: Machine) -> None:
         "category": "own",
         "package_name": "airbyte-source-tiny",
         "version": "1.0.0",
+        "language": "python",
         "installed": ["1.0.0"],
     }
     assert "Tiny [things]" in tiny.say("list", "--installed")

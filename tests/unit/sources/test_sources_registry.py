@@ -8,7 +8,9 @@ import pytest
 
 from airberg.errors import InvalidRequest, Unavailable
 from airberg.settings import Settings
+from airberg.sources.entry import UNKNOWN_PYTHON
 from airberg.sources.registry import ConnectorRegistry, load_registry
+from airberg.sources.snapshot import Snapshot
 
 
 def settings_with(tmp_path: Path, text: str | None = None) -> Settings:
@@ -30,6 +32,62 @@ def test_every_entry_of_the_snapshot_is_complete() -> None:
         assert entry.title
         assert entry.category != "own"
         assert entry.executable is None
+        assert entry.language == "python"
+
+
+def test_how_the_interpreters_are_known_is_told() -> None:
+    """A version's own word, that of another release, or an assumption: an assumption is always the same."""
+    entries = {entry.name: entry for entry in ConnectorRegistry().entries()}
+    assert entries["source-github"].python_from == "package"
+    assert entries["source-appfollow"].python_from == "other-release"
+    assumed = [entry for entry in entries.values() if entry.python_from == "assumed"]
+    assert assumed
+    assert {entry.python for entry in assumed} == {UNKNOWN_PYTHON}
+
+
+@pytest.mark.parametrize(
+    ("language", "how"),
+    [("java", 'image = "docker.io/airbyte/source-other:TAG"'), ("manifest-only", "manifest.yaml")],
+)
+def test_connector_without_a_package_is_told_as_such(language: str, how: str) -> None:
+    """It is known, and the answer says what to declare; a misspelt one leads to it."""
+    registry = ConnectorRegistry(snapshot=Snapshot(connectors=[], images={"source-other": language}))
+    with pytest.raises(InvalidRequest) as caught:
+        registry.find("source-other")
+    (problem,) = caught.value.problems
+    assert (problem.pointer, problem.code) == ("/source_name", "source-has-no-package")
+    assert f"source-other ({language})" in problem.message
+    assert how in problem.guidance
+    with pytest.raises(InvalidRequest, match="no connector") as misspelt:
+        registry.find("source-othr")
+    assert "source-other" in misspelt.value.problems[0].guidance
+
+
+def test_declared_image_of_a_connector_without_a_package(tmp_path: Path) -> None:
+    """What the answer says to declare is found from then on."""
+    with pytest.raises(InvalidRequest):
+        load_registry(settings_with(tmp_path)).find("source-postgres")
+    settings = settings_with(
+        tmp_path, '[connectors.source-postgres]\nimage = "docker.io/airbyte/source-postgres:3.7.0"'
+    )
+    assert load_registry(settings).find("source-postgres").version == "3.7.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "python_from"),
+    [
+        ('package = "p"\nversion = "1"', "python", "assumed"),
+        ('package = "p"\nversion = "1"\npython = ">=3.11"', "python", "package"),
+        ('manifest = "m.yaml"', "manifest-only", "package"),
+        ('image = "acme/x:1"', "", "package"),
+        ('image = "acme/x:1"\nlanguage = "java"', "java", "package"),
+        ('executable = "x"', "", "package"),
+    ],
+)
+def test_language_of_declared_connectors(tmp_path: Path, text: str, language: str, python_from: str) -> None:
+    """It follows from the kind where it can, and may be said where it cannot."""
+    [entry] = load_registry(settings_with(tmp_path, f"[connectors.source-x]\n{text}")).versions("source-x")
+    assert (entry.language, entry.python_from) == (language, python_from)
 
 
 def test_well_known_connectors_are_there() -> None:
@@ -110,6 +168,8 @@ def test_no_file_is_no_own_connectors(tmp_path: Path) -> None:
         ('[connectors.source-x]\npackage = "b"\nversion = "../1"', "version"),
         ('[connectors."../x"]\nexecutable = "a"', "source-some-words"),
         ('[connectors.source-x]\nexecutable = "a"\ndigest = "d"', "unknown field `digest`"),
+        ('[connectors.source-x]\nexecutable = "a"\npython_from = "assumed"', "unknown field `python_from`"),
+        ('[connectors.source-x]\nexecutable = "a"\nlanguage = "C++ 17"', "language"),
         ('[connectors.source-x]\nexecutable = "a"\nversions = 3', "neither a list nor a table"),
         ('[connectors.source-x]\nexecutable = "a"\nversion = "1"\nversions = ["1"]', "one version twice"),
         ('[connectors.source-x]\nexecutable = "a"\nversions = ["../1"]', "version"),
