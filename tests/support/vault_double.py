@@ -1,4 +1,4 @@
-"""A contract double of Vault's Transit engine and AppRole login, from Vault's API reference.
+"""A contract double of Vault's Transit and key-value engines and AppRole login, from Vault's API reference.
 
 It checks method paths, token, namespace and base64, encrypts with AES-256-GCM and the associated data, and
 answers errors in Vault's shape. What it cannot prove is that a real Vault decides as it does.
@@ -39,6 +39,7 @@ class VaultDouble:
         ignores_associated_data: As versions do that do not know it.
         policy: Paths that tokens may update; None: all.
         secrets: Of key-value engines of version 2, by mount and path.
+        old_secrets: Of key-value engines of version 1, by mount and path.
         calls: Path of each request.
     """
 
@@ -49,6 +50,7 @@ class VaultDouble:
     ignores_associated_data: bool = False
     policy: frozenset[str] | None = None
     secrets: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    old_secrets: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -65,8 +67,13 @@ class VaultDouble:
             return self.failing, {"errors": ["Vault is sealed"]}
         if path == "/v1/auth/approle/login":
             return self._log_in(body)
+        for mount in sorted({mount for mount, _ in self.old_secrets}, key=len, reverse=True):
+            if path.startswith(f"/v1/{mount}/"):
+                return self._old_secret(mount, path.removeprefix(f"/v1/{mount}/"), headers)
         if (data := re.fullmatch(r"/v1/([^/]+)/data/(.+)", path)) is not None:
             return self._secret(*data.groups(), headers)
+        if path.split("/")[2] in {mount for mount, _ in self.secrets}:
+            return 404, {"errors": [], "warnings": ["Invalid path for a versioned K/V engine."]}
         match = re.fullmatch(r"/v1/(.+)/(encrypt|decrypt)/([\w.-]+)", path)
         if match is None:
             return 404, {"errors": [f'no handler for route "{path}". route entry not found.']}
@@ -95,6 +102,14 @@ class VaultDouble:
         if fields is None:
             return 404, {"errors": []}
         return 200, {"data": {"data": fields, "metadata": {"version": 1, "deletion_time": ""}}}
+
+    def _old_secret(self, mount: str, path: str, headers: Message) -> Answer:
+        if headers.get("X-Vault-Token") not in self.tokens:
+            return 403, {"errors": ["1 error occurred:\n\t* permission denied\n\n"]}
+        fields = self.old_secrets.get((mount, path))
+        if fields is None:
+            return 404, {"errors": []}
+        return 200, {"lease_id": "", "renewable": False, "lease_duration": 2764800, "data": fields}
 
     def _log_in(self, body: dict[str, Any]) -> Answer:
         if (body.get("role_id"), body.get("secret_id")) != (ROLE_ID, SECRET_ID):

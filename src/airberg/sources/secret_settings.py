@@ -36,6 +36,11 @@ class SecretSettings(BaseModel):
     )
     files_dir: Path = Field(Path("/run/secrets"), description="Folder of `secret://file/...`.")
     vault_url: str | None = Field(None, description="Address of Vault or OpenBao.")
+    vault_kv1_mounts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        description="Where key-value engines of version 1 are mounted in Vault, such as `legacy`; any other "
+        "place is read as one of version 2.",
+    )
     vault_namespace: str | None = Field(None, description="Namespace in Vault.")
     vault_token: SecretStr | None = Field(
         None, description="Token for Vault; default the token file, AppRole, else `VAULT_TOKEN`."

@@ -20,6 +20,8 @@ from support.vault_double import ROLE_ID, SECRET_ID, TOKEN, VaultDouble, running
 
 RULES = (
     SecretRule(owner="ann", scheme="vault", prefix="kv/sales/"),
+    SecretRule(owner="ann", scheme="vault", prefix="legacy/sales/"),
+    SecretRule(owner="ann", scheme="vault", prefix="team/legacy/"),
     SecretRule(owner="ann", scheme="aws-sm", prefix="sales/"),
 )
 DB = "secret://vault/kv/sales/db#password"
@@ -32,6 +34,8 @@ def vault() -> Iterator[VaultDouble]:
     with running_vault() as vault:
         vault.secrets["kv", "sales/db"] = {"password": "from-the-vault", "port": 5432}
         vault.secrets["kv", "hr/db"] = {"password": "not-for-ann"}
+        vault.old_secrets["legacy", "sales/db"] = {"password": "from-version-1", "port": 5432}
+        vault.old_secrets["team/legacy", "data/db"] = {"password": "deeper"}
         yield vault
 
 
@@ -80,6 +84,38 @@ def test_vault_fields(vault: VaultDouble) -> None:
     vault.calls.clear()
     assert resolve_references(config, "ann", settings).config == {"password": "from-the-vault", "port": 5432}
     assert vault.calls == ["/v1/kv/data/sales/db"]
+
+
+OLD = "secret://vault/legacy/sales/db#password"
+OLD_MOUNTS = ("legacy", "/team/legacy/")
+
+
+def test_vault_engine_of_version_1(vault: VaultDouble) -> None:
+    """Where the deployment says so: another address, another form of answer, also of a mount with a slash."""
+    settings: dict[str, Any] = {"vault_url": vault.url, "vault_token": TOKEN, "vault_kv1_mounts": OLD_MOUNTS}
+    vault.calls.clear()
+    assert resolved(OLD, **settings) == "from-version-1"
+    assert resolved("secret://vault/legacy/sales/db#port", **settings) == 5432
+    assert resolved("secret://vault/team/legacy/data/db#password", **settings) == "deeper"
+    assert resolved(DB, **settings) == "from-the-vault"
+    assert vault.calls == [
+        "/v1/legacy/sales/db",
+        "/v1/legacy/sales/db",
+        "/v1/team/legacy/data/db",
+        "/v1/kv/data/sales/db",
+    ]
+    assert failure("secret://vault/legacy/sales/missing#password", **settings).code == "secret-not-found"
+    refused = failure(OLD, **settings | {"vault_token": "hvs.stale-token"})
+    assert (refused.code, "legacy/PATH" in str(refused.guidance)) == ("secrets-refused", True)
+
+
+def test_vault_engine_of_the_other_version(vault: VaultDouble) -> None:
+    """Nothing is found, and no other address is tried."""
+    settings: dict[str, Any] = {"vault_url": vault.url, "vault_token": TOKEN}
+    vault.calls.clear()
+    assert failure(OLD, **settings).code == "secret-not-found"
+    assert failure(DB, **settings, vault_kv1_mounts=("kv",)).code == "secret-not-found"
+    assert vault.calls == ["/v1/legacy/data/sales/db", "/v1/kv/sales/db"]
 
 
 def test_vault_logins(vault: VaultDouble, tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""HashiCorp Vault or OpenBao: the key-value engine, version 2."""
+"""HashiCorp Vault or OpenBao: the key-value engine, version 2, or 1 where the deployment says so.
+
+Nothing is asked to find out the version. In version 1 a secret's address is its path alone, so that a wrong
+guess would read other engines, and with them tokens and leases, under the same rule.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,11 @@ def read_vault(settings: SecretSettings, name: str) -> Mapping[str, object]:
     """The newest version of a secret.
 
     Args:
-        settings: Address and login.
+        settings: Address, login, and which mounts are of version 1.
         name: `MOUNT/PATH`.
 
     Raises:
-        NoSuchSecret: There is none, or its newest version was deleted.
+        NoSuchSecret: There is none, or its newest version was deleted, or the engine is of the other version.
         ConfigurationFailed: No address, no token, not allowed, no TLS connection to trust.
         Unavailable: Vault does not answer, is sealed, or throttles.
     """
@@ -29,25 +33,39 @@ def read_vault(settings: SecretSettings, name: str) -> Mapping[str, object]:
     import hvac
     import requests
 
-    mount, _, path = name.partition("/")
+    old = _mount_of_version_1(settings, name)
+    mount, _, path = name.partition("/") if old is None else (old, "/", name[len(old) + 1 :])
     try:
-        client = _logged_in(settings)
-        answer = client.secrets.kv.v2.read_secret_version(
-            path=path, mount_point=mount, raise_on_deleted_version=True
-        )
+        engines = _logged_in(settings).secrets.kv
+        if old is not None:
+            answer = engines.v1.read_secret(path=path, mount_point=mount)
+        else:
+            answer = engines.v2.read_secret_version(
+                path=path, mount_point=mount, raise_on_deleted_version=True
+            )
     except hvac.exceptions.InvalidPath:
         raise NoSuchSecret("there is no such secret") from None
     except hvac.exceptions.VaultError as e:
-        raise _answered(e) from None
+        raise _answered(e, f"{mount}/PATH" if old is not None else f"{mount}/data/PATH") from None
     except requests.exceptions.RequestException as e:
         raise _not_reached(e) from None
-    data = answer.get("data") if isinstance(answer, dict) else None
-    fields = data.get("data") if isinstance(data, dict) else None
+    fields = answer.get("data") if isinstance(answer, dict) else None
+    if old is None:
+        fields = fields.get("data") if isinstance(fields, dict) else None
     if not isinstance(fields, dict):
         raise refused(
-            "vault", "the answer is not one of a key-value engine", "Its engine must be kv version 2."
+            "vault",
+            "the answer is not one of a key-value engine",
+            "Its engine must be kv version 2, or 1 and named in AIRBERG_SECRETS__VAULT_KV1_MOUNTS.",
         )
     return fields
+
+
+def _mount_of_version_1(settings: SecretSettings, name: str) -> str | None:
+    """The mount that the name begins with, if it is one of those; the longest, as Vault itself chooses."""
+    mounts = (mount.strip("/") for mount in settings.vault_kv1_mounts)
+    found = [mount for mount in mounts if mount and name.startswith(f"{mount}/")]
+    return max(found, key=len, default=None)
 
 
 def _logged_in(settings: SecretSettings) -> Any:  # noqa: ANN401 - hvac has no types
@@ -89,14 +107,12 @@ def _token(settings: SecretSettings) -> str | None:
     return "" if settings.vault_role_id is not None else None
 
 
-def _answered(error: Exception) -> AirbergError:
+def _answered(error: Exception, path: str) -> AirbergError:
     from hvac import exceptions as e
 
     why = f"Vault answers {type(error).__name__}"
     if isinstance(error, e.Forbidden | e.Unauthorized | e.InvalidRequest | e.ParamValidationError):
-        return refused(
-            "vault", why, "Look at the login, and allow `read` on MOUNT/data/PATH to the deployment."
-        )
+        return refused("vault", why, f"Look at the login, and allow `read` on {path} to the deployment.")
     return _unavailable(why)
 
 
