@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,8 +110,14 @@ def connectors_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def airflow_stack(tmp_path_factory: pytest.TempPathFactory, pyairbyte_dir: Path) -> Iterator[AirflowStack]:
-    """The embedded Airflow, one for the session. What its tasks run makes a checkpoint at every state."""
+    """The embedded Airflow, one for the session. What its tasks run makes a checkpoint at every state.
+
+    Jobs of ann@example.com may refer to secrets in files of the folder `e2e`.
+    """
+    rule = {"owner": "ann@example.com", "scheme": "file", "prefix": "e2e/"}
     with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AIRBERG_SECRETS__FILES_DIR", str(tmp_path_factory.mktemp("secrets")))
+        environment.setenv("AIRBERG_SECRETS__RULES", json.dumps([rule]))
         environment.setenv("AIRBERG_SYNC__CHECKPOINT_SECONDS", "0")
         environment.setenv("AIRBERG_SOURCES__PYAIRBYTE_DIR", str(pyairbyte_dir))
         with running_airflow(tmp_path_factory.mktemp("airflow-stack") / "home") as stack:

@@ -44,9 +44,26 @@ class Stage:
             "archive_staging": True,
         } | members
 
-    def submit(self, name: str, scenario: dict[str, Any], mode: str, rules: list[dict[str, str]]) -> str:
-        """Try it as a dry run, then create it."""
+    def secret_in_file(self, name: str, version: str) -> str:
+        """Put a secret where references find it, in place of an older one."""
+        file = self.live.settings.secrets.files_dir / "e2e" / name
+        file.parent.mkdir(exist_ok=True)
+        secret = self.canaries.text("secret in a file", rest=f'/"{version}')
+        file.write_text(f"{secret}\n")
+        return secret
+
+    def submit(
+        self,
+        name: str,
+        scenario: dict[str, Any],
+        mode: str,
+        rules: list[dict[str, str]],
+        password: str | None = None,
+    ) -> str:
+        """Try it as a dry run, then create it; `password` in the place of a secret."""
         body = self.body(name, scenario, mode, column_transformations=rules)
+        if password is not None:
+            body["source_config"]["password"] = password
         tried = self.live.post(body, dry_run="true")
         assert tried.status_code == 200, tried.text
         self.answers.append(tried)
@@ -125,7 +142,8 @@ def misplaced(canaries: Canaries, body: dict[str, Any]) -> Iterator[tuple[dict[s
 def test_canaries_are_nowhere(stage: Stage) -> None:
     """Jobs that fail, are cancelled and complete, whose connector quotes what it must not.
 
-    One appends and shouts until it fails; one merges by an encrypted key; one is cancelled in the middle.
+    One appends and shouts until it fails; one merges by an encrypted key, with a password that it only refers
+    to; one is cancelled in the middle.
     """
     live, canaries = stage.live, stage.canaries
     error = {"message": quoting(canaries, "error"), "failure_type": "config_error"}
@@ -136,15 +154,21 @@ def test_canaries_are_nowhere(stage: Stage) -> None:
     waiting = people(canaries, stage.others, 6, at=[{"after": 7, "steps": waits}])
     failing = stage.submit("append", {"streams": [shouting]}, "append", RULES)
     first = accounts(canaries, dict.fromkeys(range(9), 1))
-    merging = stage.submit("merge", {"streams": [first]}, "merge", MERGED)
+    report = stage.folder / "merge-report.json"
+    reports = {"read": {"steps": [{"report": str(report)}, {"leak": "stdout"}, {"leak": "stderr"}]}}
+    reference = f"secret://file/e2e/{stage.folder.name}"
+    secret = stage.secret_in_file(stage.folder.name, "old")
+    merging = stage.submit("merge", {"streams": [first]} | reports, "merge", MERGED, reference)
     cancelled = stage.submit("cancel", {"streams": [waiting]}, "append", RULES)
 
     failed = live.finished_run(failing)
     assert (failed["status"], failed["error_code"]) == ("failed", "connector-configuration")
     assert "[sealed: see the run's log]" in failed["error"]
     assert live.finished_run(merging)["status"] == "completed"
+    assert json.loads(report.read_text())["config"]["password"] == secret
+    renewed = stage.secret_in_file(stage.folder.name, "new")
     changed = accounts(canaries, dict.fromkeys(range(5, 12), 2), frozenset({6}))
-    write_scenario(stage.folder, {"streams": [changed]}, "merge.json")
+    write_scenario(stage.folder, {"streams": [changed]} | reports, "merge.json")
     wait_for(lambda: here.exists() or None, 60, "the connector to wait")
     run = live.newest_run(cancelled)
     assert run is not None
@@ -152,6 +176,9 @@ def test_canaries_are_nowhere(stage: Stage) -> None:
         assert api.post(f"/api/runs/{run['id']}/cancel").status_code == 202
     assert live.finished_run(cancelled)["status"] in ("cancelled", "failed")
     assert live.trigger(merging)["status"] == "completed"
+    assert json.loads(report.read_text())["config"]["password"] == renewed
+    with live.client() as api:
+        assert api.get(f"/api/jobs/{merging}").json()["properties"]["source_config"]["password"] == reference
 
     stage.look_everywhere()
     assert any("airberg-sealed:" in answer.text for answer in stage.answers)

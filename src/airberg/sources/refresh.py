@@ -69,6 +69,7 @@ class _Definition(msgspec.Struct, rename="camel"):
     remote_registries: _Registries | None = None
     language: Any = None
     tags: list[Any] = []
+    tombstone: Any = False
 
 
 class _Definitions(msgspec.Struct):
@@ -166,13 +167,14 @@ def newer_entries(data: bytes, known: Mapping[str, ConnectorEntry]) -> Newer:
 
 
 def _definition(source: object) -> _Definition | None:
-    """A source of Airbyte's own, if it is described as one."""
+    """A source of Airbyte's own, if it is described as one, and has not been given up."""
     try:
         found = msgspec.convert(source, _Definition)
     except msgspec.ValidationError:
         return None
     name = found.docker_repository.removeprefix(_OWNER)
-    return found if found.docker_repository == _OWNER + name and _NAME.fullmatch(name) else None
+    ours = found.docker_repository == _OWNER + name and _NAME.fullmatch(name) and not found.tombstone
+    return found if ours else None
 
 
 def _other_language(found: _Definition) -> str | None:

@@ -40,6 +40,7 @@ OF_BODY: list[tuple[dict[str, Any], str, str, str]] = [
     ({"shedule": "0 6 * * *"}, "/shedule", "unknown-field", "Did you mean `schedule`?"),
     ({"schema_name": "1st"}, "/schema_name", "bad-schema-name", "Use letters"),
     ({"source_name": "source-strickt"}, "/source_name", "unknown-source", "source-strict"),
+    ({"source_name": "source-mysql"}, "/source_name", "source-has-no-package", "airbyte/source-mysql:TAG"),
     ({"source_name": "github"}, "/source_name", "bad-source-name", "source-github"),
     ({"source_config": "x"}, "/source_config", "wrong-type", "must be an object"),
     ({"streams": "users"}, "/streams", "wrong-type", "must be an array"),

@@ -49,6 +49,7 @@ STRANGE = [
     definition("source-off", remoteRegistries={"pypi": {"enabled": False}}),
     definition("source-title", name="a\nb"),
     definition("source-tags", remoteRegistries={}, tags=["language:C++ 17\n"]),
+    definition("source-buried", tombstone=True),
     {"dockerRepository": 7},
     "nonsense",
 ]
@@ -57,7 +58,9 @@ STRANGE = [
 @pytest.fixture
 def registry() -> Iterator[tuple[str, dict[str, Any]]]:
     """An address, and what it answers: to be changed."""
-    content: dict[str, Any] = {"sources": [definition("source-new"), definition("source-github"), *OTHERS, *STRANGE]}
+    content: dict[str, Any] = {
+        "sources": [definition("source-new"), definition("source-github"), *OTHERS, *STRANGE]
+    }
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -86,7 +89,7 @@ def test_newer_versions_and_new_connectors(
     refresh_registry(settings, registry[0])
     printed = capsys.readouterr().out
     assert "source-github 2.7.1 -> 9.0.1" in printed
-    assert "2 connectors: 1 new, 1 in another version. 2 are no packages, and 10 were left out." in printed
+    assert "2 connectors: 1 new, 1 in another version. 2 are no packages, and 11 were left out." in printed
     new, github = (load_registry(settings).find(name) for name in ("source-new", "source-github"))
     assert (new.package, new.version, new.tested) == ("airbyte-source-new", "9.0.1", False)
     assert (new.language, new.python_from) == ("python", "assumed")
@@ -98,7 +101,15 @@ def test_newer_versions_and_new_connectors(
         with pytest.raises(InvalidRequest) as caught:
             load_registry(settings).find(name)
         assert caught.value.problems[0].code == "source-has-no-package"
-    for name in ("source-tags", "source-evil", "source-evil-two", "source-evil-three", "source-java", "source-off"):
+    for name in (
+        "source-tags",
+        "source-buried",
+        "source-evil",
+        "source-evil-two",
+        "source-evil-three",
+        "source-java",
+        "source-off",
+    ):
         with pytest.raises(InvalidRequest):
             load_registry(settings).find(name)
 
