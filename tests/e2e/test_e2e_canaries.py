@@ -178,7 +178,8 @@ def test_canaries_are_nowhere(stage: Stage) -> None:
     assert live.trigger(merging)["status"] == "completed"
     assert json.loads(report.read_text())["config"]["password"] == renewed
     with live.client() as api:
-        assert api.get(f"/api/jobs/{merging}").json()["properties"]["source_config"]["password"] == reference
+        shown = json.loads(api.get(f"/api/jobs/{merging}").json()["properties_json"])
+    assert shown["source_config"]["password"] == reference
 
     stage.look_everywhere()
     assert any("airberg-sealed:" in answer.text for answer in stage.answers)
