@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from airberg.api.app import AppParts
+import httpx
+
+from airberg.api.app import AppParts, create_app
 from airberg.flows.memory import MemoryOrchestrator
 from airberg.governance.memory import MemoryDirectory
+from airberg.identity.development import DevelopmentIssuer
 from airberg.identity.verifier import build_verifier
 from airberg.jobs.memory import MemoryJobStore
+from airberg.jobs.open import open_store
+from airberg.keys.kek import ensure_master_key
 from airberg.keys.memory import MemoryKeyStore
 from airberg.plan.merging import merge_options
 from airberg.plan.model import IngestRequest
 from airberg.plan.planner import Connector, build_plan
 from airberg.plan.prepared import Prepared
 from airberg.settings import MergeSettings, Settings
+from airberg.sources.entry import ConnectorEntry
+from airberg.sources.questions import Checked, Discovered
+from airberg.sources.references import refuse_values
 from airberg.sources.registry import ConnectorRegistry
 from airberg.sources.secret_fields import mask_config
+from airberg.sources.verbs import CheckOutcome
 from support.key_directory import keys_named
+from support.served import served
 
 STREAM = {
     "name": "users",
@@ -50,6 +64,20 @@ class UsersPlanner:
         return Prepared(plan=plan, public_config=mask_config({}, source_config), connector=entry)
 
 
+class Willing:
+    """Answers for every source: its configuration works, and it has one stream."""
+
+    def check(self, entry: ConnectorEntry, config: dict[str, Any], **_: Any) -> Checked:
+        """See `SourceQuestions`; nobody is asked."""
+        refuse_values(config, None, ())
+        return Checked(version=entry.known_version, outcome=CheckOutcome(ok=True, message=""))
+
+    def discover(self, entry: ConnectorEntry, config: dict[str, Any], **_: Any) -> Discovered:
+        """See `SourceQuestions`; nobody is asked."""
+        refuse_values(config, None, ())
+        return Discovered(version=entry.known_version, streams=[STREAM], at=1.0e9)
+
+
 def memory_parts(settings: Settings, **changes: Any) -> AppParts:
     """All parts in memory; some of them others."""
     parts: dict[str, Any] = {
@@ -63,3 +91,43 @@ def memory_parts(settings: Settings, **changes: Any) -> AppParts:
         "open_keys": MemoryKeyStore,
     }
     return AppParts(**(parts | changes))
+
+
+@dataclass(frozen=True)
+class ContractService:
+    """The service with its address, and who may be who.
+
+    Attributes:
+        url: Where it listens.
+    """
+
+    url: str
+    parts: AppParts
+
+    def token(self, who: str, *scopes: str, roles: tuple[str, ...] = ()) -> str:
+        """An access token of somebody."""
+        issuer = DevelopmentIssuer(self.parts.settings)
+        return issuer.mint(who, scopes, email=f"{who}@example.com", roles=list(roles))
+
+    def client(self, who: str, *scopes: str, roles: tuple[str, ...] = ()) -> httpx.Client:
+        """A client of somebody."""
+        headers = {"Authorization": f"Bearer {self.token(who, *scopes, roles=roles)}"}
+        return httpx.Client(base_url=self.url, headers=headers, trust_env=False)
+
+
+@contextlib.contextmanager
+def running_contract_service(home: Path, database: Path | None = None) -> Iterator[ContractService]:
+    """The service while the block lasts.
+
+    Args:
+        home: A folder for settings and tokens.
+        database: A migrated SQLite file that it shall work on; else its store is in memory.
+    """
+    settings = Settings(home=home, store_url=f"sqlite:///{database}" if database else None)
+    if database:
+        ensure_master_key(settings)
+    parts = memory_parts(settings, **({"store": open_store(settings)} if database else {}))
+    app = create_app(parts)
+    app.state.questions = Willing()
+    with served(app) as address:
+        yield ContractService(address, parts)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -16,6 +17,7 @@ from airberg.errors import InvalidRequest, Problem
 
 MAX_PROBLEMS = 100
 WHOLE_BODY = ""
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 WRONG_TYPES = {
     "string_type": "a string",
@@ -180,7 +182,7 @@ def read_json_object(raw: bytes) -> dict[str, Any]:
     name twice (as its last value): none of that is interoperable JSON (RFC 8259).
 
     Raises:
-        InvalidRequest: It is not one JSON object, or is nested too deeply.
+        InvalidRequest: It is not one JSON object, is nested too deeply, or has a text that is no Unicode.
     """
     if not raw.strip():
         raise InvalidRequest.one(WHOLE_BODY, "empty-body", "The body is empty.", "Send a JSON object.")
@@ -203,6 +205,8 @@ def read_json_object(raw: bytes) -> dict[str, Any]:
             WHOLE_BODY, "not-an-object", "The body is not a JSON object.", "Send a JSON object: {...}."
         )
     _check_depth(value)
+    if _ESCAPED_SURROGATE.search(raw):
+        _check_texts(value)
     return value
 
 
@@ -227,6 +231,30 @@ def _check_depth(value: dict[str, Any]) -> None:
             return
         level = inner
     raise _too_deep()
+
+
+def _check_texts(value: dict[str, Any]) -> None:
+    """Half of a surrogate pair is JSON, and no Unicode: neither UTF-8 nor a database could carry it on."""
+    found = [
+        field_problem({"type": "string_unicode"}, path, None)
+        for path, text in _texts(value, ())
+        if any("\ud800" <= character <= "\udfff" for character in text)
+    ]
+    if found:
+        raise InvalidRequest(found[:MAX_PROBLEMS])
+
+
+def _texts(value: Any, path: tuple[int | str, ...]) -> Iterator[tuple[tuple[int | str, ...], str]]:  # noqa: ANN401 - JSON
+    """All texts with where they are, names of members too; the depth has been checked."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            yield (*path, name), name
+            yield from _texts(member, (*path, name))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _texts(item, (*path, number))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from airberg.api.allowed import allowed_methods
 from airberg.api.auth import challenge
 from airberg.api.body_limit import BodyLimit, BodyLimits
 from airberg.api.body_problems import (
@@ -33,6 +34,7 @@ from airberg.api.body_problems import (
 )
 from airberg.api.limit_settings import LimitSettings
 from airberg.api.time_limit import TimeLimit
+from airberg.api.unreadable import refuse_stranger
 from airberg.errors import (
     AirbergError,
     InvalidRequest,
@@ -221,6 +223,11 @@ def _too_late() -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    if any(e["type"] == "json_invalid" for e in error.errors()):
+        try:
+            await refuse_stranger(request)
+        except AirbergError as e:
+            return await _airberg_error(request, e)
     model = _body_model(request)
     found = [_request_problem(e, model) for e in error.errors()[:MAX_PROBLEMS]]
     return await _airberg_error(request, InvalidRequest(found))
@@ -271,7 +278,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
         return _incident(request.method, request.url.path, error)
     phrase = HTTPStatus(status).phrase
     code, message, guidance = HTTP_ERRORS.get(status, (phrase.lower().replace(" ", "-"), f"{phrase}.", ""))
-    return problem_response(status, code, message, guidance=guidance, headers=error.headers)
+    headers = {"Allow": allowed_methods(request)} if status == 405 else error.headers
+    return problem_response(status, code, message, guidance=guidance, headers=headers)
 
 
 # ---- what nobody expected --------------------------------------------------------------------------------
