@@ -35,7 +35,7 @@ up: $(ENV)/.runtime  ## Start the embedded stack and stay
 test: $(ENV)/.dev $(ENGINES_ENV)/.made  ## Run the tests (real Airflow and a real connector among them)
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
-chaos: $(ENV)/.dev  ## Kill runs 200 times and look at the tables (KILLS=…; SEED=… and EPISODE=… replay)
+chaos: $(ENV)/.dev  ## Kill runs 200 times, make 10,000 requests (KILLS=…; API_CASES=…; SEED=… and EPISODE=… replay)
 	@$(CHAOS_LONG) $(PY) -m pytest -q -m chaos $(ARGS) tests/chaos
 
 model: $(ENV)/.dev  ## Play random plans on tables, against a dictionary (EXAMPLES=… per delete format; SEED=… replays)

@@ -77,7 +77,7 @@ def test_generated_pages_are_current(written: dict[str, str], name: str) -> None
 def test_references_of_the_openapi_document_lead_somewhere(written: dict[str, str]) -> None:
     """Every `$ref` is a component, and every component is used."""
     components = json.loads(written["openapi.json"])["components"]
-    used = set(re.findall(r'"\$ref": "#/components/([\w/-]+)"', written["openapi.json"]))
+    used = set(re.findall(r'"\$ref": "#/components/([\w/.-]+)"', written["openapi.json"]))
     del components["securitySchemes"]  # are named, not referred to
     assert used == {f"{kind}/{name}" for kind, found in components.items() for name in found}
     assert written["openapi.json"].count('"$ref"') == written["openapi.json"].count('"#/components/')

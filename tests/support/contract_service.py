@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from airberg.api.app import AppParts, create_app
+from airberg.api.limit_settings import LimitSettings
 from airberg.flows.memory import MemoryOrchestrator
 from airberg.governance.memory import MemoryDirectory
 from airberg.identity.development import DevelopmentIssuer
@@ -123,7 +124,13 @@ def running_contract_service(home: Path, database: Path | None = None) -> Iterat
         home: A folder for settings and tokens.
         database: A migrated SQLite file that it shall work on; else its store is in memory.
     """
-    settings = Settings(home=home, store_url=f"sqlite:///{database}" if database else None)
+    # No limits of rates: they are a subject of their own.
+    rates = dict.fromkeys((name for name in LimitSettings.model_fields if name.endswith("_per_minute")), 0)
+    settings = Settings(
+        home=home,
+        store_url=f"sqlite:///{database}" if database else None,
+        limits=LimitSettings(**rates),
+    )
     if database:
         ensure_master_key(settings)
     parts = memory_parts(settings, **({"store": open_store(settings)} if database else {}))

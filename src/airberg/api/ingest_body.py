@@ -24,10 +24,12 @@ from airberg.api.permissions import shared_with
 from airberg.flows.schedule import check_schedule, check_timezone
 from airberg.governance.resolve import clean_tags
 from airberg.plan.model import EncryptionMode, IngestRequest, TableRequest, Transformation
-from airberg.plan.names import namespace_parts
+from airberg.plan.names import NAMESPACE_PART, namespace_parts
 from airberg.plan.readers import cannot_read, reader_problem
 
 SOURCE_NAME = re.compile(r"source-[a-z0-9][a-z0-9-]*")
+
+NAMESPACE_FORM = rf"^{NAMESPACE_PART.pattern}(\.{NAMESPACE_PART.pattern})*$"
 
 Text = Annotated[str, Field(max_length=2_000)]
 Expressions = Annotated[list[Annotated[str, Field(min_length=1, max_length=1_100)]], Field(max_length=20)]
@@ -128,14 +130,21 @@ class IngestBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
-    name: str = Field(description="Name of the job, unique per owner; 1 to 200 characters.")
-    source_name: str = Field(description="PyAirbyte source identifier, such as `source-github`.")
+    name: str = Field(
+        description="Name of the job, unique per owner; 1 to 200 printable characters.",
+        json_schema_extra={"minLength": 1, "maxLength": 200},
+    )
+    source_name: str = Field(
+        description="PyAirbyte source identifier, such as `source-github`.",
+        json_schema_extra={"pattern": f"^{SOURCE_NAME.pattern}$", "maxLength": 100},
+    )
     source_version: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
         None, description="Version of the connector, of those known; default the one for new jobs."
     )
     source_config: dict[str, Any] = Field(description="The connector's configuration, secrets included.")
     schema_name: str = Field(
-        description="Iceberg namespace of the tables, dotted when nested; made if absent."
+        description="Iceberg namespace of the tables, dotted when nested; made if absent.",
+        json_schema_extra={"pattern": NAMESPACE_FORM, "maxLength": 255},
     )
     mode: Literal["append", "overwrite", "merge"] = Field(description="How rows are written.")
     streams: list[Text] | None = Field(None, description="Streams to sync; null or empty: all.")

@@ -15,7 +15,7 @@ from airberg.api.auth import KEYS_ADMIN, principal
 from airberg.api.problems import PROBLEM_RESPONSES
 from airberg.errors import ConfigurationFailed, InvalidRequest, NotFound, Unavailable
 from airberg.identity.principal import Principal
-from airberg.keys.names import check_key_name
+from airberg.keys.names import KEY_NAME, check_key_name
 from airberg.keys.port import Key, KeyState, KeyStore, VersionState
 from airberg.keys.shown import audit_facts, key_facts, unconfirmed
 from airberg.keys.states import changed, destroyed
@@ -38,7 +38,10 @@ class _Body(BaseModel):
 class NewKey(_Body):
     """A key to be made. Without owners and roles everybody may use it."""
 
-    name: str = Field(description="1 to 64 of a-z, 0-9, dot, underscore, hyphen.")
+    name: str = Field(
+        description="1 to 64 of a-z, 0-9, dot, underscore, hyphen.",
+        json_schema_extra={"pattern": f"^{KEY_NAME.pattern}$"},
+    )
     owners: Several = Field(default=[], description="Users (owner ids) that may use it.")
     roles: Several = Field(default=[], description="Roles and groups that may use it.")
 

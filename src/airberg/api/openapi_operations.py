@@ -28,7 +28,7 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "string", "pattern": "^Bearer "},
         "example": 'Bearer realm="airberg", error="insufficient_scope", scope="ingest:write"',
     },
-    "WWW-Authenticate-if-about-credentials": {
+    "WWW-Authenticate.optional": {
         "description": "As with 401, if credentials are what is wrong.",
         "schema": {"type": "string", "pattern": "^Bearer "},
         "example": 'Bearer realm="airberg", error="invalid_request"',
@@ -42,6 +42,11 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
     "Location": {
         "description": "Address of what was made, relative to this API.",
         "required": True,
+        "schema": {"type": "string", "format": "uri-reference"},
+        "example": "/api/jobs/8f14e45f-ceea-467f-ab0e-5b6a1f0e4b1d",
+    },
+    "Location.optional": {
+        "description": "Address of what was made before, unless this was a dry run.",
         "schema": {"type": "string", "format": "uri-reference"},
         "example": "/api/jobs/8f14e45f-ceea-467f-ab0e-5b6a1f0e4b1d",
     },
@@ -72,16 +77,17 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "example": "no-store",
     },
 }
-"""Headers of answers, by the name of their component; what follows a hyphen and `if` is not in the name."""
+"""Headers of answers, by the name of their component: the header's; `.optional` where it may be absent."""
 
 PROBLEM_HEADERS: Final = {
-    400: ("WWW-Authenticate-if-about-credentials",),
+    400: ("WWW-Authenticate.optional",),
     401: ("WWW-Authenticate",),
-    403: ("WWW-Authenticate-if-about-credentials",),
+    403: ("WWW-Authenticate.optional",),
     429: ("Retry-After",),
     503: ("Retry-After",),
 }
 ANSWER_HEADERS: Final = {
+    ("create_ingestion", "200"): ("Location.optional",),
     ("create_ingestion", "201"): ("Location",),
     ("create_key", "201"): ("Location",),
     ("list_acts", "200"): ("Link",),
@@ -202,7 +208,7 @@ def problem_components() -> dict[str, Any]:
 
 
 def _header_references(names: tuple[str, ...]) -> dict[str, Any]:
-    return {name.partition("-if-")[0]: {"$ref": f"#/components/headers/{name}"} for name in names}
+    return {name.partition(".")[0]: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _response(status: int) -> str:

@@ -13,7 +13,7 @@ from airberg.keys.port import Key, KeyVersion
 from airberg.quoted import quoted
 
 _Error = TypeVar("_Error", ConfigurationFailed, Conflict)
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+KEY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 SYSTEM_KEY = "airberg.system"
 """Reserved for what seals configurations and states; see `airberg.keys.system`."""
@@ -33,7 +33,7 @@ def check_key_name(name: str) -> None:
             "The name is reserved for what Airberg itself seals.",
             "Use another one.",
         )
-    if not _NAME.fullmatch(name):
+    if not KEY_NAME.fullmatch(name):
         raise InvalidRequest.one(
             "/name",
             "invalid-key-name",
