@@ -133,6 +133,7 @@ _SOURCE: Final[dict[str, Any]] = {
     "category": "api",
     "description": "Makes people, products and purchases up.",
     "version": "6.2.38",
+    "language": "python",
     "installed": True,
 }
 _KEY_VERSION: Final[dict[str, Any]] = {
@@ -178,6 +179,7 @@ EXAMPLES: Final[dict[str, list[Any]]] = {
         _SOURCE
         | {
             "supported_python": "<3.13,>=3.10",
+            "supported_python_from": "package",
             "documentation_url": "https://docs.airbyte.com/integrations/sources/faker",
             "tested": True,
             "versions": ["6.2.38"],
