@@ -15,6 +15,7 @@ from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
 from airberg.identity.principal import Principal
 from airberg.jobs.audit import AuditLog
+from airberg.jobs.lifecycle import no_run
 from airberg.jobs.model import Job, Run
 from airberg.jobs.port import JobStore
 
@@ -62,7 +63,10 @@ class Rooms:
     def run(self, run_id: UUID, caller: Principal) -> tuple[Run, Job]:
         """The run with its job, if the caller may see the job; see `job`."""
         run = self.store.run(run_id)
-        return run, self.job(run.job_id, caller)
+        job = self.store.job(run.job_id)
+        if is_visible(job, caller):
+            return run, job
+        raise no_run(run_id)  # nor is told which job it is of
 
     def follow(self, job: Job) -> None:
         """Let the flow follow at once; where it cannot, the reconciler does it later."""
