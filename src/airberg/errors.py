@@ -10,6 +10,7 @@ AirbergError
 │   ├── NotFound               no such thing, or not yours                 404
 │   ├── Conflict               it contradicts what is stored               409
 │   ├── SlowRequest            the body does not arrive                    408
+│   ├── PreconditionFailed     what it was made from has changed           412
 │   ├── TooLarge               the body is over the limit                  413
 │   ├── HeadersTooLarge        there are too many headers                  431
 │   └── TooManyRequests        slow down                                   429
@@ -157,6 +158,13 @@ class Conflict(RequestError):
 
     status = 409
     default_code = "conflict"
+
+
+class PreconditionFailed(RequestError):
+    """The request was made from a state that has changed since."""
+
+    status = 412
+    default_code = "precondition-failed"
 
 
 class TooLarge(RequestError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Annotated
 from uuid import UUID, uuid4
 
@@ -11,13 +10,16 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from airberg.api.acting import acting
+from airberg.api.etags import IfMatch, require_match, show_version
+from airberg.api.paging import Cursor, cursor_of, link_next, place_of
 from airberg.api.problems import PROBLEM_RESPONSES
-from airberg.api.rooms import Reads, Rooms, Writes, is_visible
+from airberg.api.rooms import Reads, Rooms, Writes, viewer_of
 from airberg.api.views import JobView, RunView, run_view
 from airberg.errors import InvalidRequest
 from airberg.flows.schedule import check_schedule, check_timezone
 from airberg.identity.principal import Principal
-from airberg.jobs.model import Run
+from airberg.jobs.finding import JobFilter, Place
+from airberg.jobs.model import JobStatus, Run
 
 router = APIRouter(tags=["jobs"], responses=PROBLEM_RESPONSES)
 
@@ -32,21 +34,55 @@ class JobPatch(BaseModel):
     paused: bool | None = Field(None, description="Whether the schedule rests.")
 
 
+Owner = Annotated[str | None, Query(max_length=2_000, description="Only jobs of this owner.")]
+Status = Annotated[JobStatus | None, Query(description="Only jobs of this status.")]
+Source = Annotated[
+    str | None, Query(max_length=200, description="Only jobs of this connector, such as source-github.")
+]
+Tag = Annotated[str | None, Query(max_length=2_000, description="Only jobs whose tables get this tag.")]
+Deleted = Annotated[bool, Query(description="Deleted jobs, too.")]
+
+
 @router.get("/api/jobs", response_model=list[JobView])
 def list_jobs(
-    request: Request, caller: Reads, limit: Annotated[int, Query(ge=1, le=500)] = 100
+    request: Request,
+    response: Response,
+    caller: Reads,
+    owner_id: Owner = None,
+    status: Status = None,
+    source: Source = None,
+    tag: Tag = None,
+    include_deleted: Deleted = False,
+    cursor: Cursor = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> list[JobView]:
-    """Jobs that the caller made or owns, newest first; an administrator sees all."""
+    """Jobs that the caller made or that are shared with the caller, newest first; an administrator sees all.
+
+    The header Link leads to the next page, if there is one.
+    """
     rooms = Rooms(request)
-    visible = (job for job in rooms.store.jobs() if is_visible(job, caller))
-    return [rooms.view(job) for job in islice(visible, limit)]
+    wanted = JobFilter(
+        viewer=viewer_of(caller),
+        owner_id=owner_id,
+        status=status,
+        source=source,
+        tag=tag,
+        include_deleted=include_deleted,
+    )
+    found = rooms.store.page(wanted, after=place_of(cursor), limit=limit + 1)
+    page = found[:limit]
+    if len(found) > limit:
+        link_next(request, response, cursor=cursor_of(Place.of(page[-1].job)))
+    return [rooms.listed(job) for job in page]
 
 
 @router.get("/api/jobs/{job_id}", response_model=JobView)
-def get_job(request: Request, job_id: UUID, caller: Reads) -> JobView:
-    """A job with its newest runs."""
+def get_job(request: Request, response: Response, job_id: UUID, caller: Reads) -> JobView:
+    """A job with its newest runs. The header ETag has its version, for `If-Match` of a change."""
     rooms = Rooms(request)
-    return rooms.view(rooms.job(job_id, caller))
+    job = rooms.job(job_id, caller)
+    show_version(response, job)
+    return rooms.view(job)
 
 
 @router.patch("/api/jobs/{job_id}", response_model=JobView)
@@ -70,12 +106,12 @@ def change_job(request: Request, job_id: UUID, change: JobPatch, caller: Writes)
 
 
 @router.delete("/api/jobs/{job_id}", status_code=204)
-def delete_job(request: Request, job_id: UUID, caller: Writes) -> Response:
+def delete_job(request: Request, job_id: UUID, caller: Writes, if_match: IfMatch = None) -> Response:
     """Delete a job: its flow goes, its configuration is forgotten; its tables stay."""
     rooms = Rooms(request)
-    rooms.own_living(job_id, caller)
+    version = require_match(rooms.own_living(job_id, caller), if_match)
     act = acting(request, caller, "job.delete", "job", job_id)
-    rooms.follow(rooms.store.delete_job(job_id, datetime.now(UTC), act=act))
+    rooms.follow(rooms.store.delete_job(job_id, datetime.now(UTC), version=version, act=act))
     return Response(status_code=204)
 
 

@@ -73,6 +73,7 @@ _JOB_IN_FULL: Final[dict[str, Any]] = {
     "is_deleted": False,
     "deleted_at": None,
     "properties_json": '{"name":"Faker to the lake","mode":"append","source_config":{"count":1000}}',
+    "version": 1,
     "flow_id": _FLOW,
     "flow_url": _FLOW_URL,
     "flow_registered": True,

@@ -71,6 +71,12 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "string"},
         "example": '"reads";q=120000;w=60',
     },
+    "ETag": {
+        "description": "Version of the job, for `If-Match`.",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
+        "example": '"3"',
+    },
     "Cache-Control": {
         "description": "Problems are not kept by caches.",
         "schema": {"type": "string"},
@@ -91,6 +97,8 @@ ANSWER_HEADERS: Final = {
     ("create_ingestion", "201"): ("Location",),
     ("create_key", "201"): ("Location",),
     ("list_acts", "200"): ("Link",),
+    ("list_jobs", "200"): ("Link",),
+    ("get_job", "200"): ("ETag",),
     ("get_source", "202"): ("Retry-After",),
 }
 """Headers of answers that are no problems, by operation and status."""
@@ -109,6 +117,7 @@ NAMES_OF_PROBLEMS: Final = {
     404: "NotFound",
     408: "SlowRequest",
     409: "Conflict",
+    412: "PreconditionFailed",
     413: "TooLarge",
     422: "InvalidRequest",
     429: "TooManyRequests",
@@ -125,6 +134,7 @@ EXAMPLES_OF_PROBLEMS: Final = {
     404: ("not-found", "There is no job 8f14e45f-ceea-467f-ab0e-5b6a1f0e4b1d."),
     408: ("slow-request", "The body did not arrive in 30 seconds."),
     409: ("name-taken", 'You have a job named "users" already: 8f14e45f-ceea-467f-ab0e-5b6a1f0e4b1d.'),
+    412: ("job-changed", "The job 8f14e45f-ceea-467f-ab0e-5b6a1f0e4b1d was changed meanwhile."),
     413: ("too-large", "The body is larger than 1048576 bytes."),
     422: ("invalid-request", "`mode` is missing."),
     429: ("too-many-requests", "Too many sources are being checked at this moment."),
@@ -186,6 +196,8 @@ def problems_of(path: str, method: str, operation: dict[str, Any]) -> set[int]:
     possible |= {404} if "{" in path else set()
     possible |= {422} if takes else set()
     possible |= {408, 413} if method != "get" else set()
+    if any(p["name"].lower() == "if-match" for p in operation.get("parameters", [])):
+        possible |= {412}
     if method != "get" and "409" in operation["responses"]:
         possible |= {409}
     return possible

@@ -24,12 +24,21 @@ PARAMETERS: Final = {
     ("query", "target"): Parameter("Only what was done to it.", _JOB),
     ("query", "actor"): Parameter("Only what it did.", "ann@example.com (urn:airberg:development|ann)"),
     ("query", "before"): Parameter("Only entries with a lower id.", 4711),
+    ("query", "cursor"): Parameter(
+        "Where the page begins.", "MTc3NDc4NTYwMDAwMDAwMC44ZjE0ZTQ1ZmNlZWE0NjdmYWIwZTViNmExZjBlNGIxZA"
+    ),
+    ("query", "owner_id"): Parameter("Only jobs of this owner.", "ann@example.com"),
+    ("query", "status"): Parameter("Only jobs of this status.", "failed"),
+    ("query", "source"): Parameter("Only jobs of this connector.", "source-github"),
+    ("query", "tag"): Parameter("Only jobs with this tag.", "demo"),
+    ("query", "include_deleted"): Parameter("Deleted ones, too.", True),
     ("query", "search"): Parameter("Words that name or description must have.", "github"),
     ("query", "category"): Parameter("Only connectors of this category.", "own"),
     ("query", "version"): Parameter("Version of the connector; else that of new jobs.", "6.2.38"),
     ("query", "again"): Parameter("Ask the source even if it was asked just before.", True),
     ("query", "dry_run"): Parameter("Answer the plan and create nothing.", True),
     ("query", "preflight"): Parameter("skip: accept without asking the source.", "skip"),
+    ("header", "if-match"): Parameter("Only if this is still the ETag.", '"3"'),
     ("header", "idempotency-key"): Parameter(
         "Names this request. Sent again it gets the first one's answer, and makes no second job.",
         "9f3c1d0e-load-of-monday",

@@ -60,6 +60,7 @@ TITLES = {
     405: "The method is not allowed here",
     408: "The request is too slow",
     409: "It contradicts what is stored",
+    412: "It was changed meanwhile",
     413: "The body is too large",
     415: "The media type is not supported",
     422: "The request has fields that are wrong",

@@ -15,6 +15,7 @@ from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
 from airberg.identity.principal import Principal
 from airberg.jobs.audit import AuditLog
+from airberg.jobs.finding import ListedJob, Viewer
 from airberg.jobs.lifecycle import no_run
 from airberg.jobs.model import Job, Run
 from airberg.jobs.port import JobStore
@@ -30,6 +31,11 @@ def is_visible(job: Job, caller: Principal) -> bool:
     """
     shared = not caller.groups.isdisjoint(job.request.share_with)
     return caller.is_admin or caller.key == job.created_by or shared
+
+
+def viewer_of(caller: Principal) -> Viewer | None:
+    """Whose jobs a list shows, by the rule of `is_visible`; None for all."""
+    return None if caller.is_admin else Viewer(caller.key, caller.groups)
 
 
 class Rooms:
@@ -59,6 +65,11 @@ class Rooms:
         """The job as shown."""
         runs = list(self.store.runs(job.id, limit=10))
         return job_view(job, runs, self.orchestrator, datetime.now(UTC))
+
+    def listed(self, listed: ListedJob) -> JobView:
+        """The job as shown in a list."""
+        runs = [] if listed.newest_run is None else [listed.newest_run]
+        return job_view(listed.job, runs, self.orchestrator, datetime.now(UTC), listed.tables)
 
     def run(self, run_id: UUID, caller: Principal) -> tuple[Run, Job]:
         """The run with its job, if the caller may see the job; see `job`."""

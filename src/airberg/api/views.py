@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from airberg.flows.port import Orchestrator
 from airberg.flows.schedule import next_times
+from airberg.jobs.encoding import encode_free
 from airberg.jobs.model import Job, Run
 from airberg.plan.model import IngestRequest
 
@@ -50,12 +52,13 @@ class JobView(BaseModel):
     is_deleted: bool
     deleted_at: datetime | None
     properties_json: str = Field(description="The request as JSON, secrets masked.")
+    version: int = Field(description="Grows with each change that somebody asks for; also in the ETag.")
     flow_id: str
     flow_url: Address
     flow_registered: bool
     next_runs: list[datetime]
     tables: list[str]
-    runs: list[RunSummary]
+    runs: list[RunSummary] = Field(description="Newest first: ten, or in a list of jobs one.")
 
 
 class RunSummary(BaseModel):
@@ -149,10 +152,17 @@ def run_view(run: Run, flow_url: str) -> RunView:
     )
 
 
-def job_view(job: Job, runs: list[Run], orchestrator: Orchestrator, now: datetime) -> JobView:
-    """A job with its newest runs."""
+def job_view(
+    job: Job,
+    runs: Sequence[Run],
+    orchestrator: Orchestrator,
+    now: datetime,
+    tables: Sequence[str] | None = None,
+) -> JobView:
+    """A job with its newest runs; with its tables, where it comes without its plan."""
     request = job.request
-    tables = [".".join((*job.plan.namespace, s.table)) for s in job.plan.streams] if job.plan else []
+    if tables is None:
+        tables = [".".join((*job.plan.namespace, s.table)) for s in job.plan.streams] if job.plan else []
     properties = request_as_sent(request) | {"source_config": job.public_config}
     upcoming = (
         next_times(request.schedule, request.timezone, now, 3)
@@ -176,12 +186,13 @@ def job_view(job: Job, runs: list[Run], orchestrator: Orchestrator, now: datetim
         last_failed_at=job.last_failed_at,
         is_deleted=job.deleted_at is not None,
         deleted_at=job.deleted_at,
-        properties_json=msgspec.json.encode(properties).decode(),
+        properties_json=encode_free(properties),
+        version=job.version,
         flow_id=job.flow_id,
         flow_url=orchestrator.flow_url(job.flow_id),
         flow_registered=job.flow_hash is not None,
         next_runs=upcoming,
-        tables=tables,
+        tables=list(tables),
         runs=[run_summary(r) for r in runs],
     )
 

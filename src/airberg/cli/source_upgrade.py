@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from airberg.errors import ConfigurationFailed, RunError, TransientFailed
+from airberg.errors import ConfigurationFailed, PreconditionFailed, RunError, TransientFailed
 from airberg.jobs.connector import connector_of
 from airberg.jobs.model import Job
 from airberg.jobs.open import open_store
@@ -107,6 +107,7 @@ class _Mover:
         self._keys = keys
         self._job = job
         self._new = new
+        self._config: dict[str, Any] = {}
 
     def move(self, *, dry_run: bool, force: bool) -> bool:
         """Show what changes, and move the job. False when it cannot follow."""
@@ -132,19 +133,30 @@ class _Mover:
         return allowed
 
     def _examined(self, old: ConnectorEntry) -> Upgrade:
-        config = self._store.source_config(self._job.id)
+        self._config = self._store.source_config(self._job.id)
         return examine_upgrade(
-            self._job, old, self._new, config, self._settings, self._keys, on_config=self._keep
+            self._job, old, self._new, self._config, self._settings, self._keys, on_config=self._keep
         )
 
     def _keep(self, config: dict[str, Any], spec: Schema, given: Resolved) -> None:
         public = mask_config(spec, config, given.hidden)
-        self._store.replace_source_config(self._job.id, config, public)
+        if not self._store.replace_source_config(self._job.id, config, public, instead_of=self._config):
+            raise _changed_meanwhile()
+        self._config = config
 
     def _store_moved(self, found: Upgrade) -> None:
         # What is secret is said by the new version from now on.
-        self._keep(self._store.source_config(self._job.id), found.new_spec, found.given)
-        self._store.set_connector(self._job.id, self._new, found.plan)
+        self._keep(self._config, found.new_spec, found.given)
+        try:
+            self._store.set_connector(self._job.id, self._new, found.plan, version=self._job.version)
+        except PreconditionFailed:
+            raise _changed_meanwhile() from None
+
+
+def _changed_meanwhile() -> TransientFailed:
+    return TransientFailed(
+        "The job was changed while its source was asked.", guidance="Try again.", code="job-changed"
+    )
 
 
 def _lines(found: Upgrade) -> Iterator[str]:

@@ -79,7 +79,24 @@ def job_columns(job: Job) -> dict[str, Any]:
     }
 
 
-def job_of(row: RowMapping) -> Job:
+class _FilledTable(msgspec.Struct):
+    table: str
+
+
+class _FilledTables(msgspec.Struct):
+    namespace: tuple[str, ...]
+    streams: tuple[_FilledTable, ...]
+
+
+def filled_tables(plan: str | None) -> tuple[str, ...]:
+    """Dotted names of the tables in the text of a plan, of which nothing else is read."""
+    if plan is None:
+        return ()
+    found = msgspec.json.decode(plan, type=_FilledTables)
+    return tuple(".".join((*found.namespace, stream.table)) for stream in found.streams)
+
+
+def job_of(row: RowMapping | Mapping[str, Any]) -> Job:
     """The job of a row."""
     return Job(
         id=row["id"],

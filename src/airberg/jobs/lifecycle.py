@@ -31,14 +31,14 @@ def free_shard(living: Mapping[int, int]) -> int:
 def with_schedule(job: Job, schedule: str | None, timezone: str) -> Job:
     """The job with another schedule."""
     request = msgspec.structs.replace(job.request, schedule=schedule, timezone=timezone)
-    return replace(job, request=request)
+    return replace(job, request=request, version=job.version + 1)
 
 
 def with_connector(job: Job, connector: ConnectorEntry, plan: JobPlan | None) -> Job:
     """The job with another connector. Without a new plan the old one stays, as one that is not fresh."""
     if plan is None and job.plan is not None:
         plan = msgspec.structs.replace(job.plan, discovered_at=0.0)
-    return replace(job, request=job.request.pinned(connector), plan=plan)
+    return replace(job, request=job.request.pinned(connector), plan=plan, version=job.version + 1)
 
 
 def new_run(job_id: UUID, flow_run_id: str, at: datetime) -> Run:

@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from airberg.jobs.audit import Act, MemoryAuditLog
+from airberg.jobs.changes import JobChange, changed, changed_meanwhile, require_version
 from airberg.jobs.encoding import decode_free, encode_free, storable_text
+from airberg.jobs.finding import JobFilter, ListedJob, Place
 from airberg.jobs.lifecycle import (
     Ending,
     ended,
@@ -97,6 +99,16 @@ class MemoryJobStore:
             ]
         return sorted(found, key=lambda j: (j.created_at, j.id.hex), reverse=True)[:limit]
 
+    def page(self, wanted: JobFilter, *, after: Place | None = None, limit: int = 100) -> Sequence[ListedJob]:
+        """See `JobStore.page`."""
+        found = [job for job in self.jobs(include_deleted=True) if wanted.takes(job)]
+        page = [job for job in found if after is None or after.before(job)][:limit]
+        return [self._listed(job) for job in page]
+
+    def _listed(self, job: Job) -> ListedJob:
+        tables = [".".join((*job.plan.namespace, s.table)) for s in job.plan.streams] if job.plan else []
+        return ListedJob(replace(job, plan=None), tuple(tables), next(iter(self.runs(job.id, limit=1)), None))
+
     def jobs_filling(self, tables: Collection[str]) -> Sequence[Job]:
         """See `JobStore.jobs_filling`."""
         wanted = set(tables)
@@ -114,15 +126,38 @@ class MemoryJobStore:
             return decode_free(self._configs[job_id])
 
     def replace_source_config(
-        self, job_id: UUID, source_config: dict[str, object], public: dict[str, object]
-    ) -> None:
+        self,
+        job_id: UUID,
+        source_config: dict[str, object],
+        public: dict[str, object],
+        *,
+        instead_of: dict[str, object] | None = None,
+    ) -> bool:
         """See `JobStore.replace_source_config`. Raises NotFound for a deleted job."""
         config = encode_free(source_config)
         with self._lock:
-            self._jobs[job_id] = replace(
-                require_living(self.job(job_id)), public_config=decode_free(encode_free(public))
-            )
+            job = require_living(self.job(job_id))
+            if instead_of is not None and self.source_config(job_id) != instead_of:
+                return False
+            self._jobs[job_id] = replace(job, public_config=decode_free(encode_free(public)))
             self._configs[job_id] = config
+            return True
+
+    def update(self, job_id: UUID, change: JobChange, *, act: Act | None = None) -> Job:
+        """See `JobStore.update`."""
+        with self._lock:
+            job = changed(self.job(job_id), change)
+            if change.config and self.source_config(job_id) != change.config.instead_of:
+                raise changed_meanwhile(job_id)
+            taken = self.find_job(job.owner_id, job.request.name)
+            if taken is not None and taken.id != job_id:
+                raise name_taken(job.request.name, taken.id)
+            if change.config:
+                self._configs[job_id] = encode_free(change.config.config)
+            self._jobs[job_id] = job
+            self._flows_version += 1
+            self.audit.add(act)
+            return job
 
     def set_schedule(
         self, job_id: UUID, schedule: str | None, timezone: str, *, act: Act | None = None
@@ -138,21 +173,29 @@ class MemoryJobStore:
     def set_paused(self, job_id: UUID, paused: bool, *, act: Act | None = None) -> Job:
         """See `JobStore.set_paused`. Raises NotFound for a deleted job."""
         with self._lock:
-            job = replace(require_living(self.job(job_id)), paused=paused)
+            job = require_living(self.job(job_id))
+            job = replace(job, paused=paused, version=job.version + 1)
             self._flows_version += 1
             self.audit.add(act)
             self._jobs[job_id] = job
             return job
 
-    def set_plan(self, job_id: UUID, plan: JobPlan) -> None:
+    def set_plan(self, job_id: UUID, plan: JobPlan, *, version: int | None = None) -> bool:
         """See `JobStore.set_plan`. Raises NotFound."""
         with self._lock:
-            self._jobs[job_id] = replace(self.job(job_id), plan=plan)
+            job = self.job(job_id)
+            if version not in (None, job.version):
+                return False
+            self._jobs[job_id] = replace(job, plan=plan)
+            return True
 
-    def set_connector(self, job_id: UUID, connector: ConnectorEntry, plan: JobPlan | None) -> Job:
+    def set_connector(
+        self, job_id: UUID, connector: ConnectorEntry, plan: JobPlan | None, *, version: int | None = None
+    ) -> Job:
         """See `JobStore.set_connector`. Raises NotFound for a deleted job."""
         with self._lock:
-            job = with_connector(require_living(self.job(job_id)), connector, plan)
+            job = require_version(require_living(self.job(job_id)), version)
+            job = with_connector(job, connector, plan)
             self._jobs[job_id] = job
             return job
 
@@ -168,12 +211,14 @@ class MemoryJobStore:
                 self.job(job_id), status=status, status_message=storable_text(message)
             )
 
-    def delete_job(self, job_id: UUID, at: datetime, *, act: Act | None = None) -> Job:
+    def delete_job(
+        self, job_id: UUID, at: datetime, *, version: int | None = None, act: Act | None = None
+    ) -> Job:
         """See `JobStore.delete_job`. Deleting twice changes nothing. Raises NotFound."""
         with self._lock:
             job = self.job(job_id)
             if job.deleted_at is None:
-                job = replace(job, deleted_at=at)
+                job = replace(require_version(job, version), deleted_at=at, version=job.version + 1)
                 self._jobs[job_id] = job
                 self._flows_version += 1
                 del self._configs[job_id]
@@ -208,10 +253,11 @@ class MemoryJobStore:
                     return run
             return None
 
-    def runs(self, job_id: UUID, *, limit: int = 50) -> Sequence[Run]:
+    def runs(self, job_id: UUID, *, limit: int = 50, before: Place | None = None) -> Sequence[Run]:
         """See `JobStore.runs`."""
         with self._lock:
             found = [run for run in self._runs.values() if run.job_id == job_id]
+        found = [run for run in found if before is None or before.before(run)]
         return sorted(found, key=lambda r: (r.created_at, r.id.hex), reverse=True)[:limit]
 
     def open_runs(self) -> Sequence[Run]:

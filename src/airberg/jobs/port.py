@@ -8,6 +8,8 @@ from typing import Protocol
 from uuid import UUID
 
 from airberg.jobs.audit import Act, AuditLog
+from airberg.jobs.changes import JobChange
+from airberg.jobs.finding import JobFilter, ListedJob, Place
 from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
 from airberg.plan.model import JobPlan
 from airberg.sources.entry import ConnectorEntry
@@ -50,6 +52,16 @@ class JobStore(Protocol):
         """Jobs, newest first."""
         ...
 
+    def page(self, wanted: JobFilter, *, after: Place | None = None, limit: int = 100) -> Sequence[ListedJob]:
+        """A page of the jobs that are looked for, newest first.
+
+        Args:
+            wanted: Which ones.
+            after: The place of the last job of the page before.
+            limit: At most so many.
+        """
+        ...
+
     def jobs_filling(self, tables: Collection[str]) -> Sequence[Job]:
         """Jobs that are not deleted and whose plan fills one of these tables, oldest first.
 
@@ -63,9 +75,34 @@ class JobStore(Protocol):
         ...
 
     def replace_source_config(
-        self, job_id: UUID, source_config: dict[str, object], public: dict[str, object]
-    ) -> None:
-        """Store a new configuration atomically (a rotated token)."""
+        self,
+        job_id: UUID,
+        source_config: dict[str, object],
+        public: dict[str, object],
+        *,
+        instead_of: dict[str, object] | None = None,
+    ) -> bool:
+        """Store a new configuration atomically (a rotated token).
+
+        Args:
+            job_id: The job.
+            source_config: The configuration.
+            public: What people see of it.
+            instead_of: Only if this is the stored one: somebody may have changed it meanwhile.
+
+        Returns:
+            Whether it was stored.
+        """
+        ...
+
+    def update(self, job_id: UUID, change: JobChange, *, act: Act | None = None) -> Job:
+        """Change a job, all at once.
+
+        Raises:
+            NotFound: There is no such job, or it is deleted.
+            PreconditionFailed: The job, or its configuration, is not what the change was made from.
+            Conflict: The owner has a job of the new name.
+        """
         ...
 
     def set_schedule(
@@ -78,20 +115,32 @@ class JobStore(Protocol):
         """Pause or resume the job."""
         ...
 
-    def set_plan(self, job_id: UUID, plan: JobPlan) -> None:
-        """Store a newer plan."""
+    def set_plan(self, job_id: UUID, plan: JobPlan, *, version: int | None = None) -> bool:
+        """Store a newer plan; with `version` only if the job has that version still. Tells whether it was."""
         ...
 
-    def set_connector(self, job_id: UUID, connector: ConnectorEntry, plan: JobPlan | None) -> Job:
-        """Move the job to another version of its connector, with the plan that was made with it, if any."""
+    def set_connector(
+        self, job_id: UUID, connector: ConnectorEntry, plan: JobPlan | None, *, version: int | None = None
+    ) -> Job:
+        """Move the job to another version of its connector, with the plan that was made with it, if any.
+
+        Raises:
+            PreconditionFailed: The job has another version than the one that is given.
+        """
         ...
 
     def set_flow_hash(self, job_id: UUID, flow_hash: str | None) -> None:
         """Note which spec the orchestrator has; None = unknown."""
         ...
 
-    def delete_job(self, job_id: UUID, at: datetime, *, act: Act | None = None) -> Job:
-        """Mark the job deleted and forget its secret configuration."""
+    def delete_job(
+        self, job_id: UUID, at: datetime, *, version: int | None = None, act: Act | None = None
+    ) -> Job:
+        """Mark the job deleted and forget its secret configuration.
+
+        Raises:
+            PreconditionFailed: The job has another version than the one that is given.
+        """
         ...
 
     def add_run(self, run: Run, *, act: Act | None = None) -> Run:
@@ -106,8 +155,8 @@ class JobStore(Protocol):
         """The run of that flow run."""
         ...
 
-    def runs(self, job_id: UUID, *, limit: int = 50) -> Sequence[Run]:
-        """Runs of a job, newest first."""
+    def runs(self, job_id: UUID, *, limit: int = 50, before: Place | None = None) -> Sequence[Run]:
+        """Runs of a job, newest first; with `before` those that are older than the run at that place."""
         ...
 
     def open_runs(self) -> Sequence[Run]:

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from airberg.jobs import sql_leases
 from airberg.jobs.audit import Act, AuditLog, SqlAuditLog, record
+from airberg.jobs.changes import JobChange, changed, changed_meanwhile, require_version
 from airberg.jobs.encoding import (
     decode_free,
     encode_free,
@@ -31,6 +32,7 @@ from airberg.jobs.encoding import (
     storable_text,
 )
 from airberg.jobs.engine import outages_as_unavailable, read_only
+from airberg.jobs.finding import JobFilter, ListedJob, Place
 from airberg.jobs.lifecycle import (
     Ending,
     ended,
@@ -45,14 +47,24 @@ from airberg.jobs.lifecycle import (
     with_schedule,
 )
 from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.jobs.sql_finding import JOB_VALUES, page_of_jobs, page_of_runs
 from airberg.jobs.sql_index import index_plan, index_request
 from airberg.jobs.tables import answers, flows_state, job_tables, jobs, runs
 from airberg.keys.seal import Sealer
 from airberg.plan.model import JobPlan, encode_plan
 from airberg.sources.entry import ConnectorEntry
 
-JOB_VALUES = [c for c in jobs.c if c.name != "source_config"]
-"""Everything of a job but its secrets, which are read only when they are asked for."""
+CHANGED_BY_PEOPLE = (
+    "name",
+    "owner_id",
+    "request",
+    "plan",
+    "public_config",
+    "paused",
+    "version",
+    "source_name",
+)
+"""Columns of a job that an update writes; the others are the orchestrator's and the runs'."""
 
 
 def config_context(job_id: UUID) -> dict[str, str]:
@@ -127,6 +139,11 @@ class SqlJobStore:
         with self._read() as c:
             return [job_of(row) for row in c.execute(query).mappings()]
 
+    def page(self, wanted: JobFilter, *, after: Place | None = None, limit: int = 100) -> Sequence[ListedJob]:
+        """See `JobStore.page`."""
+        with self._read() as c:
+            return page_of_jobs(c, wanted, after, limit)
+
     def jobs_filling(self, tables: Collection[str]) -> Sequence[Job]:
         """See `JobStore.jobs_filling`."""
         filling = sa.select(job_tables.c.job_id).where(job_tables.c.table.in_(list(tables)))
@@ -138,7 +155,10 @@ class SqlJobStore:
     def source_config(self, job_id: UUID) -> dict[str, object]:
         """See `JobStore.source_config`."""
         with self._read() as c:
-            sealed = c.execute(sa.select(jobs.c.source_config).where(jobs.c.id == job_id)).scalar()
+            return self._config(c, job_id)
+
+    def _config(self, c: Connection, job_id: UUID) -> dict[str, object]:
+        sealed = c.execute(sa.select(jobs.c.source_config).where(jobs.c.id == job_id)).scalar()
         if sealed is None:  # no such job, or deleted and forgotten
             raise no_job(job_id)
         return decode_free(self.sealer.open(bytes(sealed), config_context(job_id)))
@@ -147,13 +167,39 @@ class SqlJobStore:
         return self.sealer.seal(encode_free(source_config).encode(), config_context(job_id))
 
     def replace_source_config(
-        self, job_id: UUID, source_config: dict[str, object], public: dict[str, object]
-    ) -> None:
+        self,
+        job_id: UUID,
+        source_config: dict[str, object],
+        public: dict[str, object],
+        *,
+        instead_of: dict[str, object] | None = None,
+    ) -> bool:
         """See `JobStore.replace_source_config`. Raises NotFound for a deleted job."""
         values = {"source_config": self._seal(job_id, source_config), "public_config": encode_free(public)}
         with self._write() as c:
             require_living(_job(c, job_id, lock=True))
+            if instead_of is not None and self._config(c, job_id) != instead_of:
+                return False
             _set_job(c, job_id, values)
+            return True
+
+    def update(self, job_id: UUID, change: JobChange, *, act: Act | None = None) -> Job:
+        """See `JobStore.update`."""
+        sealed = {"source_config": self._seal(job_id, change.config.config)} if change.config else {}
+        with self._write() as c:
+            _flows_changed(c)
+            job = changed(_job(c, job_id, lock=True), change)
+            if change.config and self._config(c, job_id) != change.config.instead_of:
+                raise changed_meanwhile(job_id)
+            taken = c.execute(_named(job.owner_id, job.request.name, jobs.c.id)).scalar()
+            if taken not in (None, job_id):
+                raise name_taken(job.request.name, taken)
+            values = job_columns(job)
+            _set_job(c, job_id, {name: values[name] for name in CHANGED_BY_PEOPLE} | sealed)
+            index_request(c, job)
+            index_plan(c, job_id, job.plan)
+            record(c, act)
+            return job
 
     def set_schedule(
         self, job_id: UUID, schedule: str | None, timezone: str, *, act: Act | None = None
@@ -162,7 +208,7 @@ class SqlJobStore:
         with self._write() as c:
             _flows_changed(c)
             job = with_schedule(require_living(_job(c, job_id, lock=True)), schedule, timezone)
-            _set_job(c, job_id, {"request": encode_struct(job.request)})
+            _set_job(c, job_id, {"request": encode_struct(job.request), "version": job.version})
             record(c, act)
             return job
 
@@ -170,23 +216,29 @@ class SqlJobStore:
         """See `JobStore.set_paused`. Raises NotFound for a deleted job."""
         with self._write() as c:
             _flows_changed(c)
-            require_living(_job(c, job_id, lock=True))
-            _set_job(c, job_id, {"paused": paused})
+            job = require_living(_job(c, job_id, lock=True))
+            _set_job(c, job_id, {"paused": paused, "version": job.version + 1})
             record(c, act)
             return _job(c, job_id)
 
-    def set_plan(self, job_id: UUID, plan: JobPlan) -> None:
+    def set_plan(self, job_id: UUID, plan: JobPlan, *, version: int | None = None) -> bool:
         """See `JobStore.set_plan`. Raises NotFound."""
         with self._write() as c:
+            if version not in (None, _job(c, job_id, lock=True).version):
+                return False
             _set_job(c, job_id, {"plan": encode_plan(plan)})
             index_plan(c, job_id, plan)
+            return True
 
-    def set_connector(self, job_id: UUID, connector: ConnectorEntry, plan: JobPlan | None) -> Job:
+    def set_connector(
+        self, job_id: UUID, connector: ConnectorEntry, plan: JobPlan | None, *, version: int | None = None
+    ) -> Job:
         """See `JobStore.set_connector`. Raises NotFound for a deleted job."""
         with self._write() as c:
-            job = with_connector(require_living(_job(c, job_id, lock=True)), connector, plan)
-            encoded = None if job.plan is None else encode_plan(job.plan)
-            _set_job(c, job_id, {"request": encode_struct(job.request), "plan": encoded})
+            job = require_version(require_living(_job(c, job_id, lock=True)), version)
+            job = with_connector(job, connector, plan)
+            values = job_columns(job)
+            _set_job(c, job_id, {name: values[name] for name in ("request", "plan", "version")})
             index_plan(c, job_id, job.plan)
             return job
 
@@ -200,14 +252,18 @@ class SqlJobStore:
         with self._write() as c:
             _set_job(c, job_id, {"status": status.value, "status_message": storable_text(message)})
 
-    def delete_job(self, job_id: UUID, at: datetime, *, act: Act | None = None) -> Job:
+    def delete_job(
+        self, job_id: UUID, at: datetime, *, version: int | None = None, act: Act | None = None
+    ) -> Job:
         """See `JobStore.delete_job`. Deleting twice changes nothing. Raises NotFound."""
         with self._write() as c:
             _flows_changed(c)
             job = _job(c, job_id, lock=True)
             if job.deleted_at is not None:
                 return job
-            _set_job(c, job_id, {"deleted_at": at, "source_config": None})
+            require_version(job, version)
+            gone = {"deleted_at": at, "source_config": None, "version": job.version + 1}
+            _set_job(c, job_id, gone)
             record(c, act)
             return _job(c, job_id)
 
@@ -233,12 +289,10 @@ class SqlJobStore:
         with self._read() as c:
             return _find_run(c, job_id, flow_run_id)
 
-    def runs(self, job_id: UUID, *, limit: int = 50) -> Sequence[Run]:
+    def runs(self, job_id: UUID, *, limit: int = 50, before: Place | None = None) -> Sequence[Run]:
         """See `JobStore.runs`."""
-        newest = sa.select(runs).where(runs.c.job_id == job_id)
-        newest = newest.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(limit)
         with self._read() as c:
-            return [run_of(row) for row in c.execute(newest).mappings()]
+            return page_of_runs(c, job_id, before, limit)
 
     def open_runs(self) -> Sequence[Run]:
         """See `JobStore.open_runs`. Oldest first."""

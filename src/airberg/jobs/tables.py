@@ -89,10 +89,13 @@ jobs = Table(
     Column("deleted_at", UtcDateTime),
     Column("version", Integer, nullable=False, server_default="1"),
     Column("source_name", Text, nullable=False, server_default=""),  # of the request, to filter by
-    Index(None, "created_by", "created_at"),
-    Index(None, "created_at"),
-    Index(None, "source_name", "created_at"),
 )
+PAGES_BY = ("created_at", "id", "status", "source_name", "deleted_at")
+"""What a page of jobs is sorted and filtered by: with all of it in an index, it reads no row of a job."""
+Index("ix_jobs_page", *(jobs.c[name] for name in PAGES_BY))
+Index("ix_jobs_page_of_creator", jobs.c.created_by, *(jobs.c[name] for name in PAGES_BY))
+Index("ix_jobs_page_of_owner", jobs.c.owner_id, *(jobs.c[name] for name in PAGES_BY))
+Index("ix_jobs_page_of_ids", jobs.c.id, *(jobs.c[name] for name in PAGES_BY if name != "id"))
 Index(
     "uq_jobs_owner_id_name_living",
     jobs.c.owner_id,

@@ -148,6 +148,7 @@ class _Session:
         self.texts = ConnectorTexts(protects=job.request.protects_columns)
         self._given = Resolved({})
         self._config: dict[str, Any] = {}
+        self._kept_config: dict[str, Any] = {}  # as it is stored, with references
 
     @property
     def spill_dir(self) -> Path:
@@ -172,7 +173,7 @@ class _Session:
 
     def _execute(self) -> None:
         settings, job = self._parts.settings, self._job
-        config = self._parts.store.source_config(job.id)
+        config = self._kept_config = self._parts.store.source_config(job.id)
         entry = connector_of(job, settings)
         # Before the connector does anything, even say what it offers.
         names = key_names(job.request.column_transformations, settings.keys.default_key)
@@ -238,7 +239,8 @@ class _Session:
             on_config=self._store_config(launch),
             told=self.texts.told,
         )
-        self._parts.store.set_plan(self._job.id, fresh)
+        # Not over a plan of somebody who changed the job meanwhile: this run goes on as the job was.
+        self._parts.store.set_plan(self._job.id, fresh, version=self._job.version)
         return fresh
 
     def _store_config(self, launch: LaunchDescription) -> Any:  # noqa: ANN401 - a closure, typed at its use
@@ -246,11 +248,17 @@ class _Session:
             check_renewal(launch.spec, self._config, config)
             kept = self._given.restored(config)
             public = mask_config(launch.spec, kept, self._given.hidden)
-            self._parts.store.replace_source_config(self._job.id, kept, public)
+            stored = self._parts.store.replace_source_config(
+                self._job.id, kept, public, instead_of=self._kept_config
+            )
             self._config = config
             self._secrets |= secret_values(launch.spec, config)
             self.texts.redactor = Redactor(self._secrets)
-            log.info("the source handed out a new configuration; it is stored")
+            if stored:
+                self._kept_config = kept
+                log.info("the source handed out a new configuration; it is stored")
+            else:
+                log.warning("somebody changed the configuration meanwhile; that of the source is not stored")
 
         return store
 

@@ -63,7 +63,7 @@ def test_differences_are_seen(database_url: str) -> None:
     upgrade(database_url)
     engine = engine_of(database_url)
     with engine.begin() as c:
-        c.execute(sa.text("DROP INDEX ix_jobs_created_at"))
+        c.execute(sa.text("DROP INDEX ix_jobs_page"))
         c.execute(sa.text("ALTER TABLE answers DROP COLUMN status"))
     engine.dispose()
     assert len(differences(database_url)) == 2

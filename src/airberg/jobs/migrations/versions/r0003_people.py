@@ -12,6 +12,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+PAGES_BY = ("created_at", "id", "status", "source_name", "deleted_at")
 FILL_SOURCE = {
     "sqlite": "UPDATE jobs SET source_name = coalesce(json_extract(request, '$.source_name'), '')",
     "postgresql": "UPDATE jobs SET source_name = coalesce(CAST(request AS json) ->> 'source_name', '')",
@@ -40,7 +41,11 @@ def upgrade() -> None:
     dialect = op.get_context().dialect.name
     op.add_column("jobs", sa.Column("version", sa.Integer, nullable=False, server_default="1"))
     op.add_column("jobs", sa.Column("source_name", sa.Text, nullable=False, server_default=""))
-    op.create_index("ix_jobs_source_name_created_at", "jobs", ["source_name", "created_at"])
+    op.drop_index("ix_jobs_created_by_created_at", "jobs")
+    op.drop_index("ix_jobs_created_at", "jobs")
+    for name, first in (("", ()), ("_of_creator", ("created_by",)), ("_of_owner", ("owner_id",))):
+        op.create_index(f"ix_jobs_page{name}", "jobs", [*first, *PAGES_BY])
+    op.create_index("ix_jobs_page_of_ids", "jobs", ["id", *(name for name in PAGES_BY if name != "id")])
     _what_jobs_are_found_by()
     _audit_log()
     _run_logs()
