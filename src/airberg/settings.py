@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from airberg.api.limit_settings import LimitSettings
+from airberg.api.metrics_settings import MetricsSettings
 from airberg.identity.access_settings import AccessSettings
 from airberg.keys.address import parse_kek_address
 from airberg.plan.readers import cannot_read, reader_problem
@@ -44,6 +45,7 @@ class ApiSettings(_Group):
     )
     port: PortNumber = Field(8000, description="Port to listen on.")
     public_url: str | None = Field(None, description="Address that users see; default http://HOST:PORT.")
+    build_number: str = Field("0", max_length=100, description="Of your image, for `/api/health/ping`.")
     max_body_bytes: Positive = Field(1_048_576, description="Larger request bodies are answered 413.")
     registration_wait_s: float = Field(
         20.0, description="Seconds that a POST waits for the flow to appear; 29 with its checks at most."
@@ -356,6 +358,7 @@ class Settings(BaseSettings):
     )
     api: ApiSettings = ApiSettings()
     limits: LimitSettings = LimitSettings()
+    metrics: MetricsSettings = MetricsSettings()
     auth: AuthSettings = AuthSettings()
     access: AccessSettings = AccessSettings()
     catalog: CatalogSettings = CatalogSettings()

@@ -30,12 +30,17 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
     else:
         url = request.getfixturevalue("postgresql_server").url
         upgrade(url)
+        _empty(url)  # other tests use this database too
     opened = SqlJobStore(engine_of(url), Sealer([bytes(32)]))
     yield opened
     opened.close()
     if request.param == "postgresql":
-        engine = engine_of(url)
-        with engine.begin() as c:
-            names = ", ".join(t.name for t in metadata.sorted_tables if t.name != "flows_state")
-            c.execute(sa.text(f"TRUNCATE {names}"))
-        engine.dispose()
+        _empty(url)
+
+
+def _empty(url: str) -> None:
+    engine = engine_of(url)
+    with engine.begin() as c:
+        names = ", ".join(t.name for t in metadata.sorted_tables if t.name != "flows_state")
+        c.execute(sa.text(f"TRUNCATE {names}"))
+    engine.dispose()

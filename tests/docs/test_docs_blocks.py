@@ -141,7 +141,22 @@ def is_manifest(block: Block) -> bool:
     return yaml.safe_load(block.text).get("type") == "DeclarativeSource"
 
 
-@pytest.mark.parametrize("block", [b for b in blocks("yaml") if not is_manifest(b)], ids=str)
+def is_scrape(block: Block) -> bool:
+    """It is for Prometheus."""
+    return "scrape_configs" in yaml.safe_load(block.text)
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("yaml") if is_scrape(b)], ids=str)
+def test_scrapes(block: Block) -> None:
+    """Prometheus's default path is ours, and it sends the token as a bearer token."""
+    [scrape] = yaml.safe_load(block.text)["scrape_configs"]
+    assert scrape.keys() == {"job_name", "authorization", "static_configs"}
+    assert scrape["authorization"].keys() == {"credentials_file"}  # of type Bearer, unless it says otherwise
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in blocks("yaml") if not is_manifest(b) and not is_scrape(b)], ids=str
+)
 def test_datahub_recipe(block: Block) -> None:
     """DataHub's own models take the configuration of source and sink."""
     from datahub.emitter.rest_emitter import DatahubRestEmitter

@@ -12,8 +12,21 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from airberg import __version__
-from airberg.api import audit, auth, docs_page, ingest, jobs, keys, problems, runs, service_routes, sources
-from airberg.api.envelope import Envelope, log_exchange
+from airberg.api import (
+    audit,
+    auth,
+    docs_page,
+    ingest,
+    jobs,
+    keys,
+    metrics,
+    problems,
+    runs,
+    service_routes,
+    sources,
+)
+from airberg.api.envelope import Envelope, Exchange, log_exchange
+from airberg.api.metrics import Metrics
 from airberg.api.openapi import DocumentedApp
 from airberg.api.preflight_slots import PreflightSlots
 from airberg.api.submission import Submitter
@@ -110,6 +123,7 @@ def create_app(parts: AppParts) -> FastAPI:
         body_key=hashlib.sha256(b"airberg idempotency " + parts.machine_token.encode()).digest(),
         slots=app.state.slots,
     )
+    app.state.metrics = metrics.Metrics(parts.store.totals, settings.metrics)
     problems.install(app, max_body_bytes=settings.api.max_body_bytes, limits=settings.limits)
     _add_outer_layers(app, settings)
     auth.install(app)
@@ -118,11 +132,18 @@ def create_app(parts: AppParts) -> FastAPI:
         app.include_router(part.router)
     app.include_router(service_routes.health)
     app.include_router(service_routes.internal)
+    app.include_router(metrics.router)
     return app
 
 
 def _add_outer_layers(app: FastAPI, settings: Settings) -> None:
     """What also holds for refusals of the layers below: each is put around those before it."""
+    counted: Metrics = app.state.metrics
+
+    def ended(exchange: Exchange) -> None:
+        log_exchange(exchange)
+        counted.request_ended(exchange)
+
     if settings.limits.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -131,4 +152,4 @@ def _add_outer_layers(app: FastAPI, settings: Settings) -> None:
             allow_headers=CORS_HEADERS,
             expose_headers=["ETag", "Location", "Retry-After", "RateLimit", "X-Request-Id"],
         )
-    app.add_middleware(Envelope, https=settings.public_url.startswith("https://"), ended=log_exchange)
+    app.add_middleware(Envelope, https=settings.public_url.startswith("https://"), ended=ended)

@@ -272,6 +272,7 @@ EXAMPLES: Final[dict[str, list[Any]]] = {
         }
     ],
     "HealthView": [{"status": "ok", "version": "0.1.0"}],
+    "PingView": [{"status": "ok", "version": "0.1.0", "build_number": "4711"}],
     "ReadyView": [{"status": "ok", "version": "0.1.0", "orchestrator": True}],
     "ResourceMetadata": [
         {

@@ -26,13 +26,25 @@ class HealthView(BaseModel):
     version: str = Field(description="Airberg's.")
 
 
+class PingView(HealthView):
+    """The process answers; as clients of the sibling API read it."""
+
+    build_number: str = Field(description="`AIRBERG_API__BUILD_NUMBER`, or `0`.")
+
+
 class ReadyView(HealthView):
     """The database answers, too."""
 
     orchestrator: bool = Field(description="Whether Airflow is healthy. Without it jobs are still taken.")
 
 
-@health.get("/api/health/ping", name="ping", response_model=HealthView)
+@health.get("/api/health/ping", response_model=PingView)
+def ping(request: Request) -> PingView:
+    """The process answers, and says what it is."""
+    settings: Settings = request.app.state.settings
+    return PingView(version=__version__, build_number=settings.api.build_number)
+
+
 @health.get("/api/health/live", response_model=HealthView)
 def live() -> HealthView:
     """The process answers."""

@@ -30,6 +30,7 @@ from airberg.jobs.lifecycle import (
     with_schedule,
 )
 from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.jobs.totals import MemoryTotals
 from airberg.plan.model import JobPlan
 from airberg.sources.entry import ConnectorEntry
 
@@ -48,6 +49,8 @@ class MemoryJobStore:
         self._flows_version = 0
         self.audit = MemoryAuditLog()
         """See `JobStore.audit`."""
+        self.totals = MemoryTotals(self._jobs, self._runs, self._lock)
+        """See `JobStore.totals`."""
 
     # ---- jobs --------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from airberg.jobs.audit import Act, AuditLog
 from airberg.jobs.changes import JobChange
 from airberg.jobs.finding import JobFilter, ListedJob, Place
 from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.jobs.totals import TotalsReader
 from airberg.plan.model import JobPlan
 from airberg.sources.entry import ConnectorEntry
 
@@ -24,6 +25,11 @@ class JobStore(Protocol):
     @property
     def audit(self) -> AuditLog:
         """Where acts are recorded."""
+        ...
+
+    @property
+    def totals(self) -> TotalsReader:
+        """Numbers over all jobs."""
         ...
 
     def add_job(

@@ -50,6 +50,7 @@ from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus,
 from airberg.jobs.sql_finding import JOB_VALUES, page_of_jobs, page_of_runs
 from airberg.jobs.sql_index import index_plan, index_request
 from airberg.jobs.tables import answers, flows_state, job_tables, jobs, runs
+from airberg.jobs.totals import SqlTotals, TotalsReader
 from airberg.keys.seal import Sealer
 from airberg.plan.model import JobPlan, encode_plan
 from airberg.sources.entry import ConnectorEntry
@@ -82,6 +83,8 @@ class SqlJobStore:
         """What seals configurations, and the states of the jobs' connectors."""
         self.audit: AuditLog = SqlAuditLog(engine)
         """See `JobStore.audit`."""
+        self.totals: TotalsReader = SqlTotals(engine)
+        """See `JobStore.totals`."""
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:

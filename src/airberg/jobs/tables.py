@@ -154,6 +154,7 @@ runs = Table(
     Column("ended_at", UtcDateTime),
     UniqueConstraint("job_id", "flow_run_id"),
     Index(None, "job_id", "created_at"),
+    Index(None, "ended_at"),
 )
 Index(
     "ix_runs_open",

@@ -46,6 +46,7 @@ def upgrade() -> None:
     for name, first in (("", ()), ("_of_creator", ("created_by",)), ("_of_owner", ("owner_id",))):
         op.create_index(f"ix_jobs_page{name}", "jobs", [*first, *PAGES_BY])
     op.create_index("ix_jobs_page_of_ids", "jobs", ["id", *(name for name in PAGES_BY if name != "id")])
+    op.create_index("ix_runs_ended_at", "runs", ["ended_at"])
     _what_jobs_are_found_by()
     _audit_log()
     _run_logs()
