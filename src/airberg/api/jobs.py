@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from airberg.api.acting import acting
 from airberg.api.etags import IfMatch, require_match, show_version
+from airberg.api.json_route import JsonRoute
 from airberg.api.paging import Cursor, cursor_of, link_next, place_of
 from airberg.api.problems import PROBLEM_RESPONSES
 from airberg.api.rooms import Reads, Rooms, Writes, viewer_of
@@ -21,7 +22,7 @@ from airberg.identity.principal import Principal
 from airberg.jobs.finding import JobFilter, Place
 from airberg.jobs.model import JobStatus, Run
 
-router = APIRouter(tags=["jobs"], responses=PROBLEM_RESPONSES)
+router = APIRouter(tags=["jobs"], responses=PROBLEM_RESPONSES, route_class=JsonRoute)
 
 
 class JobPatch(BaseModel):

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Body, Query, Request, Response, Security
 from pydantic import BaseModel, ConfigDict, Field
 
 from airberg.api.auth import KEYS_ADMIN, principal
+from airberg.api.json_route import JsonRoute
 from airberg.api.problems import PROBLEM_RESPONSES
 from airberg.errors import ConfigurationFailed, InvalidRequest, NotFound, Unavailable
 from airberg.identity.principal import Principal
@@ -21,7 +22,7 @@ from airberg.keys.shown import audit_facts, key_facts, unconfirmed
 from airberg.keys.states import changed, destroyed
 
 _ADMIN = Security(principal, scopes=[KEYS_ADMIN])
-router = APIRouter(tags=["keys"], responses=PROBLEM_RESPONSES, dependencies=[_ADMIN])
+router = APIRouter(tags=["keys"], responses=PROBLEM_RESPONSES, dependencies=[_ADMIN], route_class=JsonRoute)
 
 Admin = Annotated[Principal, _ADMIN]
 Who = Annotated[str, Field(min_length=1, max_length=255)]

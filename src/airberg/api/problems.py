@@ -34,7 +34,6 @@ from airberg.api.body_problems import (
 )
 from airberg.api.limit_settings import LimitSettings
 from airberg.api.time_limit import TimeLimit
-from airberg.api.unreadable import refuse_stranger
 from airberg.errors import (
     AirbergError,
     InvalidRequest,
@@ -224,11 +223,6 @@ def _too_late() -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
-    if any(e["type"] == "json_invalid" for e in error.errors()):
-        try:
-            await refuse_stranger(request)
-        except AirbergError as e:
-            return await _airberg_error(request, e)
     model = _body_model(request)
     found = [_request_problem(e, model) for e in error.errors()[:MAX_PROBLEMS]]
     return await _airberg_error(request, InvalidRequest(found))

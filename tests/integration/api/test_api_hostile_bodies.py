@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +29,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client that may make jobs."""
     with (
         running_contract_service(tmp_path_factory.mktemp("hostile")) as service,
-        service.client("ann", "ingest:read", "ingest:write") as api,
+        service.client("ann", "ingest:read", "ingest:write", "keys:admin") as api,
     ):
         yield api
 
@@ -85,6 +86,20 @@ def test_what_is_no_interoperable_json_is_refused(api: httpx.Client, body: bytes
     [error] = refused(api, body)["errors"]
     assert error["pointer"] == ""
     assert error["guidance"]
+
+
+@pytest.mark.parametrize("body", ATTACKS.values(), ids=ATTACKS.keys())
+def test_bodies_that_the_framework_reads_are_read_as_strictly(api: httpx.Client, body: bytes) -> None:
+    """Of every operation that takes one; but that an empty body is none where none is needed."""
+    document = api.get("/openapi.json").json()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if not operation.get("requestBody", {}).get("required"):
+                continue
+            url = re.sub(r"\{\w+_id\}", "8f14e45f-ceea-467f-ab0e-5b6a1f0e4b1d", path).replace("{name}", "pii")
+            answer = api.request(method, url, content=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code == 422, (method, path, answer.status_code)
+            assert "" in {e["pointer"] for e in answer.json()["errors"]}, (method, path)
 
 
 @pytest.mark.parametrize(
