@@ -10,6 +10,7 @@ UV     := .build/uv/bin/uv
 PY     := $(ENV)/bin/python
 BENCH_ENV := .build/bench-env
 ENGINES_ENV := .build/engines
+OIDC_PROVIDER := .build/oidc-provider
 BENCH_OPTIONS := $(if $(filter-out 0,$(QUICK)),--quick)
 export AIRBERG_HOME ?= $(CURDIR)/.airberg
 export VIRTUAL_ENV := $(CURDIR)/$(ENV)
@@ -32,7 +33,7 @@ run: $(ENV)/.runtime  ## Start everything, load source-faker, show the rows (ONC
 up: $(ENV)/.runtime  ## Start the embedded stack and stay
 	@$(ENV)/bin/airberg up
 
-test: $(ENV)/.dev $(ENGINES_ENV)/.made  ## Run the tests (real Airflow and a real connector among them)
+test: $(ENV)/.dev $(ENGINES_ENV)/.made $(OIDC_PROVIDER)/.made  ## Run the tests (real Airflow and a real connector among them)
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 chaos: $(ENV)/.dev  ## Kill runs 200 times, make 10,000 requests (KILLS=…; API_CASES=…; SEED=… and EPISODE=… replay)
@@ -103,6 +104,8 @@ lock: $(UV)  ## Lock the dependencies again
 	$(COMPILE) --upgrade requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) --upgrade requirements/spark.in -o requirements/spark.txt
 	$(COMPILE) --upgrade requirements/engines.in -o requirements/engines.txt
+	@cd tests/oidc-provider && npm install --silent --package-lock-only --ignore-scripts \
+	  --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean:  ## Remove environments and the embedded stack's data
 	rm -rf .build $(ENV) .airberg
@@ -138,3 +141,9 @@ $(ENGINES_ENV)/.made: requirements/engines.txt | $(UV)
 	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(ENGINES_ENV)
 	@$(UV) pip install -q --python $(ENGINES_ENV)/bin/python --require-hashes -r requirements/engines.txt
 	@touch $@
+
+# Versions and hashes are those of the lock file, and no package runs scripts of its own.
+$(OIDC_PROVIDER)/.made: $(wildcard tests/oidc-provider/package*.json)
+	@if ! command -v npm >/dev/null; then echo "npm is not here: tests with an OpenID provider are skipped"; exit 0; fi; \
+	  echo "Installing an OpenID provider for tests"; mkdir -p $(@D); cp $^ $(@D); \
+	  (cd $(@D) && npm ci --silent --ignore-scripts --no-audit --no-fund); touch $@

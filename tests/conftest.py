@@ -13,6 +13,7 @@ from airberg.jobs.migrate import upgrade
 from support.airflow_stack import AirflowStack, running_airflow
 from support.conditions import eventually
 from support.live_stack import LiveStack, running_stack
+from support.oidc_provider import NoProvider, OidcProvider, running_provider
 from support.postgresql import NoServer, Server, running_server
 from support.pyairbyte import pyairbyte_environment
 
@@ -24,11 +25,14 @@ if TYPE_CHECKING:  # their client libraries are loaded by the tests that use the
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs Airflow goes to one worker, so that there is one Airflow; before xdist reads the groups."""
+    """What needs Airflow, or the OpenID provider, goes to one worker each; before xdist reads the groups."""
     for item in items:
-        if {"live", "airflow_stack"} & set(getattr(item, "fixturenames", ())):
+        needed = set(getattr(item, "fixturenames", ()))
+        if {"live", "airflow_stack"} & needed:
             item.add_marker(pytest.mark.airflow)
             item.add_marker(pytest.mark.xdist_group("airflow"))
+        elif "oidc_provider" in needed:
+            item.add_marker(pytest.mark.xdist_group("oidc-provider"))
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +43,24 @@ def postgresql_server() -> Iterator[Server]:
             yield server
     except NoServer as e:
         pytest.skip(f"PostgreSQL: {e}")
+
+
+@pytest.fixture(scope="session")
+def _oidc_process() -> Iterator[OidcProvider]:
+    """A certified OpenID provider, one for the session; without Node, those tests are skipped."""
+    try:
+        with running_provider() as provider:
+            yield provider
+    except NoProvider as e:
+        pytest.skip(f"OpenID provider: {e}")
+
+
+@pytest.fixture
+def oidc_provider(_oidc_process: OidcProvider) -> OidcProvider:
+    """The provider, listening, whatever the test before has done to it."""
+    if not _oidc_process.running:
+        _oidc_process.start("again")
+    return _oidc_process
 
 
 @pytest.fixture(scope="session")

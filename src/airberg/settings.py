@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from airberg.api.limit_settings import LimitSettings
 from airberg.api.metrics_settings import MetricsSettings
-from airberg.identity.access_settings import AccessSettings
+from airberg.identity.access_settings import AccessSettings, AuthSettings
 from airberg.keys.address import parse_kek_address
 from airberg.plan.readers import cannot_read, reader_problem
 from airberg.sources.secret_settings import SecretSettings
@@ -52,30 +52,6 @@ class ApiSettings(_Group):
     )
     reconcile_every_s: float = Field(5.0, description="How often jobs and flows are compared.")
     max_preflights: Positive = Field(4, description="Preflights at once; more are answered 429.")
-
-
-class AuthSettings(_Group):
-    """Who may call. `dev` signs its own tokens and refuses to listen beyond loopback."""
-
-    mode: Literal["dev", "oidc"] = Field(
-        "dev", description="`dev`: tokens of `airberg token`, on loopback only. `oidc`: tokens of `issuer`."
-    )
-    issuer: str | None = Field(None, description="OIDC issuer; tokens must name it exactly.")
-    audience: str = Field("airberg", description="What the claim `aud` of a token must have.")
-    jwks_uri: str | None = Field(None, description="Default: from the issuer's discovery document.")
-    algorithms: tuple[str, ...] = Field(
-        ("RS256", "PS256", "ES256", "EdDSA"), description="Signature algorithms that are accepted."
-    )
-    leeway_s: int = Field(30, description="By how many seconds clocks may differ.")
-    token_type: Literal["at+jwt", "any"] = Field(
-        "any", description="`at+jwt`: only tokens that say so (RFC 9068). `any`: also `JWT`, or no type."
-    )
-    admin_roles: frozenset[str] = Field(
-        frozenset({"ingest-admin"}), description="Roles that see every job and may set another owner."
-    )
-    owner_claims: tuple[str, ...] = Field(
-        ("email", "preferred_username", "sub"), description="The first claim that is there names the owner."
-    )
 
 
 class CatalogSettings(_Group):

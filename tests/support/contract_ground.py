@@ -104,7 +104,7 @@ class Ground:
             "create_ingestion": self.submission,
             "create_key": lambda: {"name": f"k{uuid4().hex}"},
             "destroy_key": lambda: {"confirm": made["name"]},
-            "create_service_key": lambda: {"name": "loader", "scopes": [READ]},
+            "create_service_key": lambda: {"name": "loader", "scopes": [WRITE]},
         }
         if name in own:
             return own[name]()

@@ -61,6 +61,6 @@ def checked(request: Request, verified: Callable[[], T]) -> T:
         rates.count_failure(address)
         raise
     except NotAuthenticated as e:
-        if e.challenge is not None:  # there were credentials
+        if e.challenge is not None or "authorization-psk" in request.headers:  # there were credentials
             rates.count_failure(address)
         raise

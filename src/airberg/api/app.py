@@ -22,6 +22,7 @@ from airberg.api import (
     metrics,
     problems,
     runs,
+    service_keys,
     service_routes,
     sources,
 )
@@ -33,6 +34,7 @@ from airberg.api.submission import Submitter
 from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
 from airberg.governance.resolve import DomainDirectory
+from airberg.identity.service_keys import ServiceKeyVerifier
 from airberg.identity.verifier import Verifier
 from airberg.jobs.port import JobStore
 from airberg.keys.open import open_keys
@@ -108,6 +110,12 @@ def create_app(parts: AppParts) -> FastAPI:
     app.state.orchestrator = parts.orchestrator
     app.state.reconciler = reconciler
     app.state.verifier = parts.verifier
+    app.state.service_keys = parts.store.service_keys
+    app.state.service_key_verifier = ServiceKeyVerifier(
+        parts.store.service_keys,
+        admin_roles=settings.auth.admin_roles,
+        allowed=settings.auth.service_key_days > 0,
+    )
     app.state.machine_token = parts.machine_token
     app.state.keys = keys.OpenedOnce(parts.open_keys or (lambda: open_keys(settings)))
     app.state.slots = PreflightSlots(settings.api.max_preflights)
@@ -128,7 +136,7 @@ def create_app(parts: AppParts) -> FastAPI:
     _add_outer_layers(app, settings)
     auth.install(app)
     docs_page.install(app)
-    for part in (ingest, sources, jobs, runs, keys, audit):
+    for part in (ingest, sources, jobs, runs, keys, service_keys, audit):
         app.include_router(part.router)
     app.include_router(service_routes.health)
     app.include_router(service_routes.internal)

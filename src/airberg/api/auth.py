@@ -1,4 +1,4 @@
-"""Who may call: bearer tokens (RFC 6750), the metadata that tells clients where to get one (RFC 9728).
+"""Who may call: bearer tokens (RFC 6750), the metadata that tells where to get one (RFC 9728), service keys.
 
 Routes say `caller: Annotated[Principal, Security(principal, scopes=["ingest:read"])]`. The dependencies are
 plain functions: FastAPI runs them in its thread pool, so fetching an issuer's keys never blocks the loop.
@@ -14,13 +14,14 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from pydantic import BaseModel, Field
 
 from airberg.api.admission import admitted, checked
 from airberg.api.rates import Rates
 from airberg.errors import MalformedCredentials, NotAllowed, NotAuthenticated, RequestError
 from airberg.identity.principal import Principal
+from airberg.identity.service_keys import ServiceKeyVerifier
 from airberg.identity.verifier import Verifier
 from airberg.settings import Settings
 
@@ -59,6 +60,15 @@ BEARER = HTTPBearer(
 )
 """For the OpenAPI document; the header is read by `bearer_token`, which is stricter."""
 
+SERVICE_KEY_HEADER = "Authorization-PSK"
+SERVICE_KEY = APIKeyHeader(
+    name=SERVICE_KEY_HEADER,
+    scheme_name="serviceKey",
+    description="A service key, in place of an access token; `POST /api/service-keys` makes one.",
+    auto_error=False,
+)
+"""For the OpenAPI document; the header is read by `service_key`."""
+
 
 def bearer_token(request: Request) -> str:
     """The token of the Authorization header. Nowhere else is one looked for: URLs end in logs.
@@ -73,7 +83,8 @@ def bearer_token(request: Request) -> str:
     scheme, _, rest = (values[0] if values else "").strip().partition(" ")
     if scheme.lower() != "bearer":
         raise NotAuthenticated(
-            "An access token is needed.", guidance="Send it in the header Authorization: Bearer <token>."
+            "An access token, or a service key, is needed.",
+            guidance="Send Authorization: Bearer <token>, or Authorization-PSK: <key>.",
         )
     token = rest.strip(" ")
     if not B64TOKEN.fullmatch(token):
@@ -84,28 +95,58 @@ def bearer_token(request: Request) -> str:
     return token
 
 
+def service_key(request: Request) -> str | None:
+    """The service key of its header, if there is one.
+
+    Raises:
+        MalformedCredentials: The header is there twice, or beside an access token.
+    """
+    values = request.headers.getlist(SERVICE_KEY_HEADER)
+    if not values:
+        return None
+    if len(values) > 1:
+        raise MalformedCredentials(
+            f"There is more than one {SERVICE_KEY_HEADER} header.", guidance="Send one."
+        )
+    if "authorization" in request.headers:
+        raise MalformedCredentials(
+            "There is a service key, and an Authorization header beside it.", guidance="Send one of the two."
+        )
+    return values[0].strip()
+
+
+def _verified(request: Request) -> Principal:
+    key = service_key(request)
+    if key is None:
+        verifier: Verifier = request.app.state.verifier
+        return verifier.verify(bearer_token(request))
+    keys: ServiceKeyVerifier = request.app.state.service_key_verifier
+    return keys.verify(key)
+
+
 def principal(
     security: SecurityScopes,
     request: Request,
-    _: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None,
+    _token: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None,
+    _key: Annotated[str | None, Depends(SERVICE_KEY)] = None,
 ) -> Principal:
-    """The verified caller; the token must have all scopes that the route asks for, administrators' too.
+    """The verified caller; token or key must have all scopes that the route asks for, administrators' too.
 
     Raises:
-        NotAuthenticated: There is no token, or it does not hold.
-        MalformedCredentials: The header is not well formed.
+        NotAuthenticated: There is neither, or it does not hold.
+        MalformedCredentials: A header is not well formed.
         NotAllowed: A scope is missing.
         TooManyRequests: See `airberg.api.admission`.
-        Unavailable: The issuer's keys are needed and cannot be fetched.
+        Unavailable: The issuer's keys, or the store of service keys, are needed and do not answer.
     """
-    verifier: Verifier = request.app.state.verifier
-    caller = admitted(request, lambda: verifier.verify(bearer_token(request)))
+    caller = admitted(request, lambda: _verified(request))
     missing = [s for s in security.scopes if s not in caller.scopes]
     if missing:
+        sent = "access token" if caller.service_key is None else "service key"
         raise NotAllowed(
-            f"The access token lacks the scope {' '.join(missing)}.",
+            f"The {sent} lacks the scope {' '.join(missing)}.",
             scope=" ".join(security.scopes),
-            guidance="Get a token with that scope.",
+            guidance="Get one with that scope.",
         )
     return caller
 
@@ -172,7 +213,10 @@ def metadata_url(public_url: str) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Add the metadata route. `app.state` must have `settings`, `verifier` and `machine_token`."""
+    """Add the metadata route.
+
+    `app.state` must have `settings`, `verifier`, `service_key_verifier` and `machine_token`.
+    """
     settings: Settings = app.state.settings
     verifier: Verifier = app.state.verifier
     app.state.rates = Rates(settings.limits)

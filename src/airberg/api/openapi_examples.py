@@ -24,6 +24,19 @@ _SUMMARY: Final[dict[str, Any]] = {
     "ended_at": "2026-03-29T12:00:21Z",
     "error": None,
 }
+_SERVICE_KEY: Final[dict[str, Any]] = {
+    "id": "0b0e3a52-6d0b-4a53-9c28-0e8f4f4f0001",
+    "name": "nightly loader",
+    "state": "active",
+    "scopes": ["ingest:read", "ingest:write"],
+    "groups": [],
+    "owner_id": "ann@example.com",
+    "created_by": "https://sso.example.com/realms/data|8f14e45f",
+    "created_at": "2026-03-29T12:00:00Z",
+    "expires_at": "2026-04-28T12:00:00Z",
+    "last_used_at": "2026-03-30T04:00:00Z",
+    "revoked_at": None,
+}
 _STREAM: Final[dict[str, Any]] = {
     "stream": "users",
     "table": "shop.users",
@@ -248,6 +261,17 @@ EXAMPLES: Final[dict[str, list[Any]]] = {
     ],
     "NewKey": [{"name": "pii", "owners": ["ann@example.com"], "roles": ["analysts"]}],
     "Access": [{"owners": ["ann@example.com", "bob@example.com"], "roles": []}],
+    "NewServiceKey": [
+        {"name": "nightly loader", "scopes": ["ingest:read", "ingest:write"], "groups": [], "days": 30}
+    ],
+    "ServiceKeyView": [_SERVICE_KEY],
+    "MadeServiceKey": [
+        _SERVICE_KEY
+        | {
+            "last_used_at": None,
+            "key": "abk_0b0e3a526d0b4a539c280e8f4f4f0001_not-a-real-key-its-43-characters-are-random",
+        }
+    ],
     "VersionChoice": [{"version": 1}],
     "Destruction": [{"version": 1, "confirm": "pii"}],
     "KeyView": [

@@ -17,6 +17,7 @@ TAGS: Final = [
     {"name": "runs", "description": "What the runs of a job do and did."},
     {"name": "audit", "description": "Who did what, when, and from where."},
     {"name": "keys", "description": "Encryption keys. What is in them is shown nowhere."},
+    {"name": "service keys", "description": "What programs send in place of an access token."},
     {"name": "health", "description": "For load balancers and for those who watch; without a token."},
     {"name": "authorization", "description": "Where clients get access tokens."},
 ]
@@ -106,6 +107,7 @@ ANSWER_HEADERS: Final = {
 LEADS_TO: Final = (
     ("create_ingestion", "201", "job_id", "$response.body#/job_id", "/api/jobs/{job_id}"),
     ("trigger_job", "202", "run_id", "$response.body#/id", "/api/runs/{run_id}"),
+    ("create_service_key", "201", "key_id", "$response.body#/id", "/api/service-keys/{key_id}"),
     ("create_key", "201", "name", "$response.body#/name", "/api/keys/{name}"),
 )
 """Which answer has the id that a parameter of other operations is, and where their paths begin."""
@@ -129,7 +131,7 @@ NAMES_OF_PROBLEMS: Final = {
 
 EXAMPLES_OF_PROBLEMS: Final = {
     400: ("malformed-credentials", "The Authorization header is not `Bearer` and one token."),
-    401: ("not-authenticated", "An access token is needed."),
+    401: ("not-authenticated", "An access token, or a service key, is needed."),
     403: ("not-allowed", "The access token lacks the scope ingest:write."),
     404: ("not-found", "There is no job 8f14e45f-ceea-467f-ab0e-5b6a1f0e4b1d."),
     408: ("slow-request", "The body did not arrive in 30 seconds."),

@@ -18,6 +18,7 @@ _RUN = "c9f0f895-fb98-4b91-9ce5-1f9d3f6f6b1a"
 PARAMETERS: Final = {
     ("path", "job_id"): Parameter("Id of a job, as the ingest call answers it.", _JOB),
     ("path", "run_id"): Parameter("Id of a run.", _RUN),
+    ("path", "key_id"): Parameter("Id of a service key.", "0b0e3a52-6d0b-4a53-9c28-0e8f4f4f0001"),
     ("path", "name"): Parameter("Name of an encryption key.", "pii"),
     ("path", "source_name"): Parameter("Name of a connector, as in the list of sources.", "source-faker"),
     ("query", "limit"): Parameter("How many at most.", 50),

@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from airberg import __version__
-from airberg.cli import keys, sources
+from airberg.cli import keys, service_keys, sources
 from airberg.cli.logs import log_of_service, log_to_stdout
 from airberg.cli.maintenance import add_upkeep_commands
 from airberg.errors import AirbergError, InvalidRequest, RunError
@@ -27,6 +27,7 @@ app = typer.Typer(
 database = typer.Typer(help="The job store.", no_args_is_help=True)
 tables = typer.Typer(help="Tables of all jobs.", no_args_is_help=True)
 app.add_typer(keys.app, name="keys")
+app.add_typer(service_keys.app, name="service-keys")
 app.add_typer(database, name="db")
 app.add_typer(tables, name="tables")
 app.add_typer(sources.app, name="sources")

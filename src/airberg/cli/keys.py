@@ -46,9 +46,9 @@ def _show(name: Name, as_json: AsJson = False) -> None:
     _print_keys([key], as_json=as_json)
     if not as_json:
         typer.echo()
-        _print_table(
+        print_table(
             ("version", "key id", "state", "created", "wrapped by"),
-            [(v.version, f"{v.key_id:08x}", v.state, _time(v.created_at), v.kek) for v in key.versions],
+            [(v.version, f"{v.key_id:08x}", v.state, shown_time(v.created_at), v.kek) for v in key.versions],
         )
 
 
@@ -177,9 +177,12 @@ def _audit(
 
         _print_json(map(audit_facts, entries))
         return
-    _print_table(
+    print_table(
         ("at", "actor", "action", "key", "versions", "detail"),
-        [(_time(e.at), e.actor, e.action, e.key, ",".join(map(str, e.versions)), e.detail) for e in entries],
+        [
+            (shown_time(e.at), e.actor, e.action, e.key, ",".join(map(str, e.versions)), e.detail)
+            for e in entries
+        ],
     )
 
 
@@ -210,7 +213,7 @@ def _print_keys(keys: Sequence[Key], *, as_json: bool = False) -> None:
         )
         for k in keys
     ]
-    _print_table(("name", "state", "primary", "versions", "for"), rows)
+    print_table(("name", "state", "primary", "versions", "for"), rows)
 
 
 def _print_json(facts: Iterable[dict[str, Any]]) -> None:
@@ -220,7 +223,7 @@ def _print_json(facts: Iterable[dict[str, Any]]) -> None:
         typer.echo(msgspec.json.encode(fact).decode())
 
 
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Columns as wide as they have to be. What would steer the terminal is not printed."""
     lines = [head, *([_printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
@@ -232,5 +235,6 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def _time(at: Any) -> str:  # noqa: ANN401 - a datetime, which is not imported for the sake of a name
+def shown_time(at: Any) -> str:  # noqa: ANN401 - a datetime, which is not imported for the sake of a name
+    """A moment in UTC."""
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"

@@ -34,8 +34,6 @@ COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 TYPES = {"at+jwt": ("at+jwt",), "any": ("at+jwt", "jwt", "")}
 REQUIRED = ["exp", "iat", "iss", "aud", "sub"]
 ID_TOKEN_CLAIMS = ("nonce", "at_hash", "c_hash")
-SCOPE_CLAIMS = ("scope", "scp")  # `scp`: Entra (a string), Okta (a list)
-ROLE_CLAIMS = ("roles", "realm_access.roles", "groups")  # `realm_access`: Keycloak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +48,9 @@ class TokenPolicy:
         token_type: `at+jwt` insists on RFC 9068; `any` also takes `JWT` or none (Keycloak, Entra).
         admin_roles: Roles that make an administrator.
         owner_claims: Where the owner's name comes from: the first of these claims that is there.
+        subject_claims: Where the identity comes from: the same.
+        scope_claims: Where scopes come from: all of these claims.
+        role_claims: Where roles and groups come from: all of these claims.
     """
 
     issuer: str
@@ -59,6 +60,9 @@ class TokenPolicy:
     token_type: Literal["at+jwt", "any"] = "any"  # noqa: S105 - a JOSE header value
     admin_roles: frozenset[str] = frozenset({"ingest-admin"})
     owner_claims: tuple[str, ...] = ("email", "preferred_username", "sub")
+    subject_claims: tuple[str, ...] = ("sub",)
+    scope_claims: tuple[str, ...] = ("scope", "scp")  # `scp`: Entra (a string), Okta (a list)
+    role_claims: tuple[str, ...] = ("roles", "realm_access.roles", "groups")  # `realm_access`: Keycloak
 
     def __post_init__(self) -> None:
         unfit = sorted(set(self.algorithms) - FITTING_KEY.keys())
@@ -140,19 +144,24 @@ class Verifier:
             raise _refused("The token's type is not that of an access token.")
 
     def _principal(self, claims: dict[str, Any]) -> Principal:
-        subject = _name(claims["sub"])
+        subject = self._subject(claims)
         if subject is None:
             raise _refused("The access token's subject is empty, too long or not printable.")
-        roles = _words(claims, ROLE_CLAIMS)
+        roles = _words(claims, self.policy.role_claims)
         return Principal(
             issuer=self.policy.issuer,
             subject=subject,
             client_id=_name(claims.get("client_id")) or _name(claims.get("azp")),
-            scopes=_words(claims, SCOPE_CLAIMS),
+            scopes=_words(claims, self.policy.scope_claims),
             roles=roles,
             owner_id=self._owner(claims) or _own_name(subject),
             is_admin=not roles.isdisjoint(self.policy.admin_roles),
         )
+
+    def _subject(self, claims: dict[str, Any]) -> str | None:
+        """The identity. A claim that is there and cannot be one is an error: the next is not taken."""
+        found = next((claims[name] for name in self.policy.subject_claims if name in claims), None)
+        return _name(found)
 
     def _owner(self, claims: dict[str, Any]) -> str | None:
         for claim in self.policy.owner_claims:
@@ -182,7 +191,8 @@ def _words(claims: dict[str, Any], paths: tuple[str, ...]) -> frozenset[str]:
     words: set[str] = set()
     for path in paths:
         value: Any = claims
-        for part in path.split("."):
+        # The names of some issuers' own claims are URLs, which have dots (Auth0).
+        for part in [path] if path in claims else path.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if isinstance(value, str):
             words.update(value.split())
@@ -231,4 +241,7 @@ def _policy(settings: Settings, issuer: str) -> TokenPolicy:
         token_type=auth.token_type,
         admin_roles=auth.admin_roles,
         owner_claims=auth.owner_claims,
+        subject_claims=auth.subject_claims,
+        scope_claims=auth.scope_claims,
+        role_claims=auth.role_claims,
     )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from airberg.identity.service_keys import MemoryServiceKeys
 from airberg.jobs.audit import Act, MemoryAuditLog
 from airberg.jobs.changes import JobChange, changed, changed_meanwhile, require_version
 from airberg.jobs.encoding import decode_free, encode_free, storable_text
@@ -51,6 +52,8 @@ class MemoryJobStore:
         """See `JobStore.audit`."""
         self.totals = MemoryTotals(self._jobs, self._runs, self._lock)
         """See `JobStore.totals`."""
+        self.service_keys = MemoryServiceKeys(self.audit)
+        """See `JobStore.service_keys`."""
 
     # ---- jobs --------------------------------------------------------------------------------------------
 

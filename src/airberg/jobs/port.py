@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from airberg.identity.service_keys import ServiceKeys
 from airberg.jobs.audit import Act, AuditLog
 from airberg.jobs.changes import JobChange
 from airberg.jobs.finding import JobFilter, ListedJob, Place
@@ -30,6 +31,11 @@ class JobStore(Protocol):
     @property
     def totals(self) -> TotalsReader:
         """Numbers over all jobs."""
+        ...
+
+    @property
+    def service_keys(self) -> ServiceKeys:
+        """Where service keys are kept."""
         ...
 
     def add_job(

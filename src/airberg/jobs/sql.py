@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
+from airberg.identity.service_keys import ServiceKeys
 from airberg.jobs import sql_leases
 from airberg.jobs.audit import Act, AuditLog, SqlAuditLog, record
 from airberg.jobs.changes import JobChange, changed, changed_meanwhile, require_version
@@ -49,6 +50,7 @@ from airberg.jobs.lifecycle import (
 from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
 from airberg.jobs.sql_finding import JOB_VALUES, page_of_jobs, page_of_runs
 from airberg.jobs.sql_index import index_plan, index_request
+from airberg.jobs.sql_service_keys import SqlServiceKeys
 from airberg.jobs.tables import answers, flows_state, job_tables, jobs, runs
 from airberg.jobs.totals import SqlTotals, TotalsReader
 from airberg.keys.seal import Sealer
@@ -85,6 +87,8 @@ class SqlJobStore:
         """See `JobStore.audit`."""
         self.totals: TotalsReader = SqlTotals(engine)
         """See `JobStore.totals`."""
+        self.service_keys: ServiceKeys = SqlServiceKeys(engine)
+        """See `JobStore.service_keys`."""
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import httpx
@@ -17,7 +18,9 @@ from airberg.api import auth, problems
 from airberg.api.auth import INGEST_READ, INGEST_WRITE, machine, metadata_url, principal
 from airberg.identity.development import DevelopmentIssuer
 from airberg.identity.principal import Principal
+from airberg.identity.service_keys import MemoryServiceKeys, ServiceKeyVerifier, digest_of, new_key
 from airberg.identity.verifier import build_verifier
+from airberg.jobs.audit import MemoryAuditLog
 from airberg.settings import ApiSettings, AuthSettings, Settings
 from support.oidc_issuer import OidcIssuer, SigningKey, good_claims
 from support.served import served
@@ -26,11 +29,19 @@ MACHINE_TOKEN = "machine-token-4711"
 PUBLIC_URL = "https://airberg.example/base/"
 
 
-def an_app(settings: Settings, machine_token: str = MACHINE_TOKEN) -> FastAPI:
+def store() -> MemoryServiceKeys:
+    """A store of service keys, empty."""
+    return MemoryServiceKeys(MemoryAuditLog())
+
+
+def an_app(
+    settings: Settings, machine_token: str = MACHINE_TOKEN, keys: MemoryServiceKeys | None = None
+) -> FastAPI:
     """An application with the real parts and routes that show who calls."""
     app = FastAPI()
     app.state.settings = settings
     app.state.verifier = build_verifier(settings)
+    app.state.service_key_verifier = ServiceKeyVerifier(keys or store(), admin_roles=frozenset())
     app.state.machine_token = machine_token
     problems.install(app, max_body_bytes=1000)
     auth.install(app)
@@ -56,6 +67,21 @@ class Api:
 
     issuer: OidcIssuer
     client: httpx.Client
+    keys: MemoryServiceKeys
+
+    def service_key(self, *scopes: str) -> str:
+        """A stored service key of ann's, for an hour."""
+        key, text = new_key(
+            name="loader",
+            scopes=frozenset(scopes),
+            groups=frozenset(),
+            owner_id="ann@example.com",
+            created_by=f"{self.issuer.url}|ann",
+            life=timedelta(hours=1),
+            now=datetime.now(UTC),
+        )
+        self.keys.add(key, digest_of(text))
+        return text
 
     def get(self, path: str, token: str | None = None, **kwargs: object) -> httpx.Response:
         """GET with a token."""
@@ -70,8 +96,9 @@ def api() -> Iterator[Api]:
         settings = Settings(
             api=ApiSettings(public_url=PUBLIC_URL), auth=AuthSettings(mode="oidc", issuer=issuer.url)
         )
-        with served(an_app(settings)) as url, httpx.Client(base_url=url) as client:
-            yield Api(issuer, client)
+        keys = store()
+        with served(an_app(settings, keys=keys)) as url, httpx.Client(base_url=url) as client:
+            yield Api(issuer, client, keys)
 
 
 METADATA = 'resource_metadata="https://airberg.example/.well-known/oauth-protected-resource/base"'
@@ -182,6 +209,50 @@ def test_an_outage_of_the_issuer_is_503() -> None:
     assert "WWW-Authenticate" not in answer.headers
 
 
+# ---- service keys ----------------------------------------------------------------------------------------
+
+
+def test_a_service_key_gets_in(api: Api) -> None:
+    """In its own header, without a token, for its maker."""
+    answer = api.client.get("/read", headers={"authorization-psk": api.service_key("ingest:read")})
+    assert answer.json() == {"key": f"{api.issuer.url}|ann", "owner": "ann@example.com"}
+
+
+def test_the_scopes_of_a_service_key(api: Api) -> None:
+    """403 with the scope that is needed, as for a token."""
+    headers = {"Authorization-PSK": api.service_key("ingest:read", "keys:admin")}
+    answer = api.client.post("/write", headers=headers)
+    assert_problem(answer, 403, "not-allowed")
+    assert "service key" in answer.json()["error"]
+    assert parts_of(answer)["scope"] == "ingest:write"
+
+
+def test_service_keys_that_do_not_hold(api: Api) -> None:
+    """401; the challenge says where tokens come from, and nothing of a bad token. The key is not repeated."""
+    key = api.service_key("ingest:read")
+    for value in (key[:-1], key + "x", key[:37] + "A" * 43, api.issuer.mint(), "Bearer x", "", "\xe4"):
+        answer = api.client.get("/read", headers={"Authorization-PSK": value.encode("latin-1")})
+        assert_problem(answer, 401, "not-authenticated")
+        assert parts_of(answer).keys() == {"realm", "resource_metadata"}
+        assert len(value) < 10 or value not in answer.text
+
+
+def test_one_credential_at_a_time(api: Api) -> None:
+    """Two keys, or a key beside a token, are malformed, good or not: nobody could tell which one counts."""
+    key, token = api.service_key("ingest:read"), f"Bearer {api.issuer.mint()}"
+    for others in ([("Authorization", token)], [("Authorization", "x")], [("Authorization-PSK", key)]):
+        answer = api.client.get("/read", headers=[("Authorization-PSK", key), *others])
+        assert_problem(answer, 400, "malformed-credentials")
+
+
+def test_a_service_key_is_good_in_its_header_only(api: Api) -> None:
+    """Neither as a token, nor in the query, nor for the machine's routes."""
+    key = api.service_key("ingest:read")
+    assert_problem(api.get("/read", key), 401, "not-authenticated")
+    assert api.client.get("/read", params={"Authorization-PSK": key, "psk": key}).status_code == 401
+    assert api.client.get("/internal/flows", headers={"Authorization-PSK": key}).status_code == 401
+
+
 # ---- metadata --------------------------------------------------------------------------------------------
 
 
@@ -213,10 +284,13 @@ def test_the_place_of_the_metadata(public_url: str, url: str) -> None:
 
 
 def test_the_openapi_document_names_the_scopes(api: Api) -> None:
-    """Each protected route says which scope it needs."""
+    """Each protected route says which scope it needs; a token or a service key will do."""
     document = api.client.get("/openapi.json").json()
-    assert document["paths"]["/write"]["post"]["security"] == [{"accessToken": ["ingest:write"]}]
+    wanted = [{"accessToken": ["ingest:write"]}, {"serviceKey": ["ingest:write"]}]
+    assert document["paths"]["/write"]["post"]["security"] == wanted
     assert document["components"]["securitySchemes"]["accessToken"]["scheme"] == "bearer"
+    key = document["components"]["securitySchemes"]["serviceKey"]
+    assert (key["type"], key["in"], key["name"]) == ("apiKey", "header", "Authorization-PSK")
 
 
 # ---- development issuer and machine ----------------------------------------------------------------------

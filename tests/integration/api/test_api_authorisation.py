@@ -51,15 +51,24 @@ RULES: dict[tuple[str | None, tuple[str, ...]], Rule] = {
     (WRITE, ("job_id",)): Rule.SHARED,
     (READ, ("run_id",)): Rule.SHARED,
     (WRITE, ("run_id",)): Rule.SHARED,
+    (WRITE, ("key_id",)): Rule.PERSONAL,
     (KEYS, ()): Rule.ANYBODY,
     (KEYS, ("name",)): Rule.ANYBODY,
 }
 """By the scope and the parameters of the path."""
 OTHER_RULES = {"list_acts": Rule.ADMINISTRATORS}
 """By id: operations that ask for more than a scope."""
+FOR_PEOPLE = {"create_service_key", "revoke_service_key"}
+"""By id: operations that take no service key."""
 
 OWN, TEAM, ALL = {"ann"}, {"ann", "cid"}, {"eve"}
-NOBODY = ("no token", "a token of another issuer", "two tokens")
+NOBODY = (
+    "no token",
+    "a token of another issuer",
+    "two tokens",
+    "a token and a service key",
+    "a wrong service key",
+)
 
 
 def scope_of(operation: dict[str, Any]) -> str | None:
@@ -148,6 +157,27 @@ def test_people(ground: Ground, person: str) -> None:
     assert wrong == {}
 
 
+@pytest.mark.parametrize("person", PEOPLE)
+def test_service_keys(ground: Ground, person: str) -> None:
+    """A key with the scopes and roles of a person is let in where that is, but makes and ends no keys."""
+    who, scopes, roles = PEOPLE[person]
+    asked = {"name": person, "scopes": list(scopes), "groups": list(roles)}
+    with ground.service.client(who, *{WRITE, *scopes}, roles=roles) as maker:
+        key = maker.post("/api/service-keys", json=asked).json()["key"]
+    wrong = {}
+    psk = {"Authorization-PSK": key}
+    with httpx.Client(base_url=ground.service.url, headers=psk, trust_env=False) as program:
+        for name, (_, path, operation) in ground.operations().items():
+            scope = scope_of(operation)
+            wanted = expected(rule_of(name, path, operation), scope, who, scopes)
+            if name in FOR_PEOPLE and wanted is not Outcome.LACKS_SCOPE:
+                wanted = Outcome.FORBIDDEN
+            got = outcome(program.request(**ground.request(name)), scope)
+            if got != wanted:
+                wrong[name] = f"{got}, not {wanted}"
+    assert wrong == {}
+
+
 @pytest.mark.parametrize("credentials", NOBODY)
 def test_who_is_nobody(ground: Ground, credentials: str) -> None:
     """Without a token, with one that does not hold, with two: nothing but what is public."""
@@ -159,6 +189,11 @@ def test_who_is_nobody(ground: Ground, credentials: str) -> None:
     elif credentials == "two tokens":
         headers = [("Authorization", f"Bearer {token}")] * 2
         wanted = 400
+    elif credentials == "a token and a service key":
+        headers = [("Authorization", f"Bearer {token}"), ("Authorization-PSK", "abk_any")]
+        wanted = 400
+    elif credentials == "a wrong service key":
+        headers = [("Authorization-PSK", f"abk_{'0' * 32}_{'A' * 43}")]
     wrong = {}
     with httpx.Client(base_url=ground.service.url, headers=headers, trust_env=False) as nobody:
         for name, (_, path, operation) in ground.operations().items():

@@ -42,6 +42,21 @@ def test_wrong_credentials_close_the_address(tmp_path: Path) -> None:
             assert stranger.get("/api/jobs").status_code == 401
 
 
+def test_wrong_service_keys_close_the_address(tmp_path: Path) -> None:
+    """Whatever is wrong with them; a good one is not counted, and does not get in afterwards either."""
+    with running_memory_service(tmp_path, limits={"failed_logins_per_minute": 3}) as service:
+        made = service.api.post("/api/service-keys", json={"name": "n", "scopes": ["ingest:read"]}).json()
+        good = made["key"]
+        wrong = ["x", good[:-1] + "~", f"abk_{'0' * 32}_{'A' * 43}"]
+        assert [_with_key(service, key) for key in (good, *wrong[:2], good)] == [200, 401, 401, 200]
+        assert [_with_key(service, key) for key in (wrong[2], wrong[2], good)] == [401, 429, 429]
+
+
+def _with_key(service: MemoryService, key: str) -> int:
+    with service.client() as client:
+        return client.get("/api/jobs", headers={"Authorization-PSK": key}).status_code
+
+
 def test_addresses_are_told_by_trusted_proxies_alone(tmp_path: Path) -> None:
     """A client that writes the header itself gets no new allowance by it."""
     few = {"failed_logins_per_minute": 1}

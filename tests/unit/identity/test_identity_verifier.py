@@ -302,6 +302,60 @@ def test_owners(claims: dict[str, Any], owner: str) -> None:
     assert verifier().verify(KEY.sign(good_claims(ISSUER, **claims))).owner_id == owner
 
 
+@pytest.mark.parametrize(
+    ("claims", "subject"),
+    [
+        ({"uid": "00u1", "sub": "ann@example.com"}, "00u1"),
+        ({"sub": "loader"}, "loader"),
+        ({"uid": "", "sub": "ann@example.com"}, None),
+        ({"uid": 7, "sub": "ann@example.com"}, None),
+        ({"uid": None, "sub": "a b"}, "a b"),
+    ],
+)
+def test_the_claim_of_the_identity_can_be_chosen(claims: dict[str, Any], subject: str | None) -> None:
+    """The first that is there counts, even where another would do better: nobody must become another."""
+    by = verifier(TokenPolicy(issuer=ISSUER, audience=AUDIENCE, subject_claims=("uid", "sub")))
+    token = KEY.sign(good_claims(ISSUER, **claims))
+    if subject is None:
+        assert "subject" in refusal(token, by)
+    else:
+        assert by.verify(token).key == f"{ISSUER}|{subject}"
+
+
+def test_the_claims_of_scopes_and_roles_can_be_chosen() -> None:
+    """Those that are chosen and no others; the name of one may have dots, or lead into an object."""
+    chosen = {
+        "scope_claims": ("scp", "roles"),
+        "role_claims": ("https://airberg.example/roles", "resource_access.airberg.roles"),
+    }
+    by = verifier(TokenPolicy(issuer=ISSUER, audience=AUDIENCE, **chosen))
+    claims: dict[str, Any] = {
+        "scope": "keys:admin",
+        "scp": "openid",
+        "roles": ["ingest:read"],
+        "groups": ["ingest-admin"],
+        "https://airberg.example/roles": ["sales"],
+        "resource_access": {"airberg": {"roles": ["lab"]}},
+    }
+    caller = by.verify(KEY.sign(good_claims(ISSUER, **claims)))
+    assert caller.scopes == {"openid", "ingest:read"}
+    assert caller.roles == {"sales", "lab"}
+    assert not caller.is_admin
+
+
+@pytest.mark.parametrize(
+    ("claims", "owner"),
+    [
+        ({"email": "group:sales", "preferred_username": "ann7"}, "ann7"),
+        ({"sub": "group:sales"}, "user:group:sales"),
+        ({"email": "sales@group:example"}, "sales@group:example"),
+    ],
+)
+def test_nobody_is_named_like_a_group(claims: dict[str, Any], owner: str) -> None:
+    """What begins with `group:` is the name of a group that owns, never a person's."""
+    assert verifier().verify(KEY.sign(good_claims(ISSUER, **claims))).owner_id == owner
+
+
 def test_the_identity_is_taken_literally() -> None:
     """Subjects that differ in a space only are different callers."""
     keys = {verifier().verify(KEY.sign(good_claims(ISSUER, sub=s))).key for s in ("ann", "ann ", " ann")}
