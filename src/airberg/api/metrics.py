@@ -31,11 +31,17 @@ from airberg.api.admission import checked
 from airberg.api.auth import INGEST_READ, principal, token_digest
 from airberg.api.envelope import Exchange
 from airberg.api.metrics_settings import MetricsSettings
+from airberg.api.problems import PROBLEM_RESPONSES
 from airberg.errors import NotAllowed, Unavailable
 from airberg.jobs.totals import EndedRun, TotalsReader
 
-router = APIRouter()
+router = APIRouter(tags=["health"], responses=PROBLEM_RESPONSES)
 log = logging.getLogger(__name__)
+
+_EXAMPLE: Final = """# HELP airberg_runs_ended_total Runs that have ended.
+# TYPE airberg_runs_ended_total counter
+airberg_runs_ended_total{status="completed"} 3.0
+"""
 
 LOOK_BACK: Final = timedelta(days=1)
 """Runs that ended so long before the start are shown as the last ones of their jobs; they are not counted."""
@@ -176,9 +182,17 @@ class Metrics:
         return True
 
 
-@router.get("/metrics", include_in_schema=False)
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}}}},
+    openapi_extra={"security": [{scheme: [INGEST_READ]} for scheme in ("accessToken", "serviceKey")]},
+)
 def read_metrics(request: Request) -> Response:
-    """Metrics for Prometheus: for the scraper's token, administrators, and networks that are named."""
+    """Metrics for Prometheus: for the scraper's token, administrators, and networks that are named.
+
+    The token and the networks are settings of the deployment (`AIRBERG_METRICS__...`).
+    """
     settings: MetricsSettings = request.app.state.settings.metrics
     if not settings.allows(request.client.host if request.client else ""):
         _require_reader(request, settings)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from airberg.api.acting import acting
+from airberg.api.json_route import JsonRoute
 from airberg.api.problems import PROBLEM_RESPONSES
 from airberg.api.rooms import Reads, Writes
 from airberg.errors import InvalidRequest, NotAllowed, Problem
@@ -26,7 +27,7 @@ from airberg.identity.service_keys import (
 from airberg.quoted import quoted
 from airberg.settings import Settings
 
-router = APIRouter(tags=["service keys"], responses=PROBLEM_RESPONSES)
+router = APIRouter(tags=["service keys"], responses=PROBLEM_RESPONSES, route_class=JsonRoute)
 
 Word = Annotated[str, Field(min_length=1, max_length=255)]
 

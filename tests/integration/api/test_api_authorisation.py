@@ -56,7 +56,7 @@ RULES: dict[tuple[str | None, tuple[str, ...]], Rule] = {
     (KEYS, ("name",)): Rule.ANYBODY,
 }
 """By the scope and the parameters of the path."""
-OTHER_RULES = {"list_acts": Rule.ADMINISTRATORS}
+OTHER_RULES = {"list_acts": Rule.ADMINISTRATORS, "read_metrics": Rule.ADMINISTRATORS}
 """By id: operations that ask for more than a scope."""
 FOR_PEOPLE = {"create_service_key", "revoke_service_key"}
 """By id: operations that take no service key."""
