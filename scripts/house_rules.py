@@ -25,6 +25,7 @@ LINE_RULES = {
 }
 LIGHT = ("airberg.api", "airberg.jobs", "airberg.identity", "airberg.flows", "airberg.keys")
 ARROW_IN_LIGHT = ("airberg.keys.arrays",)  # for the sync and for readers; no HTTP process loads it
+TESTING = "airberg.testing"
 HEAVY = (
     *("pyarrow", "pyiceberg", "duckdb", "datahub", "airbyte"),
     *(
@@ -78,6 +79,16 @@ def import_rules(path: Path, tree: ast.Module) -> Iterator[str]:
                 yield f"imports {name} at module level"
 
 
+def testing_rules(path: Path, tree: ast.Module) -> Iterator[str]:
+    """What is shipped for tests of others is used by nothing of ours."""
+    if "testing" in path.relative_to(ROOT / "src").parts:
+        return
+    for node in ast.walk(tree):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        yield from (f"imports {name}, which is for tests" for name in names if name.startswith(TESTING))
+
+
 def line_rules(text: str) -> Iterator[str]:
     """Things that must not be in any file."""
     for number, line in enumerate(text.splitlines(), 1):
@@ -98,7 +109,7 @@ def main() -> int:
         if path != Path(__file__).resolve():
             found += line_rules(text)
         if name.startswith("src/"):
-            found += import_rules(path, tree)
+            found += [*import_rules(path, tree), *testing_rules(path, tree)]
             lines += text.count("\n")
             ignores += len(re.findall(r"# type: ignore", text))
         breaches += [f"{name}: {what}" for what in found]

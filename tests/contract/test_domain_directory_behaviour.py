@@ -10,7 +10,7 @@ import pytest
 from airberg.errors import Conflict, InvalidRequest, Unavailable
 from airberg.governance.memory import MemoryDirectory
 from airberg.governance.resolve import DataHubDirectory, DomainDirectory
-from support.gms_double import serve_gms
+from airberg.testing.datahub import Fault, serve_datahub
 
 DOMAINS = {
     "urn:li:domain:marketing": "Marketing & Sales",
@@ -36,13 +36,13 @@ def memory() -> Iterator[tuple[DomainDirectory, Callable[[], None]]]:
 @contextmanager
 def datahub() -> Iterator[tuple[DomainDirectory, Callable[[], None]]]:
     """The double, which gives two domains a page, and how to break it."""
-    with serve_gms() as gms:
+    with serve_datahub() as gms:
         gms.page = 2
         for urn, name in DOMAINS.items():
             gms.add_domain(urn, name)
 
         def away() -> None:
-            gms.failing = 503
+            gms.fault = Fault(status=503)
 
         yield DataHubDirectory(gms.url, token=gms.token, timeout_s=5), away
 

@@ -19,7 +19,7 @@ from airberg.governance.files import FileSink
 from airberg.governance.memory import MemorySink
 from airberg.governance.port import MetadataSink, Proposal
 from airberg.governance.rest import RestSink
-from support.gms_double import GmsDouble, serve_gms
+from airberg.testing.datahub import DataHubDouble, Fault, serve_datahub
 
 DATASET = "urn:li:dataset:(urn:li:dataPlatform:iceberg,sales.customers,PROD)"
 JOB, RUN = UUID(int=1), UUID(int=2)
@@ -52,7 +52,7 @@ class Bench:
     break_it: Callable[[], None]
 
 
-def end_state(gms: GmsDouble) -> tuple[str | None, list[str]]:
+def end_state(gms: DataHubDouble) -> tuple[str | None, list[str]]:
     """Description and tags as the service has them."""
     properties = gms.aspects.get((DATASET, "datasetProperties"), {})
     tags = gms.aspects.get((DATASET, "globalTags"), {"tags": []})
@@ -61,7 +61,7 @@ def end_state(gms: GmsDouble) -> tuple[str | None, list[str]]:
 
 def replayed(objects: list[dict[str, object]]) -> tuple[str | None, list[str]]:
     """Description and tags after the service took the objects of a metadata file."""
-    gms = GmsDouble()
+    gms = DataHubDouble()
     for obj in objects:
         unpacked = obj["aspect"]["json"]  # type: ignore[index]  # the shape of a metadata file
         gms.propose(obj | {"aspect": {"value": json.dumps(unpacked)}})
@@ -93,10 +93,10 @@ def memory_bench(_tmp_path: Path, _stack: ExitStack) -> Bench:
 
 def rest_bench(_tmp_path: Path, stack: ExitStack) -> Bench:
     """The double over loopback; broken by answering 503."""
-    gms = stack.enter_context(serve_gms())
+    gms = stack.enter_context(serve_datahub())
 
     def break_it() -> None:
-        gms.failing = 503
+        gms.fault = Fault(status=503)
 
     sink = RestSink(gms.url, token=gms.token, timeout_s=5, retries=0)
     return Bench(sink, lambda _run: end_state(gms), break_it)

@@ -30,6 +30,7 @@ NOT_RUN = {
     "make test": "would run these tests within these tests",
     "git clone": "there is no such host; then `make run`",
     "import decrypt_email": "needs numpy; tests/integration/engines runs it where that is",
+    ".venv/bin/python -m airberg.testing.datahub": "stays; tests/integration/governance starts it",
     ".venv/bin/uv venv .airberg/postgres-lite": "needs the package index",
     ".venv/bin/uv build": "needs the package index; another test makes a wheel and looks into it",
 }

@@ -15,7 +15,7 @@ from airberg.governance.runs import flow_proposals
 from airberg.governance.wire import as_json
 from airberg.jobs.model import RunStatus
 from airberg.settings import DataHubSettings
-from support.gms_double import GmsDouble
+from airberg.testing.datahub import DataHubDouble
 from support.governed_tables import (
     CUSTOMERS,
     ENDED,
@@ -242,7 +242,7 @@ def test_proposals_are_a_function_of_table_job_and_run(customers: Table) -> None
 def test_every_proposal_is_valid_by_datahubs_own_schema(customers: Table, instance: str | None) -> None:
     """Aspects, urns and patches are taken by the double, which checks them with the generated classes."""
     facts = facts_of(datahub=DataHubSettings(platform_instance=instance, env="dev"))
-    gms = GmsDouble()
+    gms = DataHubDouble()
     proposals = [
         *table_proposals(customers, facts),
         *flow_proposals([(customers, facts)], facts.job, facts.run, "u"),
@@ -263,7 +263,7 @@ def test_every_proposal_is_valid_by_datahubs_own_schema(customers: Table, instan
 
 def test_what_people_added_in_datahub_stays(customers: Table) -> None:
     """A tag and an owner set by hand survive, and sending twice adds nothing twice."""
-    gms = GmsDouble()
+    gms = DataHubDouble()
     gms.upsert(DATASET, "globalTags", {"tags": [{"tag": "urn:li:tag:human"}]})
     bob = {"owner": "urn:li:corpuser:bob", "type": "BUSINESS_OWNER"}
     gms.upsert(
