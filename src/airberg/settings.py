@@ -21,6 +21,7 @@ from airberg.api.metrics_settings import MetricsSettings
 from airberg.identity.access_settings import AccessSettings, AuthSettings
 from airberg.keys.address import parse_kek_address
 from airberg.plan.readers import cannot_read, reader_problem
+from airberg.sources.hosts import HostRules
 from airberg.sources.secret_settings import SecretSettings
 
 Positive = Annotated[int, Field(gt=0)]
@@ -155,6 +156,25 @@ class SourceSettings(_Group):
     max_log_bytes: int = Field(
         1024**3, ge=0, description="What a connector may write beside its answer or its data; 0: no limit."
     )
+    allowed_hosts: tuple[str, ...] | None = Field(
+        None,
+        description='Hosts that connectors may reach: `["*.example.com", "db.example.com:5432", '
+        '"10.1.0.0/16"]`; default: all. '
+        "[Confine connectors](../how-to/confine-connectors.md) tells what holds when.",
+    )
+    network_namespace: bool = Field(
+        False,
+        description="`true`: connectors run in a network of their own (Linux), whose only way out is the "
+        "proxy that holds `allowed_hosts`.",
+    )
+
+    @model_validator(mode="after")
+    def _hosts_are_rules(self) -> SourceSettings:
+        if self.allowed_hosts is not None:
+            HostRules(self.allowed_hosts)
+        elif self.network_namespace:
+            raise ValueError("network_namespace needs allowed_hosts")
+        return self
 
 
 class SyncSettings(_Group):

@@ -23,6 +23,7 @@ from airberg.jobs.model import Job
 from airberg.settings import Settings
 from airberg.sources.config_fields import config_fields
 from airberg.sources.entry import ConnectorEntry
+from airberg.sources.hosts import host_problems
 from airberg.sources.installed import find_version, installed_versions, remove_version
 from airberg.sources.launch import LaunchDescription, resolve
 from airberg.sources.references import Resolved, refuse_values, resolve_references
@@ -221,7 +222,9 @@ def _configured(
     refuse_values(config, owner, settings.secrets.rules)
     launch = _launch(settings, entry)
     given = resolve_references(config, owner, settings.secrets)
-    problems = config_problems(launch.spec, given.config)
+    problems = config_problems(launch.spec, given.config) or host_problems(
+        given.config, launch.limits.host_rules
+    )
     if problems:
         raise InvalidRequest(problems)
     return launch, given

@@ -17,6 +17,7 @@ from airberg.plan.preparation import TargetTables, compare_tables, replan
 from airberg.plan.stream_changes import breaking_changes, stream_changes
 from airberg.settings import Settings
 from airberg.sources.entry import ConnectorEntry
+from airberg.sources.hosts import host_problems
 from airberg.sources.launch import resolve
 from airberg.sources.references import Resolved, resolve_references
 from airberg.sources.secret_fields import Schema
@@ -92,7 +93,10 @@ def examine_upgrade(
     else:
         spec = spec_changes(known.spec, launch.spec)
     given = resolve_references(config, job.request.owner_id, settings.secrets)
-    problems = [f"{p.pointer}: {p.message}" for p in config_problems(launch.spec, given.config)]
+    found_problems = config_problems(launch.spec, given.config) or host_problems(
+        given.config, launch.limits.host_rules
+    )
+    problems = [f"{p.pointer}: {p.message}" for p in found_problems]
     found = Upgrade(
         spec=tuple(spec), notes=tuple(notes), refusals=tuple(problems), new_spec=launch.spec, given=given
     )

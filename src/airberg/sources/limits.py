@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airberg.errors import RunError, TransientFailed
+from airberg.sources.hosts import HostRules
 
 if TYPE_CHECKING:
     from airberg.settings import SourceSettings
@@ -26,6 +27,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         open_files: Open files and sockets, of each process.
         processes: How many processes it may have at once.
         log_bytes: What it may write beside its answer or its data.
+        allowed_hosts: Rules of `airberg.sources.hosts`; None: it may reach all.
+        network_namespace: Whether it has a network of its own, with the proxy as its only way out.
     """
 
     memory_bytes: int = 4 * GIB
@@ -33,6 +36,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     open_files: int = 4096
     processes: int = 256
     log_bytes: int = 1 * GIB
+    allowed_hosts: tuple[str, ...] | None = None
+    network_namespace: bool = False
+
+    @property
+    def host_rules(self) -> HostRules | None:
+        """The rules about hosts, if there are any."""
+        return None if self.allowed_hosts is None else HostRules(self.allowed_hosts)
 
     def exceeded(self, name: str) -> RunError:
         """The error of a connector that the shim has ended for `memory`, `disk` or `processes`."""
@@ -76,6 +86,8 @@ def limits_of(settings: SourceSettings) -> Limits:
         open_files=settings.max_open_files,
         processes=settings.max_processes,
         log_bytes=settings.max_log_bytes,
+        allowed_hosts=settings.allowed_hosts,
+        network_namespace=settings.network_namespace,
     )
 
 

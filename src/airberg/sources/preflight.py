@@ -10,6 +10,7 @@ import msgspec
 
 from airberg.errors import InvalidRequest, RunError, Unavailable
 from airberg.protocol.messages import Catalog, ConnectionStatus
+from airberg.sources.hosts import host_problems
 from airberg.sources.launch import LaunchDescription, resolve
 from airberg.sources.limits import LIMIT_CODES
 from airberg.sources.recent import Found
@@ -137,7 +138,9 @@ def _started(
     refuse_values(config, owner, settings.secrets.rules)
     launch = resolve(entry, settings, deadline=deadline)
     given = resolve_references(config, owner, settings.secrets)
-    problems = config_problems(launch.spec, given.config)
+    problems = config_problems(launch.spec, given.config) or host_problems(
+        given.config, launch.limits.host_rules
+    )
     if problems:
         raise InvalidRequest(problems)
     if recent is None or recent.renewed_config is None:

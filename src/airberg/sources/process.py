@@ -24,6 +24,7 @@ from typing import IO
 
 from airberg.errors import ConfigurationFailed, RunError, TransientFailed
 from airberg.sources.description import LaunchDescription
+from airberg.sources.gateway import Gateway, own_proxy, proxy_variables
 from airberg.sources.guard import Guard
 from airberg.sources.redact import Redactor
 from airberg.sources.variables import NETWORK_VARIABLES
@@ -37,6 +38,8 @@ _TAIL_BYTES = 64 * 1024
 _LOOK_EVERY_S = 1.0
 _LINGER_S = 3.0
 _KILL_S = 10.0
+NAMESPACE_PORT = 3128
+"""Of the proxy, on the loopback of a connector's own network, where nothing else is."""
 _MARK = "AIRBERG_CONNECTOR"
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", *NETWORK_VARIABLES)
 
@@ -87,8 +90,10 @@ class ConnectorProcess:
         self._tail_cut = False
         self._workspace = Workspace(Path(launch.temporary) if launch.temporary else None)
         self._guard: Guard | None = None
+        self._gateway: Gateway | None = None
         try:
             self._guard = Guard(launch, self._workspace.home)
+            self._variables = self._way_out(launch)
             self._process = self._start(launch, verb, files or {})
         except OSError as error:
             self._let_go()
@@ -99,8 +104,24 @@ class ConnectorProcess:
             self._let_go()
             raise
 
+    def _way_out(self, launch: LaunchDescription) -> dict[str, str]:
+        """The variables that show the connector its way to the network, where it is confined.
+
+        The network of a container is the engine's. A proxy of the deployment's own knows the way out, and has
+        to hold the list of hosts itself.
+        """
+        rules = self._limits.host_rules
+        if rules is None or launch.guard or (own_proxy() and not self._limits.network_namespace):
+            return {}
+        if self._limits.network_namespace:
+            return proxy_variables(NAMESPACE_PORT)
+        self._gateway = Gateway(rules)
+        return self._gateway.variables
+
     def _let_go(self) -> None:
-        """Remove what is not a process of the connector's: its container, if it has one, and its folders."""
+        """Remove what is not a process of the connector's: proxy and container, if any, and its folders."""
+        if self._gateway is not None:
+            self._gateway.close()
         if self._guard is not None:
             self._guard.close()
         self._workspace.remove()
@@ -132,13 +153,18 @@ class ConnectorProcess:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     bufsize=0,
-                    env=_environment(self._workspace.home) | launch.env | {_MARK: self._mark},
+                    env=_environment(self._workspace.home)
+                    | launch.env
+                    | self._variables
+                    | {_MARK: self._mark},
                     cwd=self._workspace.home,
                     start_new_session=True,
                 )
         except BaseException:
             self._shim.close()
             raise
+        if self._variables and self._gateway is None:
+            self._enter_namespace(process)
         self._shim.setblocking(False)
         os.set_blocking(_opened(process.stderr), False)
         with contextlib.suppress(
@@ -146,6 +172,31 @@ class ConnectorProcess:
         ):  # a user's pipes together are limited: then the size stays as it is
             fcntl.fcntl(_opened(process.stdout), fcntl.F_SETPIPE_SZ, _CHUNK_BYTES)
         return process
+
+    def _enter_namespace(self, process: subprocess.Popen[bytes]) -> None:
+        """Take the socket that listens in the network of the connector, and let it be started.
+
+        Raises:
+            ConfigurationFailed: It has no network of its own here (`no-network-namespace`).
+        """
+        rules = self._limits.host_rules
+        self._shim.settimeout(_KILL_S)
+        try:
+            said, handles, _, _ = socket.recv_fds(self._shim, 256, 1)
+        except OSError:
+            said, handles = b"", []
+        if rules is None or not handles:
+            process.kill()
+            process.communicate()
+            self._shim.close()
+            reason = said.decode().partition(" ")[2] or "it did not start"
+            raise ConfigurationFailed(
+                f"The connector could not get a network of its own: {reason}.",
+                guidance="Allow user namespaces, or set AIRBERG_SOURCES__NETWORK_NAMESPACE=false.",
+                code="no-network-namespace",
+            )
+        self._gateway = Gateway(rules, socket.socket(fileno=handles[0]))
+        self._shim.send(b"go")
 
     def _shim_values(self) -> Iterator[str]:
         yield f"parent={os.getpid()}"
@@ -155,6 +206,8 @@ class ConnectorProcess:
         yield f"disk={self._limits.disk_bytes}"
         yield f"files={self._limits.open_files}"
         yield f"processes={self._limits.processes}"
+        if self._variables and self._gateway is None:
+            yield f"proxy={NAMESPACE_PORT}"
 
     def forget(self, name: str) -> None:
         """Remove the file of an option, such as `config`, that the connector has read."""

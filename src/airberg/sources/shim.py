@@ -12,7 +12,8 @@ has ended, `limit NAME` when a limit was exceeded and all were killed for it, an
 left.
 
 Values: `parent` (its process id), `home` and `secrets` (folders), `memory` and `disk` (bytes), `processes`
-and `files` (numbers); 0 is no limit.
+and `files` (numbers); 0 is no limit. With `proxy` (a port) all of it gets a network of its own: nothing but a
+loopback, and a socket that listens at that port, which is handed over with `network`; `go` is the answer.
 """
 
 from __future__ import annotations
@@ -20,16 +21,21 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import resource
 import select
 import signal
+import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x1000_0000, 0x4000_0000  # unshare(2)
+_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914  # netdevice(7)
 _LOOK_EVERY_S = 0.25
 _DISK_EVERY_S = 1.0
 _COSTS_LESS = 50
@@ -53,6 +59,7 @@ class Shim:
         self._memory, self._disk, self._processes, self._files = (
             int(values.get(name, 0)) for name in ("memory", "disk", "processes", "files")
         )
+        self._proxy = int(values.get("proxy", 0))
         self._command = command
         self._prctl = ctypes.CDLL(None).prctl
         self._connector = 0
@@ -72,6 +79,8 @@ class Shim:
         os.set_blocking(waker, False)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        if self._proxy and not self._has_own_network():
+            return
         shim = os.getpid()
         self._connector = os.fork()
         if self._connector == 0:
@@ -85,6 +94,21 @@ class Shim:
             self._remove_folders()
         if adopts:
             self._tell("none")
+
+    def _has_own_network(self) -> bool:
+        """Leave the network, and hand over a socket of the new one; False when that cannot be."""
+        with socket.socket(fileno=os.dup(0)) as other:
+            try:
+                _leave_network()
+                self._prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # new credentials may have undone it
+                with socket.socket() as listening:
+                    listening.bind(("127.0.0.1", self._proxy))
+                    listening.listen(128)
+                    socket.send_fds(other, [b"network"], [listening.fileno()])
+            except OSError as error:
+                other.send(f"refused {error.strerror}".encode())
+                return False
+            return other.recv(256) == b"go"
 
     def _on_parent_end(self, *_: object) -> None:
         self._orphaned = True
@@ -299,6 +323,26 @@ def _memory_backed(folder: str) -> bool:
     except (OSError, ValueError, IndexError):
         pass
     return False
+
+
+def _leave_network() -> None:
+    """Enter a new network namespace, in which the loopback is up and nothing else is.
+
+    Without the right to make one, a new user namespace gives it; who we are stays the same.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET) != 0:
+        user, group = os.getuid(), os.getgid()
+        if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        maps = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
+        for name, text in maps.items():
+            with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123 - as elsewhere in this program
+                file.write(text)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        asked = fcntl.ioctl(handle, _SIOCGIFFLAGS, struct.pack("16sh14x", b"lo", 0))
+        (flags,) = struct.unpack("16xh14x", asked)
+        fcntl.ioctl(handle, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | 1))
 
 
 def _size_of(folders: list[str], enough: int) -> int:

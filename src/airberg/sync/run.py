@@ -37,6 +37,7 @@ from airberg.plan.transformations import key_names
 from airberg.protocol.ledger import Ledger
 from airberg.protocol.state import StateKey
 from airberg.settings import Settings
+from airberg.sources.hosts import refuse_hosts
 from airberg.sources.launch import LaunchDescription, resolve
 from airberg.sources.read import ReadProcess
 from airberg.sources.redact import Redactor
@@ -186,6 +187,7 @@ class _Session:
             self.texts.seal = TextSeal(str(job.id), map(keys.primary, names), self._parts.sealer)
         self._given = resolve_references(config, job.request.owner_id, settings.secrets)
         self._config = self._given.config
+        refuse_hosts(self._config, launch.limits.host_rules)
         self._secrets = secret_values(launch.spec, self._config) | self._given.hidden
         self.texts.redactor = Redactor(self._secrets)
         plan = self._current_plan(launch, self._config)

@@ -332,3 +332,24 @@ def test_wrong_references_and_masks(key: str, code: str, service: SourceService)
         assert answer.status_code == 422
         (problem,) = answer.json()["errors"]
         assert (problem["pointer"], problem["code"]) == ("/source_config/credentials/api_key", code)
+
+
+def test_hosts_that_connectors_may_not_reach(service: SourceService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment that names hosts refuses others wherever a configuration comes in, and starts nothing."""
+    monkeypatch.setenv("AIRBERG_SOURCES__ALLOWED_HOSTS", '["*.example.com"]')
+    config = service.config(endpoint="http://169.254.169.254/latest/meta-data", nested={"host": "localhost"})
+    asked = {"source_name": "source-strict", "source_config": config}
+    for path, body in (
+        ("/api/airbyte/check", asked),
+        ("/api/airbyte/discover", asked),
+        ("/api/airbyte/ingest", service.body(source_config=config)),
+    ):
+        answer = service.api.post(path, json=body)
+        assert answer.status_code == 422, answer.text
+        assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [
+            ("/source_config/endpoint", "host-not-allowed"),
+            ("/source_config/nested/host", "host-not-allowed"),
+        ]
+        assert "169.254" not in answer.text
+    fine = {"source_name": "source-strict", "source_config": service.config()}
+    assert service.api.post("/api/airbyte/check", json=fine).json()["succeeded"] is True
