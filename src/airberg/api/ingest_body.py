@@ -31,6 +31,11 @@ SOURCE_NAME = re.compile(r"source-[a-z0-9][a-z0-9-]*")
 
 NAMESPACE_FORM = rf"^{NAMESPACE_PART.pattern}(\.{NAMESPACE_PART.pattern})*$"
 
+MAX_STREAMS = 5_000
+"""Of a job: one that names more would not fit into a flow's log, or a page."""
+MAX_TRANSFORMATIONS = 5_000
+MAX_TAGS = 200
+
 Text = Annotated[str, Field(max_length=2_000)]
 Expressions = Annotated[list[Annotated[str, Field(min_length=1, max_length=1_100)]], Field(max_length=20)]
 
@@ -125,6 +130,10 @@ class TableBody(BaseModel):
     )
 
 
+Streams = Annotated[list[Text], Field(max_length=MAX_STREAMS)]
+Transformations = Annotated[list[ColumnTransformation], Field(max_length=MAX_TRANSFORMATIONS)]
+
+
 class IngestBody(BaseModel):
     """What to ingest, from where, into which tables, how and when."""
 
@@ -147,13 +156,15 @@ class IngestBody(BaseModel):
         json_schema_extra={"pattern": NAMESPACE_FORM, "maxLength": 255},
     )
     mode: Literal["append", "overwrite", "merge"] = Field(description="How rows are written.")
-    streams: list[Text] | None = Field(None, description="Streams to sync; null or empty: all.")
+    streams: Streams | None = Field(None, description="Streams to sync; null or empty: all.")
     merge: Text | None = Field(None, description="Merge key columns, comma-separated; else the primary keys.")
     timezone: Text | None = Field(None, description="IANA time zone of the schedule; default UTC.")
     schedule: Text | None = Field(None, description="Five-field cron or a preset such as @daily; else once.")
     run_now: StrictBool | None = Field(None, description="Also start now; default true.")
     domain: Text | None = Field(None, description="DataHub domain: urn, id or name.")
-    tags: list[Text] | None = Field(None, description="DataHub tags; made when missing.")
+    tags: Annotated[list[Text], Field(max_length=MAX_TAGS)] | None = Field(
+        None, description="DataHub tags; made when missing."
+    )
     owner_id: Text | None = Field(
         None, description="Owner user id, or `group:` and a group of the caller's; default the caller."
     )
@@ -163,7 +174,7 @@ class IngestBody(BaseModel):
         "may be any, and `user:` with the subject of a person.",
         examples=[["sales"]],
     )
-    column_transformations: list[ColumnTransformation] | None = None
+    column_transformations: Transformations | None = None
     delete_format: Literal["position", "vector", "copy-on-write"] | None = Field(
         None, description="In merge mode, how rows go; default: what `readers` read, else the deployment's."
     )
@@ -178,7 +189,7 @@ class IngestBody(BaseModel):
     skip_unchanged: StrictBool | None = Field(
         None, description="In merge mode: rows that came again without a change are not written."
     )
-    tables: dict[Text, TableBody] | None = Field(
+    tables: Annotated[dict[Text, TableBody], Field(max_length=MAX_STREAMS)] | None = Field(
         None, description="By stream: partitions and sort order of a table that is made for it."
     )
     archive_staging: StrictBool | None = Field(None, description="Keep the raw records of each run.")

@@ -24,7 +24,7 @@ class LimitSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_body_members: Positive = Field(
-        20_000, description="Members of objects and items of arrays in a body, all levels together."
+        50_000, description="Members of objects and items of arrays in a body, all levels together."
     )
     max_headers: Positive = Field(100, description="Header lines of a request.")
     max_head_bytes: Annotated[int, Field(ge=4_096)] = Field(

@@ -1,4 +1,4 @@
-"""Forty wrong bodies, each answered so that a newcomer knows what to change."""
+"""Forty-five wrong bodies, each answered so that a newcomer knows what to change."""
 
 from __future__ import annotations
 
@@ -44,6 +44,11 @@ OF_BODY: list[tuple[dict[str, Any], str, str, str]] = [
     ({"source_name": "github"}, "/source_name", "bad-source-name", "source-github"),
     ({"source_config": "x"}, "/source_config", "wrong-type", "must be an object"),
     ({"streams": "users"}, "/streams", "wrong-type", "must be an array"),
+    ({"streams": ["users"] * 5_001}, "/streams", "out-of-range", "at most 5000 items"),
+    ({"tags": ["t"] * 201}, "/tags", "out-of-range", "at most 200 items"),
+    ({"column_transformations": [CAST] * 5_001}, "/column_transformations", "out-of-range", "5000 items"),
+    ({"tables": {f"s{n}": {} for n in range(5_001)}}, "/tables", "out-of-range", "at most 5000 items"),
+    ({"source_config": {f"k{n}": n for n in range(50_001)}}, "", "too-many-members", "MAX_BODY_MEMBERS"),
     ({"streams": ["user"]}, "/streams/0", "unknown-stream", 'Did you mean "users"?'),
     ({"merge": "id"}, "/merge", "merge-without-merge-mode", "Set mode to merge"),
     ({"mode": "merge", "merge": "nope"}, "/merge", "unknown-merge-key", '"users" has no column "nope"'),
