@@ -27,7 +27,6 @@ from prometheus_client import (
 )
 
 from airberg import __version__
-from airberg.api.admission import checked
 from airberg.api.auth import INGEST_READ, principal, token_digest
 from airberg.api.envelope import Exchange
 from airberg.api.metrics_settings import MetricsSettings
@@ -206,7 +205,7 @@ def _require_reader(request: Request, settings: MetricsSettings) -> None:
         expected = token_digest(f"Bearer {settings.token.get_secret_value()}")
         if hmac.compare_digest(token_digest(request.headers.get("authorization", "")), expected):
             return
-    caller = checked(request, lambda: principal(SecurityScopes([INGEST_READ]), request))
+    caller = principal(SecurityScopes([INGEST_READ]), request)
     if not caller.is_admin:
         raise NotAllowed(
             "Metrics are for administrators, and for the token of AIRBERG_METRICS__TOKEN.",
