@@ -21,8 +21,9 @@ from airberg.jobs.memory import MemoryJobStore
 from airberg.plan.merging import merge_options
 from airberg.plan.model import IngestRequest
 from airberg.plan.planner import Connector, build_plan
-from airberg.plan.prepared import Prepared
+from airberg.plan.prepared import Prepared, TableDifference
 from airberg.settings import ApiSettings, MergeSettings, Settings
+from airberg.sources.references import refuse_values
 from airberg.sources.registry import ConnectorRegistry
 from airberg.sources.secret_fields import mask_config
 from support.key_directory import keys_named
@@ -52,6 +53,10 @@ class TablePlanner:
         self.entered = threading.Semaphore(0)
         self.error: Exception | None = None
         self.roles: list[AbstractSet[str]] = []
+        self.asked: list[tuple[IngestRequest, dict[str, Any]]] = []
+        self.streams: list[dict[str, Any]] = [STREAM]
+        self.existing: set[str] = set()
+        self.renewed: dict[str, Any] | None = None
 
     def prepare(
         self,
@@ -69,12 +74,23 @@ class TablePlanner:
         if self.error is not None:
             raise self.error
         self.roles.append(roles)
+        refuse_values(source_config, request.owner_id, ())
+        if preflight:
+            self.asked.append((request, source_config))
         keys = keys_named("default")
-        connector = Connector(request.source_name, "1.0", [STREAM], 1.0)
+        connector = Connector(request.source_name, "1.0", self.streams, 1.0)
         merging = merge_options(request, MergeSettings())
         plan = build_plan(request, connector, keys, domain=domain, merging=merging) if preflight else None
-        entry = ConnectorRegistry().find(request.source_name, request.source_version)
-        return Prepared(plan=plan, public_config=mask_config({}, source_config), connector=entry)
+        entry = request.connector or ConnectorRegistry().find(request.source_name, request.source_version)
+        tables = [".".join((*plan.namespace, s.table)) for s in plan.streams] if plan else []
+        config = self.renewed if preflight and self.renewed is not None else source_config
+        return Prepared(
+            plan=plan,
+            public_config=mask_config({}, config),
+            renewed_config=self.renewed if preflight else None,
+            tables=tuple(TableDifference(table=t, exists=t in self.existing, columns={}) for t in tables),
+            connector=entry,
+        )
 
 
 @dataclass

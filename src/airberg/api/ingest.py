@@ -86,4 +86,6 @@ def create_ingestion(
     created = submitter.create(submission)
     response.status_code = 200 if created.again else 201
     response.headers["Location"] = f"/api/jobs/{created.job_id}"
+    if not created.again:
+        response.headers["ETag"] = '"1"'
     return IngestAnswer(flow_url=created.flow_url, job_id=created.job_id, error=created.error)

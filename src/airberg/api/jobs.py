@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
 
 from airberg.api.acting import acting
+from airberg.api.change_view import PlannedChange, planned_change
+from airberg.api.changing import Asked, JobChanger
 from airberg.api.etags import IfMatch, require_match, show_version
+from airberg.api.job_patch import JobPatch
 from airberg.api.json_route import JsonRoute
 from airberg.api.paging import Cursor, cursor_of, link_next, place_of
 from airberg.api.problems import PROBLEM_RESPONSES
 from airberg.api.rooms import Reads, Rooms, Writes, viewer_of
 from airberg.api.views import JobView, RunView, run_view
-from airberg.errors import InvalidRequest
-from airberg.flows.schedule import check_schedule, check_timezone
+from airberg.errors import Conflict
 from airberg.identity.principal import Principal
 from airberg.jobs.finding import JobFilter, Place
 from airberg.jobs.model import JobStatus, Run
 
 router = APIRouter(tags=["jobs"], responses=PROBLEM_RESPONSES, route_class=JsonRoute)
-
-
-class JobPatch(BaseModel):
-    """What can be changed of a job. Fields that are left out stay as they are."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    schedule: str | None = Field(None, description="Five-field cron or preset; null: no schedule.")
-    timezone: str | None = Field(None, description="IANA time zone of the schedule.")
-    paused: bool | None = Field(None, description="Whether the schedule rests.")
 
 
 Owner = Annotated[str | None, Query(max_length=2_000, description="Only jobs of this owner.")]
@@ -41,6 +32,7 @@ Source = Annotated[
     str | None, Query(max_length=200, description="Only jobs of this connector, such as source-github.")
 ]
 Tag = Annotated[str | None, Query(max_length=2_000, description="Only jobs whose tables get this tag.")]
+Preflight = Annotated[Literal["run", "skip"], Query(description="skip: do not ask the source.")]
 Deleted = Annotated[bool, Query(description="Deleted jobs, too.")]
 
 
@@ -86,23 +78,37 @@ def get_job(request: Request, response: Response, job_id: UUID, caller: Reads) -
     return rooms.view(job)
 
 
-@router.patch("/api/jobs/{job_id}", response_model=JobView)
-def change_job(request: Request, job_id: UUID, change: JobPatch, caller: Writes) -> JobView:
-    """Change when a job runs. Its flow follows within seconds."""
+@router.patch("/api/jobs/{job_id}", response_model=JobView | PlannedChange)
+def change_job(
+    request: Request,
+    response: Response,
+    job_id: UUID,
+    patch: JobPatch,
+    caller: Writes,
+    dry_run: Annotated[bool, Query(description="Answer what would change, and change nothing.")] = False,
+    preflight: Preflight = "run",
+    if_match: IfMatch = None,
+) -> JobView | PlannedChange:
+    """Change a job. What is read or written otherwise is checked against the source, as for a new job.
+
+    A run that is at work goes on as it began; the next one follows the change, and so does the flow.
+    """
     rooms = Rooms(request)
     job = rooms.own_living(job_id, caller)
-    act = acting(request, caller, "job.change", "job", job_id, **change.model_dump(exclude_unset=True))
-    if change.model_fields_set & {"schedule", "timezone"}:
-        asked = job.request.schedule if "schedule" not in change.model_fields_set else change.schedule
-        zone = change.timezone or job.request.timezone
-        if asked is not None and (problem := check_schedule(asked)):
-            raise InvalidRequest.one("/schedule", "bad-schedule", problem, "Use five cron fields.")
-        if problem := check_timezone(zone):
-            raise InvalidRequest.one("/timezone", "bad-timezone", problem, "Use an IANA name.")
-        job = rooms.store.set_schedule(job_id, asked, zone, act=act)
-    if change.paused is not None:
-        job = rooms.store.set_paused(job_id, change.paused, act=act)
-    rooms.follow(job)
+    changer = JobChanger(request.app.state.settings, rooms.store, request.app.state.submitter)
+    asked = Asked(
+        patch=patch,
+        caller=caller,
+        act=acting(request, caller, "job.change", "job", job_id),
+        preflight=preflight == "run",
+        if_match=if_match,
+    )
+    if dry_run:
+        show_version(response, job)
+        return planned_change(job, changer.plan(job, asked))
+    changed = changer.change(job, asked)
+    rooms.follow(changed)
+    show_version(response, changed)
     return rooms.view(rooms.store.job(job_id))
 
 
@@ -148,3 +154,19 @@ def trigger_job(request: Request, job_id: UUID, caller: Writes) -> RunView:
     )
     rooms.follow(job)
     return run_view(run, rooms.orchestrator.flow_url(job.flow_id))
+
+
+@router.post("/api/jobs/{job_id}/cancel", status_code=202, response_model=list[RunView])
+def cancel_job(request: Request, job_id: UUID, caller: Writes) -> list[RunView]:
+    """Stop the runs of a job that are at work or wait. What they committed stays."""
+    rooms = Rooms(request)
+    job = rooms.own_living(job_id, caller)
+    runs = [run for run in rooms.store.open_runs() if run.job_id == job_id]
+    if not runs:
+        raise Conflict("No run of the job is at work, and none waits.", code="no-open-run")
+    ids = [str(run.id) for run in runs]
+    rooms.audit.add(acting(request, caller, "job.cancel", "job", job_id, runs=ids))
+    for run in runs:
+        rooms.stop(job, run)
+    url = rooms.orchestrator.flow_url(job.flow_id)
+    return [run_view(rooms.store.run(run.id), url) for run in runs]

@@ -185,6 +185,19 @@ EXAMPLES: Final[dict[str, list[Any]]] = {
             "tables": {"users": {"partition_by": ["bucket(16, id)"]}},
         },
     ],
+    "JobPatch": [
+        {"schedule": "0 7 * * *", "timezone": "Europe/Berlin"},
+        {"streams": ["users"], "tags": ["demo", "daily"]},
+    ],
+    "PlannedChange": [
+        {
+            "changed": ["streams"],
+            "streams": ["+ purchases, into a new table purchases"],
+            "columns": [],
+            "tables": ["shop.purchases: is made"],
+            "plan": _PLAN,
+        }
+    ],
     "IngestAnswer": [{"flow_url": _FLOW_URL, "job_id": _JOB, "error": None}],
     "PlanAnswer": [{"flow_url": "", "job_id": None, "error": None, "plan": _PLAN}],
     "SourceBody": [{"source_name": "source-faker", "source_config": {"count": 1000, "seed": 42}}],
@@ -244,7 +257,6 @@ EXAMPLES: Final[dict[str, list[Any]]] = {
         }
     ],
     "JobView": [_JOB_IN_FULL],
-    "JobPatch": [{"schedule": "0 7 * * *", "timezone": "Europe/Berlin"}],
     "RunView": [_RUN_IN_FULL],
     "ActView": [
         {

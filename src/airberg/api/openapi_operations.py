@@ -95,11 +95,12 @@ PROBLEM_HEADERS: Final = {
 }
 ANSWER_HEADERS: Final = {
     ("create_ingestion", "200"): ("Location.optional",),
-    ("create_ingestion", "201"): ("Location",),
+    ("create_ingestion", "201"): ("Location", "ETag"),
     ("create_key", "201"): ("Location",),
     ("list_acts", "200"): ("Link",),
     ("list_jobs", "200"): ("Link",),
     ("get_job", "200"): ("ETag",),
+    ("change_job", "200"): ("ETag",),
     ("get_source", "202"): ("Retry-After",),
 }
 """Headers of answers that are no problems, by operation and status."""

@@ -59,16 +59,21 @@ def shared_with(owner_id: str, groups: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*groups, *([] if owning is None else [owning])]))
 
 
-def check_sharing(groups: Sequence[str], caller: Principal, pointer: str) -> None:
+def check_sharing(
+    groups: Sequence[str], caller: Principal, pointer: str, *, kept: Sequence[str] = ()
+) -> None:
     """Refuse to share a job with groups that the caller is not in; an administrator may name any.
 
     Args:
         pointer: JSON pointer of the list in the body.
+        kept: Groups that it is shared with already.
 
     Raises:
         InvalidRequest: With an entry for each such group.
     """
-    foreign = [] if caller.is_admin else [n for n, name in enumerate(groups) if name not in caller.groups]
+    foreign = (
+        [] if caller.is_admin else [n for n, name in enumerate(groups) if name not in {*caller.groups, *kept}]
+    )
     if foreign:
         raise InvalidRequest(
             [

@@ -17,7 +17,7 @@ from airberg.identity.principal import Principal
 from airberg.jobs.audit import AuditLog
 from airberg.jobs.finding import ListedJob, Viewer
 from airberg.jobs.lifecycle import no_run
-from airberg.jobs.model import Job, Run
+from airberg.jobs.model import Job, Run, RunStatus
 from airberg.jobs.port import JobStore
 
 Reads = Annotated[Principal, Security(principal, scopes=[INGEST_READ])]
@@ -85,3 +85,16 @@ class Rooms:
             self.reconciler.follow(job, wait_s=5.0)
         except Unavailable:
             return
+
+    def stop(self, job: Job, run: Run) -> None:
+        """Have the orchestrator stop a run that has not ended.
+
+        Raises:
+            Unavailable: The orchestrator does not answer.
+        """
+        if self.orchestrator.run_state(job.flow_id, run.flow_run_id) is not None:
+            self.orchestrator.cancel(job.flow_id, run.flow_run_id)
+        if run.status is RunStatus.QUEUED:  # nothing of ours is at work that could report it
+            error = "The run was cancelled before it began."
+            now = datetime.now(UTC)
+            self.store.end_run(run.id, RunStatus.CANCELLED, now, error=error, error_code="cancelled")

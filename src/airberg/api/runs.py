@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -13,7 +12,6 @@ from airberg.api.problems import PROBLEM_RESPONSES
 from airberg.api.rooms import Reads, Rooms, Writes
 from airberg.api.views import RunView, run_view
 from airberg.errors import Conflict
-from airberg.jobs.model import RunStatus
 
 router = APIRouter(tags=["runs"], responses=PROBLEM_RESPONSES)
 
@@ -45,11 +43,5 @@ def cancel_run(request: Request, run_id: UUID, caller: Writes) -> RunView:
     if run.status.ended:
         raise Conflict("The run has ended already.", code="run-ended")
     rooms.audit.add(acting(request, caller, "run.cancel", "run", run_id, job=str(job.id)))
-    if rooms.orchestrator.run_state(job.flow_id, run.flow_run_id) is not None:
-        rooms.orchestrator.cancel(job.flow_id, run.flow_run_id)
-    if run.status is RunStatus.QUEUED:  # nothing of ours is at work that could report it
-        error = "The run was cancelled before it began."
-        rooms.store.end_run(
-            run_id, RunStatus.CANCELLED, datetime.now(UTC), error=error, error_code="cancelled"
-        )
+    rooms.stop(job, run)
     return run_view(rooms.store.run(run_id), rooms.orchestrator.flow_url(job.flow_id))

@@ -88,10 +88,12 @@ class Submitter:
         request = submission.request
         check_sharing(request.share_with, submission.principal, "/share_with")
         check_schema(self._settings.access, request, submission.principal)
-        self._check_name(submission)
-        prepared = self._prepare(submission)
+        self.check_name(request, submission.principal)
+        prepared = self.prepare(
+            request, submission.source_config, submission.principal, preflight=submission.preflight
+        )
         if prepared.plan is not None:
-            self._check_tables(prepared.plan)
+            self.check_tables(prepared.plan)
         return prepared
 
     def create(self, submission: Submission) -> Created:
@@ -113,7 +115,9 @@ class Submitter:
             # Two requests with one idempotency key at once: the later one gets the earlier one's answer.
             if (known := self._answered(submission)) is not None:
                 return known
-            self._check_name(submission)  # which tells no more of the other job than the caller may see
+            self.check_name(
+                submission.request, submission.principal
+            )  # which tells no more of the other job than the caller may see
             raise
         patience = CLIENT_PATIENCE_S - (time.monotonic() - started)
         wait = max(0.0, min(self._settings.api.registration_wait_s, patience))
@@ -123,33 +127,65 @@ class Submitter:
 
     # ---- checks ------------------------------------------------------------------------------------------
 
-    def _check_name(self, submission: Submission) -> None:
-        request = submission.request
+    def check_name(self, request: IngestRequest, caller: Principal) -> None:
+        """Refuse a name that the owner has used. Which job it is, is told to who may see it.
+
+        Raises:
+            Conflict: The owner has a job of that name.
+        """
         taken = self._store.find_job(request.owner_id, request.name)
         if taken is not None:
-            which = f": {taken.id}" if is_visible(taken, submission.principal) else ""
+            which = f": {taken.id}" if is_visible(taken, caller) else ""
             raise Conflict(
                 f"{quoted(request.owner_id)} has a job named {quoted(request.name)} already{which}.",
                 guidance="Use another name, or delete that job.",
                 code="name-taken",
             )
 
-    def _prepare(self, submission: Submission) -> Prepared:
-        request = submission.request
-        domain = self._domains.resolve(request.domain) if request.domain else None
+    def resolve_domain(self, request: IngestRequest) -> str | None:
+        """The urn of the domain that was asked for, if one was.
+
+        Raises:
+            InvalidRequest: There is none.
+            Conflict: There are several.
+            Unavailable: DataHub does not answer.
+        """
+        return self._domains.resolve(request.domain) if request.domain else None
+
+    def prepare(
+        self, request: IngestRequest, source_config: dict[str, Any], caller: Principal, *, preflight: bool
+    ) -> Prepared:
+        """Have the planner look at a request, when it is its turn.
+
+        Raises:
+            InvalidRequest: With everything that is wrong.
+            TooManyRequests: Too many are being looked at.
+            Unavailable: A part that this needs does not answer.
+        """
+        domain = self.resolve_domain(request)
         # Without its source nothing is waited for, and no process is started.
-        with self._slots.one() if submission.preflight else contextlib.nullcontext():
+        with self._slots.one() if preflight else contextlib.nullcontext():
             return self._planner.prepare(
                 request,
-                submission.source_config,
+                source_config,
                 domain=domain,
-                preflight=submission.preflight,
-                roles=owner_roles(request.owner_id, submission.principal),
+                preflight=preflight,
+                roles=owner_roles(request.owner_id, caller),
             )
 
-    def _check_tables(self, plan: JobPlan) -> None:
-        """A table that is swapped as a whole cannot be shared: each run would undo the other's."""
+    def check_tables(self, plan: JobPlan, *, besides: UUID | None = None) -> None:
+        """A table that is swapped as a whole cannot be shared: each run would undo the other's.
+
+        Args:
+            plan: Of the job.
+            besides: The job itself, when there is one.
+
+        Raises:
+            Conflict: Another job fills one of the tables, and one of the two replaces them.
+        """
         for job in self._store.jobs_filling(plan.table_names):
+            if job.id == besides:
+                continue
             if job.plan is None or "overwrite" not in (job.plan.mode, plan.mode):
                 continue
             table = min(set(job.plan.table_names) & set(plan.table_names))
@@ -163,7 +199,7 @@ class Submitter:
 
     def _store_job(self, submission: Submission, prepared: Prepared) -> Job:
         now = datetime.now(UTC)
-        request = _with_key_names(submission.request, self._settings.keys.default_key)
+        request = with_key_names(submission.request, self._settings.keys.default_key)
         request = request.pinned(prepared.connector)
         if prepared.plan is None and request.domain and self._settings.datahub.server:
             # Without a plan there is no other place for the urn that was found in DataHub.
@@ -230,7 +266,7 @@ class Submitter:
         )
 
 
-def _with_key_names(request: IngestRequest, default_key: str) -> IngestRequest:
+def with_key_names(request: IngestRequest, default_key: str) -> IngestRequest:
     """Name the key of each column, so that a later change of the default changes no existing column."""
     rules = tuple(
         msgspec.structs.replace(t, encryption_key_name=t.encryption_key_name or default_key)

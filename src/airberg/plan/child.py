@@ -84,8 +84,10 @@ class ChildPlanner:
         roles: AbstractSet[str],
     ) -> Prepared:
         """See `airberg.plan.prepared.Planner`."""
-        # An unknown source needs no process to be refused.
-        entry = load_registry(self._settings).find(request.source_name, request.source_version)
+        # An unknown source needs no process to be refused; a job that is there keeps its connector.
+        entry = request.connector or load_registry(self._settings).find(
+            request.source_name, request.source_version
+        )
         refuse_values(source_config, request.owner_id, self._settings.secrets.rules)
         if not preflight:
             check_keys(request, self._settings, roles)

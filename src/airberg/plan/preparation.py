@@ -70,7 +70,7 @@ def prepare(
         Unavailable: The connector is still being installed, or did not answer in time.
     """
     renewed: list[dict[str, Any]] = []
-    entry = load_registry(settings).find(request.source_name, request.source_version)
+    entry = request.connector or load_registry(settings).find(request.source_name, request.source_version)
     found = preflight(
         entry,
         source_config,

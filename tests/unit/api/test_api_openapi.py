@@ -27,6 +27,7 @@ ANYTHING = {"ConfigFieldView/default", "ConfigFieldView/enum/items"}
 """What a connector's specification can have as default or choice: any JSON."""
 FREE_OBJECTS = {
     "IngestBody/source_config",
+    "JobPatch/source_config",
     "SourceBody/source_config",
     "PlanView/source_config",
     "FoundStream/json_schema",
