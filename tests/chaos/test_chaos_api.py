@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.api_cases import play
+from support.contract_ground import Ground
 from support.contract_service import running_contract_service
 
 LONG = 10_000
@@ -22,6 +23,7 @@ PEOPLE = {
     "admin": (("ingest:read", "ingest:write", "keys:admin"), ("ingest-admin",)),
     "owner": (("ingest:read", "ingest:write"), ()),
     "reader": (("ingest:read",), ()),
+    "insider": (("ingest:read", "ingest:write", "keys:admin"), ("sales",)),
     "nobody": None,
 }
 
@@ -50,9 +52,12 @@ def test_any_request(tmp_path: Path, migrated_sqlite: Path, capsys: pytest.Captu
             phases = ("fuzzing", "stateful")
             if long and who == "admin":
                 phases = ("examples", "coverage", *phases)
-            played = play(
-                service.url, headers, seed=round_seed, examples=EXAMPLES if long else 1, phases=phases
-            )
+            examples = EXAMPLES if long else 1
+            with Ground(service) as ground:
+                insider = ground if who == "insider" else None
+                played = play(
+                    service.url, headers, seed=round_seed, examples=examples, phases=phases, insider=insider
+                )
         assert not played.faults, f"CHAOS_SEED={seed}, round {number}, {who}:\n" + "\n".join(
             f"{what}\n    {how}" for what, how in played.faults.items()
         )

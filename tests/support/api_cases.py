@@ -6,14 +6,38 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.transport import Response
 from schemathesis.engine import events, from_schema
 
+from support.contract_ground import Ground
+
 NOT_HERE = "GET /api/airbyte/sources/{source_name}"
 """Installs connectors that are not there, for which this service lacks PyAirbyte: it may answer 503."""
 OF_VERSIONS = r"POST /api/keys/\{name\}/(disable|enable|destroy)"
+KNOWN = 8
+MEANINGFUL: dict[str, list[Any]] = {
+    "source_name": ["source-faker"],
+    "source_version": [None],
+    "source_config": [{}, {"count": 3}, {"token": "t" * 20, "more": {"list": [1, None]}}],
+    "streams": [None, [], ["users"]],
+    "merge": [None],
+    "timezone": [None, "UTC", "Europe/Berlin"],
+    "schedule": [None, "@daily", "0 6 * * *"],
+    "domain": [None, "Sales"],
+    "tags": [None, [], ["demo"]],
+    "owner_id": [None],
+    "share_with": [None, [], ["sales"]],
+    "column_transformations": [None, [], [{"column": "email", "transformation_type": "mask"}]],
+    "readers": [None],
+    "delete_format": [None],
+    "deletes": [None],
+    "skip_unchanged": [None],
+    "tables": [None, {"users": {"partition_by": ["bucket(4, id)"]}}],
+}
+"""Values of the members of a submission that this service takes."""
 HEADERS_TO_DOCUMENT = {"etag", "link", "location", "retry-after", "www-authenticate", "last-modified"}
 
 
@@ -44,7 +68,15 @@ class Played:
         return dict(sorted(found.items()))
 
 
-def play(url: str, headers: dict[str, str], *, seed: int, examples: int, phases: tuple[str, ...]) -> Played:
+def play(
+    url: str,
+    headers: dict[str, str],
+    *,
+    seed: int,
+    examples: int,
+    phases: tuple[str, ...],
+    insider: Ground | None = None,
+) -> Played:
     """Play the cases of a seed: the same ones each time.
 
     Args:
@@ -53,6 +85,8 @@ def play(url: str, headers: dict[str, str], *, seed: int, examples: int, phases:
         seed: What the cases are made from.
         examples: At most so many random cases for each operation, and for each walk over links.
         phases: Of `examples`, `coverage` (limits of every field), `fuzzing` and `stateful`.
+        insider: Of whom requests have ids of jobs and runs that there are, and bodies that may be taken:
+            random ones hardly ever do.
     """
     server_errors = {"expected-statuses": ["2xx", "3xx", "4xx"]}
     config = SchemathesisConfig.from_dict(
@@ -62,12 +96,20 @@ def play(url: str, headers: dict[str, str], *, seed: int, examples: int, phases:
             "workers": 1,
             "headers": headers,
             "request-timeout": 60,
-            "generation": {"max-examples": examples, "database": "none", "no-shrink": True},
+            "generation": {
+                "max-examples": examples,
+                "database": "none",
+                "no-shrink": True,
+                # Random credentials beside those that are given are a subject of their own.
+                "with-security-parameters": not headers,
+                "mode": "positive" if insider else "all",
+            },
             "phases": {
                 name: {"enabled": name in phases} for name in ("examples", "coverage", "fuzzing", "stateful")
             },
             "checks": {
                 "not_a_server_error": server_errors,
+                "negative_data_rejection": {"expected-statuses": ["4xx"]},  # 413, too
                 # A body may fit the schema and still be wrong: name columns that there are not, for example.
                 "positive_data_acceptance": {"enabled": False},
             },
@@ -84,7 +126,10 @@ def play(url: str, headers: dict[str, str], *, seed: int, examples: int, phases:
             ],
         }
     )
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
+    document = httpx.get(f"{url}/openapi.json", trust_env=False).json()
+    schema = schemathesis.openapi.from_dict(
+        narrowed(document, insider) if insider else document, config=config
+    )
     schema.config.base_url = url
     played = Played()
     for event in from_schema(schema).execute():
@@ -93,6 +138,22 @@ def play(url: str, headers: dict[str, str], *, seed: int, examples: int, phases:
         elif isinstance(event, events.NonFatalError | events.FatalError):
             played.faults[f"schemathesis: {event}"] = ""
     return played
+
+
+def narrowed(document: dict[str, Any], ground: Ground) -> dict[str, Any]:
+    """The document with what an insider knows: ids of things that there are, values that mean something."""
+    ids = {name: [ground.made(name) for _ in range(KNOWN)] for name in ("job_id", "run_id", "name")}
+    known = ids | {"source_name": ["source-faker"]}
+    for item in document["paths"].values():
+        for operation in item.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "path" and parameter["name"] in known:
+                    parameter["schema"] = {"type": "string", "enum": known[parameter["name"]]}
+                    del parameter["example"]
+    for body in ("IngestBody", "JobPatch"):
+        members = document["components"]["schemas"][body]["properties"]
+        members |= {name: {"enum": values} for name, values in MEANINGFUL.items() if name in members}
+    return document
 
 
 def _note(event: events.ScenarioFinished, document: dict[str, Any], played: Played) -> None:
