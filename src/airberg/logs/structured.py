@@ -19,6 +19,8 @@ from airberg.traces import lines_of_code
 
 Event = MutableMapping[str, Any]
 
+_OURS = frozenset({"at", "level", "request_id"})
+"""Fields that are made, or checked, by us."""
 _OF_RECORDS = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", "color_message"}
 """Attributes that all records have, or get from other formatters and from uvicorn."""
 
@@ -32,7 +34,9 @@ def structured_formatter(scrubber: Scrubber, *, terminal: bool) -> logging.Forma
     """
 
     def scrubbed(_logger: Any, _method: str, event: Event) -> Event:  # noqa: ANN401 - structlog's
-        return {name: scrubber.value(name, value) for name, value in event.items()}
+        return {
+            name: value if name in _OURS else scrubber.value(name, value) for name, value in event.items()
+        }
 
     render = (
         structlog.dev.ConsoleRenderer(timestamp_key="at")

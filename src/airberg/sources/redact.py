@@ -53,7 +53,8 @@ class Redactor:
     def text(self, text: str) -> str:
         """The text without secrets, and without anything that steers a terminal."""
         # Before, because a secret may itself hold such characters; after, because they may divide a secret.
-        return self._masked(without_controls(self._masked(text)))
+        masked = self._masked(text)
+        return masked if masked.isprintable() else self._masked(without_controls(masked))
 
     def _masked(self, text: str) -> str:
         if self._pattern is None:
