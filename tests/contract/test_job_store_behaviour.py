@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from airberg.errors import Conflict, NotFound
 from airberg.jobs.lifecycle import JOBS_PER_SHARD
-from airberg.jobs.model import JobStatus, RunReport, RunStatus, StoredAnswer, StreamReport
+from airberg.jobs.model import Job, JobStatus, RunReport, RunStatus, StoredAnswer, StreamReport
 from airberg.jobs.port import JobStore
 from airberg.sources.entry import ConnectorEntry
 from support.jobs import NOON, a_job, a_plan, a_run, at
@@ -111,6 +111,32 @@ def test_jobs_are_found_by_the_tables_that_they_fill(store: JobStore) -> None:
     assert {j.id for j in store.jobs_filling(moved.table_names)} == {second.id, unplanned.id}
     store.delete_job(first.id, at(9))
     assert [j.id for j in store.jobs_filling(plan.table_names)] == []
+
+
+def test_flows_are_due_until_they_were_followed(store: JobStore) -> None:
+    """Whatever changes a flow makes it due; it stays so when it changed again while it was followed."""
+    job = store.add_job(a_job(), {})
+    other = store.add_job(a_job("other", created_at=at(1)), {})
+    first, second = store.flows_due()
+    assert [first.job, second.job] == [job, other]
+    store.flow_followed(second)
+    paused = store.set_paused(job.id, True)
+    store.flow_followed(first)
+    [again] = store.flows_due()
+    assert again.job == paused
+    store.flow_followed(again)
+    store.flow_followed(again)
+    assert list(store.flows_due()) == []
+    changes: list[Callable[[], Job]] = [
+        lambda: store.set_schedule(other.id, "@hourly", "UTC"),
+        lambda: store.set_paused(other.id, False),
+        lambda: store.delete_job(other.id, at(9)),
+    ]
+    for change in changes:
+        changed = change()
+        [due] = store.flows_due()
+        assert due.job == changed
+        store.flow_followed(due)
 
 
 def test_names_are_unique_per_owner(store: JobStore) -> None:

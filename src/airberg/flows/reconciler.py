@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from datetime import UTC, datetime
+from uuid import UUID
 
 from airberg.errors import Unavailable
 from airberg.flows.model import flow_spec, upkeep_spec
@@ -39,6 +40,7 @@ class FlowReconciler:
         self._orchestrator = orchestrator
         self._settings = settings
         self._seen_version: str | None = None
+        self._differing: list[UUID] | None = None
         self._upkeep = upkeep_spec(settings)
         self._upkeep_again_s, self._upkeep_limit_s = UPKEEP_AGAIN_S
         self._upkeep_not_before = 0.0
@@ -75,30 +77,52 @@ class FlowReconciler:
         return True
 
     def reconcile(self) -> int:
-        """Compare all jobs with their flows and repair what differs; returns how many were repaired.
+        """Compare jobs with their flows and repair what differs; returns how many were repaired.
 
-        Cheap when nothing changed: the store's version is compared first.
+        All jobs are looked at once, as settings may have changed before this process started; from then on
+        only those that the store notes as changed. Cheap when nothing is: the store's version is compared.
         """
         self._follow_upkeep()
         version = self._store.flows_version()
         open_runs = self._store.open_runs()
         if version == self._seen_version and not open_runs:
             return 0
-        repaired = 0
-        complete = True
-        for job in self._store.jobs(include_deleted=True):
-            if not self._differs(job):
-                continue
-            try:
-                complete &= self.follow(job, PUBLISH_WAIT_S)
-                repaired += 1
-            except Unavailable as e:
-                log.warning("the orchestrator does not answer: %s", e.message)
-                return repaired
+        try:
+            repaired, complete = self._follow_due()
+        except Unavailable as e:
+            log.warning("the orchestrator does not answer: %s", e.message)
+            return 0
         for run in open_runs:
             self._watch(run)
         self._seen_version = version if complete else None
         return repaired
+
+    def _follow_due(self) -> tuple[int, bool]:
+        """Follow what is due; how many flows were repaired, and whether nothing is left to do."""
+        due = self._store.flows_due()
+        if self._differing is None:
+            known = {d.job.id for d in due}
+            jobs = self._store.jobs(include_deleted=True)
+            self._differing = [j.id for j in jobs if j.id not in known and self._differs(j)]
+        repaired, complete = 0, True
+        for one in due:
+            if not self._differs(one.job):
+                self._store.flow_followed(one)
+                continue
+            repaired += 1
+            if self.follow(one.job, PUBLISH_WAIT_S):
+                self._store.flow_followed(one)
+            else:
+                complete = False
+        left = []
+        for job_id in self._differing:
+            job = self._store.job(job_id)
+            if self._differs(job):
+                repaired += 1
+                if not self.follow(job, PUBLISH_WAIT_S):
+                    left.append(job_id)
+        self._differing = left
+        return repaired, complete and not left
 
     def _differs(self, job: Job) -> bool:
         if job.deleted_at is not None:

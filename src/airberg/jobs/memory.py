@@ -30,7 +30,7 @@ from airberg.jobs.lifecycle import (
     with_connector,
     with_schedule,
 )
-from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.jobs.model import DueFlow, Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
 from airberg.jobs.totals import MemoryTotals
 from airberg.plan.model import JobPlan
 from airberg.sources.entry import ConnectorEntry
@@ -48,6 +48,7 @@ class MemoryJobStore:
         self._held: set[UUID] = set()
         self._answers: dict[tuple[str, str], StoredAnswer] = {}
         self._flows_version = 0
+        self._flows_due: dict[UUID, str] = {}
         self.audit = MemoryAuditLog()
         """See `JobStore.audit`."""
         self.totals = MemoryTotals(self._jobs, self._runs, self._lock)
@@ -72,7 +73,7 @@ class MemoryJobStore:
             self._configs[job.id] = config
             if run is not None:
                 self._runs[run.id] = run
-            self._flows_version += 1
+            self._flow_changed(job.id)
             self.audit.add(act)
             return job
 
@@ -161,7 +162,7 @@ class MemoryJobStore:
             if change.config:
                 self._configs[job_id] = encode_free(change.config.config)
             self._jobs[job_id] = job
-            self._flows_version += 1
+            self._flow_changed(job_id)
             self.audit.add(act)
             return job
 
@@ -171,7 +172,7 @@ class MemoryJobStore:
         """See `JobStore.set_schedule`. Raises NotFound for a deleted job."""
         with self._lock:
             job = with_schedule(require_living(self.job(job_id)), schedule, timezone)
-            self._flows_version += 1
+            self._flow_changed(job_id)
             self.audit.add(act)
             self._jobs[job_id] = job
             return job
@@ -181,7 +182,7 @@ class MemoryJobStore:
         with self._lock:
             job = require_living(self.job(job_id))
             job = replace(job, paused=paused, version=job.version + 1)
-            self._flows_version += 1
+            self._flow_changed(job_id)
             self.audit.add(act)
             self._jobs[job_id] = job
             return job
@@ -205,6 +206,22 @@ class MemoryJobStore:
             self._jobs[job_id] = job
             return job
 
+    def _flow_changed(self, job_id: UUID) -> None:
+        self._flows_version += 1
+        self._flows_due[job_id] = str(self._flows_version)
+
+    def flows_due(self) -> Sequence[DueFlow]:
+        """See `JobStore.flows_due`."""
+        with self._lock:
+            due = [DueFlow(job=self.job(job_id), mark=mark) for job_id, mark in self._flows_due.items()]
+        return sorted(due, key=lambda d: (d.job.created_at, d.job.id.hex))
+
+    def flow_followed(self, due: DueFlow) -> None:
+        """See `JobStore.flow_followed`."""
+        with self._lock:
+            if self._flows_due.get(due.job.id) == due.mark:
+                del self._flows_due[due.job.id]
+
     def set_flow_hash(self, job_id: UUID, flow_hash: str | None) -> None:
         """See `JobStore.set_flow_hash`. Raises NotFound."""
         with self._lock:
@@ -226,7 +243,7 @@ class MemoryJobStore:
             if job.deleted_at is None:
                 job = replace(require_version(job, version), deleted_at=at, version=job.version + 1)
                 self._jobs[job_id] = job
-                self._flows_version += 1
+                self._flow_changed(job_id)
                 del self._configs[job_id]
                 self.audit.add(act)
             return job

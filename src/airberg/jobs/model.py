@@ -126,6 +126,14 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DueFlow:
+    """A job whose flow has changed. `mark` tells this change from a later one."""
+
+    job: Job
+    mark: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One run of a job: one run of its flow, over all attempts.
 

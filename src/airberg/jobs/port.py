@@ -11,7 +11,7 @@ from airberg.identity.service_keys import ServiceKeys
 from airberg.jobs.audit import Act, AuditLog
 from airberg.jobs.changes import JobChange
 from airberg.jobs.finding import JobFilter, ListedJob, Place
-from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.jobs.model import DueFlow, Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
 from airberg.jobs.totals import TotalsReader
 from airberg.plan.model import JobPlan
 from airberg.sources.entry import ConnectorEntry
@@ -139,6 +139,14 @@ class JobStore(Protocol):
         Raises:
             PreconditionFailed: The job has another version than the one that is given.
         """
+        ...
+
+    def flows_due(self) -> Sequence[DueFlow]:
+        """Jobs, deleted ones too, whose flow has changed and was not followed since; oldest jobs first."""
+        ...
+
+    def flow_followed(self, due: DueFlow) -> None:
+        """The orchestrator has the flow as it was due; does nothing when it has changed again meanwhile."""
         ...
 
     def set_flow_hash(self, job_id: UUID, flow_hash: str | None) -> None:

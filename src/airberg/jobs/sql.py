@@ -12,14 +12,14 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from airberg.identity.service_keys import ServiceKeys
-from airberg.jobs import sql_leases
+from airberg.jobs import sql_flows, sql_leases
 from airberg.jobs.audit import Act, AuditLog, SqlAuditLog, record
 from airberg.jobs.changes import JobChange, changed, changed_meanwhile, require_version
 from airberg.jobs.encoding import (
@@ -47,7 +47,7 @@ from airberg.jobs.lifecycle import (
     with_connector,
     with_schedule,
 )
-from airberg.jobs.model import Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.jobs.model import DueFlow, Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
 from airberg.jobs.sql_finding import JOB_VALUES, page_of_jobs, page_of_runs
 from airberg.jobs.sql_index import index_plan, index_request
 from airberg.jobs.sql_service_keys import SqlServiceKeys
@@ -108,7 +108,7 @@ class SqlJobStore:
         """See `JobStore.add_job`."""
         sealed = self._seal(job.id, source_config)
         with self._write() as c:
-            _flows_changed(c)
+            sql_flows.take_turn(c)
             taken = c.execute(_named(job.owner_id, job.request.name, jobs.c.id)).scalar()
             if taken is not None:
                 raise name_taken(job.request.name, taken)
@@ -118,6 +118,7 @@ class SqlJobStore:
             c.execute(jobs.insert().values(values))
             index_request(c, job)
             index_plan(c, job.id, job.plan)
+            sql_flows.note_due(c, job.id)
             if run is not None:
                 c.execute(runs.insert().values(run_columns(run)))
             record(c, act)
@@ -194,7 +195,7 @@ class SqlJobStore:
         """See `JobStore.update`."""
         sealed = {"source_config": self._seal(job_id, change.config.config)} if change.config else {}
         with self._write() as c:
-            _flows_changed(c)
+            sql_flows.take_turn(c)
             job = changed(_job(c, job_id, lock=True), change)
             if change.config and self._config(c, job_id) != change.config.instead_of:
                 raise changed_meanwhile(job_id)
@@ -205,6 +206,7 @@ class SqlJobStore:
             _set_job(c, job_id, {name: values[name] for name in CHANGED_BY_PEOPLE} | sealed)
             index_request(c, job)
             index_plan(c, job_id, job.plan)
+            sql_flows.note_due(c, job_id)
             record(c, act)
             return job
 
@@ -213,18 +215,20 @@ class SqlJobStore:
     ) -> Job:
         """See `JobStore.set_schedule`. Raises NotFound for a deleted job."""
         with self._write() as c:
-            _flows_changed(c)
+            sql_flows.take_turn(c)
             job = with_schedule(require_living(_job(c, job_id, lock=True)), schedule, timezone)
             _set_job(c, job_id, {"request": encode_struct(job.request), "version": job.version})
+            sql_flows.note_due(c, job_id)
             record(c, act)
             return job
 
     def set_paused(self, job_id: UUID, paused: bool, *, act: Act | None = None) -> Job:
         """See `JobStore.set_paused`. Raises NotFound for a deleted job."""
         with self._write() as c:
-            _flows_changed(c)
+            sql_flows.take_turn(c)
             job = require_living(_job(c, job_id, lock=True))
             _set_job(c, job_id, {"paused": paused, "version": job.version + 1})
+            sql_flows.note_due(c, job_id)
             record(c, act)
             return _job(c, job_id)
 
@@ -249,6 +253,16 @@ class SqlJobStore:
             index_plan(c, job_id, job.plan)
             return job
 
+    def flows_due(self) -> Sequence[DueFlow]:
+        """See `JobStore.flows_due`."""
+        with self._read() as c:
+            return sql_flows.due(c)
+
+    def flow_followed(self, due: DueFlow) -> None:
+        """See `JobStore.flow_followed`."""
+        with self._write() as c:
+            sql_flows.followed(c, due)
+
     def set_flow_hash(self, job_id: UUID, flow_hash: str | None) -> None:
         """See `JobStore.set_flow_hash`. Raises NotFound."""
         with self._write() as c:
@@ -264,13 +278,14 @@ class SqlJobStore:
     ) -> Job:
         """See `JobStore.delete_job`. Deleting twice changes nothing. Raises NotFound."""
         with self._write() as c:
-            _flows_changed(c)
+            sql_flows.take_turn(c)
             job = _job(c, job_id, lock=True)
             if job.deleted_at is not None:
                 return job
             require_version(job, version)
             gone = {"deleted_at": at, "source_config": None, "version": job.version + 1}
             _set_job(c, job_id, gone)
+            sql_flows.note_due(c, job_id)
             record(c, act)
             return _job(c, job_id)
 
@@ -410,11 +425,6 @@ class SqlJobStore:
 
 
 # ---- rows ------------------------------------------------------------------------------------------------
-
-
-def _flows_changed(c: Connection) -> None:
-    """Take the turn of those who change flows, and give the flows a new version."""
-    c.execute(flows_state.update().values(version=uuid4().hex))
 
 
 def _named(owner_id: str, name: str, *columns: sa.Column[Any]) -> sa.Select[Any]:

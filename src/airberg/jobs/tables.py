@@ -183,6 +183,14 @@ answers = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
+flows_due = Table(
+    "flows_due",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id"), primary_key=True),
+    Column("mark", String(32), nullable=False),  # random, new with each change of the flow
+)
+"""Jobs whose flow has changed since the orchestrator was last seen to have it."""
+
 flows_state = Table(
     "flows_state",
     metadata,

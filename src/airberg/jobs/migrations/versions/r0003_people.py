@@ -48,6 +48,12 @@ def upgrade() -> None:
     op.create_index("ix_jobs_page_of_ids", "jobs", ["id", *(name for name in PAGES_BY if name != "id")])
     op.create_index("ix_runs_ended_at", "runs", ["ended_at"])
     _what_jobs_are_found_by()
+    op.create_table(
+        "flows_due",
+        sa.Column("job_id", sa.Uuid, sa.ForeignKey("jobs.id", name="fk_flows_due_job_id"), nullable=False),
+        sa.Column("mark", sa.String(32), nullable=False),
+        sa.PrimaryKeyConstraint("job_id", name="pk_flows_due"),
+    )
     _audit_log()
     _run_logs()
     _service_keys()

@@ -1,0 +1,40 @@
+"""Which flows have changed: a version of all of them, and a row for each that is to be followed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from airberg.jobs.encoding import job_of
+from airberg.jobs.model import DueFlow
+from airberg.jobs.sql_finding import JOB_VALUES
+from airberg.jobs.tables import flows_due, flows_state, jobs
+
+
+def take_turn(c: Connection) -> None:
+    """Take the turn of those who change flows, and give the flows a new version."""
+    c.execute(flows_state.update().values(version=uuid4().hex))
+
+
+def note_due(c: Connection, job_id: UUID) -> None:
+    """Note that the flow of a job has changed, after the job itself was written."""
+    mark = uuid4().hex
+    insert = postgresql.insert if c.dialect.name == "postgresql" else sqlite.insert
+    row = insert(flows_due).values(job_id=job_id, mark=mark)
+    c.execute(row.on_conflict_do_update(index_elements=[flows_due.c.job_id], set_={"mark": mark}))
+
+
+def due(c: Connection) -> Sequence[DueFlow]:
+    """See `JobStore.flows_due`."""
+    query = sa.select(flows_due.c.mark, *JOB_VALUES).join(flows_due, flows_due.c.job_id == jobs.c.id)
+    found = c.execute(query.order_by(jobs.c.created_at, jobs.c.id)).mappings()
+    return [DueFlow(job=job_of(row), mark=row["mark"]) for row in found]
+
+
+def followed(c: Connection, one: DueFlow) -> None:
+    """See `JobStore.flow_followed`."""
+    c.execute(sa.delete(flows_due).where(flows_due.c.job_id == one.job.id, flows_due.c.mark == one.mark))
