@@ -120,13 +120,20 @@ class Committer:
         """A commit was sent and its outcome is unknown: its files must not be deleted."""
         return self._in_doubt
 
-    def commit(self, note: Note, plan: Plan, properties: Mapping[str, str | None] | None = None) -> Committed:
+    def commit(
+        self,
+        note: Note,
+        plan: Plan,
+        properties: Mapping[str, str | None] | None = None,
+        act: str | None = None,
+    ) -> Committed:
         """Commit what `plan` says together with `note`.
 
         Args:
             note: The state that covers everything committed so far.
             plan: Makes the changes; it sees the table that they will be applied to.
             properties: Further table properties to set; None removes one.
+            act: What somebody does to the job, where it is no run that commits: `rewind`, `state`.
 
         Raises:
             LeaseHeld: Another run or attempt of this job has written to the table.
@@ -139,7 +146,7 @@ class Committer:
             "airberg.job-id": str(self._job_id),
             "airberg.run-id": note.run_id,
             "airberg.checkpoint": str(note.number),
-        }
+        } | ({"airberg.act": act} if act else {})
         self._attempts = []
         for number in range(MAX_ATTEMPTS):
             if number:

@@ -66,16 +66,33 @@ def live_files(table: Table) -> list[LiveFile]:
             data += entries
         else:
             deletes += entries
+    index = _index(table, deletes)
+    return [LiveFile(entry, index.of(entry) if index else ()) for entry in data]
+
+
+def live_files_one_by_one(table: Table) -> Iterator[LiveFile]:
+    """The same for who needs a few of them: manifests of data files are read when their turn comes.
+
+    Raises:
+        ConfigurationFailed: As `live_files`.
+    """
+    manifests = [m for m in read_manifest_list(table.io, table.current_snapshot()) if is_live(m)]
+    of_deletes = [m for m in manifests if m.content == ManifestContent.DELETES]
+    index = _index(table, [entry for entries in _entries(table.io, of_deletes) for entry in entries])
+    for manifest in manifests:
+        if manifest.content == ManifestContent.DATA:
+            for entry in read_entries(table.io, manifest):
+                yield LiveFile(entry, index.of(entry) if index else ())
+
+
+def _index(table: Table, deletes: list[ManifestEntry]) -> _DeleteIndex | None:
     if any(entry.data_file.content == DataFileContent.EQUALITY_DELETES for entry in deletes):
         raise ConfigurationFailed(
             f"The table {'.'.join(table.name())} has equality deletes, written by another engine.",
             guidance="Compact it with that engine (for example Spark's rewrite_data_files), then run again.",
             code="equality-deletes",
         )
-    if not deletes:
-        return [LiveFile(entry) for entry in data]
-    index = _DeleteIndex(deletes)
-    return [LiveFile(entry, index.of(entry)) for entry in data]
+    return _DeleteIndex(deletes) if deletes else None
 
 
 def current_entries(table: Table) -> Iterator[tuple[ManifestFile, list[ManifestEntry]]]:

@@ -35,6 +35,25 @@ class Sealer(Protocol):
         ...
 
 
+class RewoundTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A table that a rewind takes back, as every note of that rewind names it.
+
+    Attributes:
+        table: Name of the table.
+        table_uuid: A table of the same name that was made anew is not meant.
+        metadata: The metadata file that has the snapshot and the note to go back to.
+        number: Checkpoint number of the note that the rewind sets; while the note in the table has a smaller
+            one, the rewind is still to be done there.
+        shared: As in `Note`.
+    """
+
+    table: tuple[str, ...]
+    table_uuid: str
+    metadata: str
+    number: int
+    shared: int = 0
+
+
 class Note(msgspec.Struct, frozen=True, kw_only=True):
     """What a job has done to a table, as of one commit.
 
@@ -52,6 +71,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
             All tables of a shared checkpoint note the same number.
         leads: This commit was the first of a shared checkpoint and decided for all its tables.
         promises: Commits to other tables that belong to this checkpoint and were still to come.
+        rewound: All tables of the rewind that set this note; none when a run has set it.
     """
 
     run_id: str
@@ -66,6 +86,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     shared: int = 0
     leads: bool = False
     promises: tuple[Promise, ...] = ()
+    rewound: tuple[RewoundTable, ...] = ()
 
     @property
     def identity(self) -> tuple[str, int, int]:
@@ -90,6 +111,7 @@ class _Stored(msgspec.Struct, kw_only=True, omit_defaults=True):
     shared: int = 0
     leads: bool = False
     promises: tuple[Promise, ...] = ()
+    rewound: tuple[RewoundTable, ...] = ()
 
 
 def property_name(job_id: UUID | str) -> str:
@@ -123,6 +145,7 @@ def note_update(job_id: UUID | str, note: Note, sealer: Sealer | None = None) ->
         shared=note.shared,
         leads=note.leads,
         promises=note.promises,
+        rewound=note.rewound,
     )
     packed = zlib.compress(msgspec.json.encode(stored), 6)
     return {property_name(job_id): base64.b64encode(packed).decode()}
@@ -152,6 +175,20 @@ def decode_note(text: str, job_id: UUID | str, sealer: Sealer | None = None) -> 
             raise
         except Exception:  # noqa: BLE001 - whatever the cipher raises must not reach a log
             raise _unreadable("cannot be decrypted with the key at hand") from None
+    return _note(stored, state)
+
+
+def head_of(text: str) -> Note:
+    """The note from the value of its property, without its state, which is not opened; see `read_note`."""
+    return _note(_unpack(text), None)
+
+
+def is_sealed(text: str) -> bool:
+    """Whether the state in the value of a property is sealed; see `read_note`."""
+    return _unpack(text).sealed is not None
+
+
+def _note(stored: _Stored, state: Any) -> Note:  # noqa: ANN401 - any JSON value
     return Note(
         run_id=stored.run_id,
         attempt=stored.attempt,
@@ -165,6 +202,7 @@ def decode_note(text: str, job_id: UUID | str, sealer: Sealer | None = None) -> 
         shared=stored.shared,
         leads=stored.leads,
         promises=stored.promises,
+        rewound=stored.rewound,
     )
 
 

@@ -52,6 +52,13 @@ from airberg.lake.steps import Step, reached
 
 
 @dataclass(frozen=True, slots=True)
+class Base:
+    """What a commit builds on instead of the current snapshot; None stands for a table without rows."""
+
+    snapshot_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class FileChanges:
     """What one commit does to the files of a table.
 
@@ -65,6 +72,7 @@ class FileChanges:
         manifest_entries: How many entries each of those gets at most; None for no bound.
         same_rows: The table has the same rows afterwards: files were only written anew.
         always: Make a snapshot even without files, so that a commit on the same snapshot cannot land too.
+        back_to: The table goes back to this snapshot: the new one has its files, and it for its parent.
         rows_written: Rows of the source in `added`; rows that were only moved do not count.
         rows_deleted: Rows of the table that were replaced or deleted.
     """
@@ -78,13 +86,14 @@ class FileChanges:
     manifest_entries: int | None = None
     same_rows: bool = False
     always: bool = False
+    back_to: Base | None = None
     rows_written: int = 0
     rows_deleted: int = 0
 
     @property
     def empty(self) -> bool:
         """Nothing to make a snapshot of."""
-        return not (self.added or self.always or self._replaces)
+        return not (self.added or self.always or self.back_to or self._replaces)
 
     @property
     def operation(self) -> Operation:
@@ -188,6 +197,17 @@ def _updates(metadata: TableMetadata, snapshot: Snapshot) -> tuple[TableUpdate, 
     )
 
 
+def _parent(table: Table, changes: FileChanges) -> Snapshot | None:
+    if changes.back_to is None:
+        return table.current_snapshot()
+    if changes.back_to.snapshot_id is None:
+        return None
+    found = table.metadata.snapshot_by_id(changes.back_to.snapshot_id)
+    if found is None:
+        raise ValidationException(f"the snapshot {changes.back_to.snapshot_id} to go back to is gone")
+    return found
+
+
 class _Draft:
     """Writes the manifests and the manifest list of one snapshot."""
 
@@ -196,7 +216,7 @@ class _Draft:
         self._table = table
         self._metadata = table.metadata
         self._changes = changes
-        self._parent = table.current_snapshot()
+        self._parent = _parent(table, changes)
         self._id = table.metadata.new_snapshot_id()
         self._commit = uuid.uuid4()
         self._gone: list[DataFile] = []
