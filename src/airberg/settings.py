@@ -53,6 +53,12 @@ class ApiSettings(_Group):
     )
     reconcile_every_s: float = Field(5.0, description="How often jobs and flows are compared.")
     max_preflights: Positive = Field(4, description="Preflights at once; more are answered 429.")
+    max_table_questions: Positive = Field(
+        4, description="Questions about states and tables at once; more are answered 429."
+    )
+    tables_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        25.0, description="Seconds that an answer about states and tables, or a rewind, may take."
+    )
 
 
 class CatalogSettings(_Group):

@@ -72,7 +72,12 @@ def as_error(failure: Failure) -> AirbergError:
 
 
 def ask_worker(
-    module: str, question: msgspec.Struct, answer: type[Answer], settings: Settings, timeout_s: float
+    module: str,
+    question: msgspec.Struct,
+    answer: type[Answer],
+    settings: Settings,
+    timeout_s: float,
+    late: Unavailable | None = None,
 ) -> Answer:
     """Start `python -m module`, ask it, wait for the answer.
 
@@ -82,9 +87,10 @@ def ask_worker(
         answer: Type of the answer.
         settings: The settings that the child works with.
         timeout_s: How long the child may take by its own clock.
+        late: What is raised when there is no answer in time; default for questions to a source.
 
     Raises:
-        Unavailable: No answer in time (`preflight-timeout`), or none at all.
+        Unavailable: No answer in time (`preflight-timeout`, or as in `late`), or none at all.
     """
     env = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW__")}
     process = subprocess.Popen(
@@ -97,7 +103,7 @@ def ask_worker(
     try:
         out, _ = process.communicate(msgspec.json.encode(question), timeout=timeout_s + GRACE_S)
     except subprocess.TimeoutExpired:
-        raise Unavailable(
+        raise late or Unavailable(
             "The source did not answer in time.",
             guidance="Try again. A job can be submitted with ?preflight=skip: its first run checks it then.",
             code="preflight-timeout",
@@ -111,7 +117,7 @@ def ask_worker(
         return msgspec.json.decode(out, type=answer)
     except msgspec.DecodeError:
         log.error("%s ended with code %s and no answer", module, process.returncode)
-        raise Unavailable("The question to the source failed; the service log has details.") from None
+        raise Unavailable("A worker process ended without an answer; the service log has details.") from None
 
 
 def serve_question(kind: type[Question], answer_to: Callable[[Question], msgspec.Struct]) -> None:

@@ -95,6 +95,7 @@ SECTIONS = (
     "Codes of the ingest call",
     "Codes of changes and lists",
     "Codes of answers",
+    "Codes of states",
     "Codes of a run",
     "Codes of reading",
     "Codes of the deployment",
@@ -117,7 +118,8 @@ def test_codes_of_the_ingest_call() -> None:
     of_connectors = ("sources/spec.py", "sources/spec_problems.py", "sources/preflight.py")
     by_connector = set().union(*(read[name] for name in of_connectors))
     of_keys = {"unknown-key", "key-not-allowed", "key-disabled", "key-destroyed"}  # as the key store says
-    wanted = (codes_of_requests() | by_connector | of_keys) - elsewhere - {"preflight-timeout"}
+    of_states = codes_of("Codes of states") - {"unknown-stream"}
+    wanted = (codes_of_requests() | by_connector | of_keys) - elsewhere - of_states - {"preflight-timeout"}
     assert codes_of("Codes of the ingest call") | codes_of("Codes of changes and lists") == wanted
 
 

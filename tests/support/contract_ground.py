@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 
-from support.contract_service import ContractService
+from airberg.jobs.model import Run
+from support.contract_service import ContractService, load
 
 READ, WRITE, KEYS = "ingest:read", "ingest:write", "keys:admin"
 PEOPLE: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
@@ -56,6 +57,16 @@ class Ground:
         found: str = answer.json()["job_id"]
         return found
 
+    def loaded_job(self) -> str:
+        """A job with a table, and a run that has completed."""
+        job = self.job()
+        load(self.service.parts, UUID(job))
+        return job
+
+    def schema(self, job: str) -> str:
+        """Where the tables of a job are."""
+        return self.service.parts.store.job(UUID(job)).request.schema_name
+
     def submission(self) -> dict[str, Any]:
         """A body of the ingest call that is unlike those before."""
         body: dict[str, Any] = self.document["components"]["schemas"]["IngestBody"]["examples"][0]
@@ -75,6 +86,10 @@ class Ground:
             case "key_id":
                 asked = {"name": "loader", "scopes": [READ]}
                 return self._made(self.maker.post("/api/service-keys", json=asked), "id")
+            case "schema":  # its table is called as its stream
+                return self.schema(self.loaded_job())
+            case "table":
+                return "users"
             case "source_name":
                 return "source-faker"
         raise AssertionError(f"what a {parameter} is, nobody has told this test")
@@ -88,6 +103,8 @@ class Ground:
         """A request that would be carried out if its sender is let in."""
         method, path, operation = self.operations()[name]
         made = {parameter: self.made(parameter) for parameter in parameters_of(path)}
+        if name in ("set_state", "rewind_job"):
+            made["job_id"] = self.loaded_job()
         query = {
             p["name"]: p["example"]
             for p in operation.get("parameters", [])
@@ -105,10 +122,15 @@ class Ground:
             "create_key": lambda: {"name": f"k{uuid4().hex}"},
             "destroy_key": lambda: {"confirm": made["name"]},
             "create_service_key": lambda: {"name": "loader", "scopes": [WRITE]},
+            "rewind_job": lambda: {"run_id": str(self.runs(made["job_id"])[0].id)},
         }
         if name in own:
             return own[name]()
         return self.examples(operation)[0]
+
+    def runs(self, job: str) -> list[Run]:
+        """The runs of a job, newest first."""
+        return list(self.service.parts.store.runs(UUID(job)))
 
     def examples(self, operation: dict[str, Any]) -> list[Any]:
         """The examples of an operation's body."""

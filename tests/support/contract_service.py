@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 
 from airberg.api.app import AppParts, create_app
 from airberg.api.limit_settings import LimitSettings
+from airberg.columns.arrow import table_fields
 from airberg.flows.memory import MemoryOrchestrator
 from airberg.governance.memory import MemoryDirectory
 from airberg.identity.development import DevelopmentIssuer
 from airberg.identity.verifier import build_verifier
 from airberg.jobs.memory import MemoryJobStore
+from airberg.jobs.model import RunReport, RunStatus, StreamReport
 from airberg.jobs.open import open_store
 from airberg.keys.kek import ensure_master_key
 from airberg.keys.memory import MemoryKeyStore
+from airberg.keys.seal import Sealer
+from airberg.lake.catalog import open_catalog
+from airberg.lake.commit import Committer
+from airberg.lake.note import Note
+from airberg.lake.snapshots import FileChanges
+from airberg.lake.tables import ensure_table
 from airberg.plan.merging import merge_options
 from airberg.plan.model import IngestRequest
 from airberg.plan.planner import Connector, build_plan
@@ -32,13 +43,16 @@ from airberg.sources.references import refuse_values
 from airberg.sources.registry import ConnectorRegistry
 from airberg.sources.secret_fields import mask_config
 from airberg.sources.verbs import CheckOutcome
+from airberg.sync.job_tables_here import JobTablesHere
 from support.key_directory import keys_named
 from support.served import served
 
 STREAM = {
     "name": "users",
     "json_schema": {"properties": {"id": {"type": "integer"}, "email": {"type": "string"}}},
-    "supported_sync_modes": ["full_refresh"],
+    "supported_sync_modes": ["full_refresh", "incremental"],
+    "source_defined_cursor": True,
+    "default_cursor_field": ["id"],
     "source_defined_primary_key": [["id"]],
 }
 
@@ -81,9 +95,11 @@ class Willing:
 
 def memory_parts(settings: Settings, **changes: Any) -> AppParts:
     """All parts in memory; some of them others."""
+    store = changes.get("store") or MemoryJobStore()
     parts: dict[str, Any] = {
         "settings": settings,
-        "store": MemoryJobStore(),
+        "store": store,
+        "job_tables": JobTablesHere(settings, store, open_catalog(settings), Sealer([bytes(32)])),
         "planner": UsersPlanner(),
         "orchestrator": MemoryOrchestrator(),
         "domains": MemoryDirectory({"urn:li:domain:sales": "Sales"}),
@@ -92,6 +108,27 @@ def memory_parts(settings: Settings, **changes: Any) -> AppParts:
         "open_keys": MemoryKeyStore,
     }
     return AppParts(**(parts | changes))
+
+
+def load(parts: AppParts, job_id: UUID) -> None:
+    """What a run of a job leaves behind: a table with a state, and a run that has completed."""
+    tables, store = parts.job_tables, parts.store
+    assert isinstance(tables, JobTablesHere)
+    plan = store.job(job_id).plan
+    assert plan is not None
+    now, name = datetime.now(UTC), f"loaded__{uuid4()}"
+    run = store.start_run(job_id, name, 1, now)
+    reports = []
+    for stream in plan.streams:
+        state = {"stream_descriptor": {"name": stream.name}, "stream_state": {"cursor": 1}}
+        fields = table_fields(stream.columns, plan.add_ingestion_metadata)
+        table = ensure_table(tables.catalog, plan.namespace, stream.table, fields)
+        committer = Committer(tables.catalog, table, job_id)
+        text = json.dumps({"type": "STREAM", "stream": state})
+        note = Note(run_id=name, attempt=1, number=1, state=text, complete=True)
+        committer.commit(note, lambda _: FileChanges(always=True))
+        reports.append(StreamReport(stream=stream.name, table=stream.table, complete=True))
+    store.end_run(run.id, RunStatus.COMPLETED, now, report=RunReport(streams=tuple(reports)))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ from airberg.api import (
     service_keys,
     service_routes,
     sources,
+    states,
+    tables,
 )
 from airberg.api.envelope import Envelope, Exchange, log_exchange
 from airberg.api.metrics import Metrics
@@ -43,6 +45,8 @@ from airberg.plan.prepared import Planner
 from airberg.settings import Settings
 from airberg.sources.questions import SourceQuestions
 from airberg.sources.recent import RecentlyFound
+from airberg.sync.job_tables import JobTables
+from airberg.sync.job_tables_child import ChildJobTables
 
 DESCRIPTION = """One call turns any Airbyte source into governed Apache Iceberg tables.
 
@@ -62,6 +66,7 @@ class AppParts:
     Attributes:
         open_keys: Opens the key store, when it is needed first; None: that of the settings.
         recent: What sources were found to offer lately, if it is to be shared with the planner.
+        job_tables: Looks after tables between runs; None: worker processes with these settings.
     """
 
     settings: Settings
@@ -73,6 +78,7 @@ class AppParts:
     machine_token: str
     open_keys: Callable[[], KeyStore] | None = None
     recent: RecentlyFound | None = None
+    job_tables: JobTables | None = None
 
 
 def create_app(parts: AppParts) -> FastAPI:
@@ -121,6 +127,7 @@ def create_app(parts: AppParts) -> FastAPI:
     app.state.slots = PreflightSlots(settings.api.max_preflights)
     recent = parts.recent or RecentlyFound(settings.sources.discovered_holds_s)
     app.state.questions = SourceQuestions(settings, recent)
+    _add_job_tables(app, parts)
     app.state.submitter = Submitter(
         settings,
         parts.store,
@@ -136,12 +143,19 @@ def create_app(parts: AppParts) -> FastAPI:
     _add_outer_layers(app, settings)
     auth.install(app)
     docs_page.install(app)
-    for part in (ingest, sources, jobs, runs, keys, service_keys, audit):
+    for part in (ingest, sources, jobs, runs, keys, service_keys, audit, states, tables):
         app.include_router(part.router)
     app.include_router(service_routes.health)
     app.include_router(service_routes.internal)
     app.include_router(metrics.router)
     return app
+
+
+def _add_job_tables(app: FastAPI, parts: AppParts) -> None:
+    """Who looks after the tables of jobs, and how often at once."""
+    limit = parts.settings.api.max_table_questions
+    app.state.job_tables = parts.job_tables or ChildJobTables(parts.settings)
+    app.state.table_slots = PreflightSlots(limit, "Too many tables are being looked at at this moment.")
 
 
 def _add_outer_layers(app: FastAPI, settings: Settings) -> None:

@@ -157,6 +157,89 @@ _KEY_VERSION: Final[dict[str, Any]] = {
     "kek": "local://master",
     "created_at": "2026-03-29T12:00:00Z",
 }
+_STATE: Final[dict[str, Any]] = {
+    "type": "STREAM",
+    "stream": {
+        "stream_descriptor": {"name": "users"},
+        "stream_state": {"updated_at": "2026-03-29T11:58:00Z"},
+    },
+}
+_SNAPSHOT = "5637456349023476834"
+_REWIND: Final[dict[str, Any]] = {
+    "stream": "users",
+    "table": "shop.users",
+    "from_snapshot_id": "8839476349023471122",
+    "to_snapshot_id": _SNAPSHOT,
+    "rows_before": 1200,
+    "rows_after": 1000,
+    "rows_difference": -200,
+    "state_before": None,
+    "state_after": _STATE,
+    "protected": False,
+    "lost": [
+        {
+            "snapshot_id": "8839476349023471122",
+            "at": "2026-03-30T04:00:21Z",
+            "operation": "append",
+            "by": "run",
+            "who": "scheduled__2026-03-30T04:00:00+00:00",
+        }
+    ],
+}
+_TABLE: Final[dict[str, Any]] = {
+    "table": "shop.users",
+    "location": "s3://lake/shop/users",
+    "format_version": 2,
+    "columns": [
+        {
+            "name": "id",
+            "type": "long",
+            "required": False,
+            "doc": None,
+            "protection": None,
+            "key": None,
+            "plain_type": None,
+        },
+        {
+            "name": "email",
+            "type": "binary",
+            "required": False,
+            "doc": None,
+            "protection": "encrypted",
+            "key": "pii",
+            "plain_type": "string",
+        },
+    ],
+    "partition_by": ["bucket(16, id)"],
+    "sort_by": [],
+    "identifier": [],
+    "rows": 1000,
+    "bytes": 61_120,
+    "data_files": 1,
+    "delete_files": 0,
+    "owner": "ann@example.com",
+    "comment": "Stream users of source-faker, loaded by Airberg.",
+    "jobs": [_JOB],
+    "snapshot_count": 1,
+    "snapshots": [
+        {
+            "snapshot_id": _SNAPSHOT,
+            "parent_id": None,
+            "at": "2026-03-29T12:00:20Z",
+            "operation": "append",
+            "current": True,
+            "rows_added": 1000,
+            "rows_deleted": 0,
+            "rows_total": 1000,
+            "job_id": _JOB,
+            "flow_run_id": f"airberg__{_RUN}",
+            "checkpoint": 1,
+            "act": None,
+            "upkeep": None,
+        }
+    ],
+    "preview": [{"id": 1, "email": "<encrypted>"}],
+}
 
 EXAMPLES: Final[dict[str, list[Any]]] = {
     "IngestBody": [
@@ -258,6 +341,43 @@ EXAMPLES: Final[dict[str, list[Any]]] = {
     ],
     "JobView": [_JOB_IN_FULL],
     "RunView": [_RUN_IN_FULL],
+    "StatesBody": [{"states": [_STATE]}],
+    "JobStateView": [
+        {
+            "job_id": _JOB,
+            "states": [_STATE],
+            "unfinished": [],
+            "streams": [
+                {
+                    "stream": "users",
+                    "namespace": None,
+                    "table": "shop.users",
+                    "exists": True,
+                    "sync_mode": "incremental",
+                    "kind": "stream",
+                    "state": _STATE,
+                    "protected": False,
+                    "checkpoint": 1,
+                    "shared": 0,
+                    "flow_run_id": f"airberg__{_RUN}",
+                    "complete": True,
+                    "generation_id": 0,
+                    "snapshot_id": _SNAPSHOT,
+                }
+            ],
+        }
+    ],
+    "RewindBody": [{"run_id": _RUN}],
+    "RewindView": [
+        {
+            "job_id": _JOB,
+            "run_id": _RUN,
+            "flow_run_id": f"airberg__{_RUN}",
+            "done": True,
+            "tables": [_REWIND],
+        }
+    ],
+    "TableView": [_TABLE],
     "ActView": [
         {
             "id": 4711,

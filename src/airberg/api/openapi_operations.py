@@ -15,6 +15,8 @@ TAGS: Final = [
     {"name": "sources", "description": "Connectors: which there are, what they need, what they can read."},
     {"name": "jobs", "description": "The life of a job. A job that is not yours is not found."},
     {"name": "runs", "description": "What the runs of a job do and did."},
+    {"name": "state", "description": "Where a job stands, as its tables hold it, and going back."},
+    {"name": "tables", "description": "Tables that jobs of yours fill."},
     {"name": "audit", "description": "Who did what, when, and from where."},
     {"name": "keys", "description": "Encryption keys. What is in them is shown nowhere."},
     {"name": "service keys", "description": "What programs send in place of an access token."},

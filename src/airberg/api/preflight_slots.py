@@ -1,4 +1,4 @@
-"""How many sources may be asked at once: each question is a process, and so is the connector that answers."""
+"""How many questions may be asked at once: each is a process, and so is the connector that answers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from airberg.errors import TooManyRequests
 
 
 class PreflightSlots:
-    """A limit for submissions, checks, discovers and specifications together.
+    """A limit for submissions, checks, discovers and specifications together; another for tables.
 
     Args:
         limit: How many at once.
+        busy: What is said to who finds none free.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, busy: str = "Too many sources are being checked at this moment.") -> None:
+        self._busy = busy
         self._free = threading.BoundedSemaphore(limit)
 
     @contextlib.contextmanager
@@ -27,9 +29,7 @@ class PreflightSlots:
             TooManyRequests: There is none; nobody waits for one.
         """
         if not self._free.acquire(blocking=False):
-            raise TooManyRequests(
-                "Too many sources are being checked at this moment.", guidance="Try again in a few seconds."
-            )
+            raise TooManyRequests(self._busy, guidance="Try again in a few seconds.")
         try:
             yield
         finally:

@@ -29,6 +29,7 @@ from airberg.keys.port import KeyStore
 from airberg.keys.seal import Sealer
 from airberg.keys.texts import TextSeal
 from airberg.lake.note import Note, read_note
+from airberg.lake.rewind import finish_rewind
 from airberg.lake.writers import MergeKey, TableWriter, WriterSettings, open_writer
 from airberg.plan.model import JobPlan, MergeOptions, StreamPlan
 from airberg.plan.planner import merge_columns
@@ -194,6 +195,7 @@ class _Session:
         if plan is not job.plan:
             keys.settle(plan, self._parts.catalog)
         tables, self._at_swap = prepare_tables(self._parts.catalog, job.id, plan, keys)
+        self._finish_rewind(tables)
         keep_promises(plan.streams, tables, str(job.id), self._parts.sealer, self._writer_of(plan))
         begins = {s.table: self._begin(s, tables[s.table]) for s in plan.streams}
         self._open_sinks(plan, tables, begins, keys)
@@ -265,6 +267,14 @@ class _Session:
         return store
 
     # ---- tables ------------------------------------------------------------------------------------------
+
+    def _finish_rewind(self, tables: dict[str, Table]) -> None:
+        """Take back the tables that a rewind did not come to, before anything else is made of them."""
+        parts, job_id = self._parts, str(self._job.id)
+        for name in finish_rewind(
+            parts.catalog, job_id, tables.values(), sealer=parts.sealer, guard=self._lease.check
+        ):
+            tables[name] = tables[name].refresh()
 
     def _begin(self, stream: StreamPlan, table: Table) -> Begin:
         note = read_note(table, str(self._job.id), self._parts.sealer)

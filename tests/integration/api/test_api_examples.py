@@ -26,7 +26,9 @@ def test_every_example_of_a_body_is_taken(ground: Ground) -> None:
     tried = 0
     for name, (_, _, operation) in ground.operations().items():
         for number, example in enumerate(ground.examples(operation) if "requestBody" in operation else ()):
-            request = ground.request(name) | {"json": example}
+            request = ground.request(name)
+            run = {"run_id": request["json"]["run_id"]} if name == "rewind_job" else {}  # one that is there
+            request["json"] = example | run
             if name == "destroy_key":  # the example confirms by name, and is of a key with a newer version
                 key = example["confirm"]
                 ground.admin.post("/api/keys", json={"name": key})

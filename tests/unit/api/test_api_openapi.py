@@ -34,8 +34,14 @@ FREE_OBJECTS = {
     "SourceDetails/spec",
     "SourceDetails/config_template",
     "ActView/detail",
+    "StatesBody/states/items",
+    "JobStateView/states/items",
+    "StreamStateView/state",
+    "TableRewindView/state_before",
+    "TableRewindView/state_after",
+    "TableView/preview/items",
 }
-"""Objects that a connector says the form of, and what differs by the kind of an act."""
+"""Objects that a connector or a table says the form of, and what differs by the kind of an act."""
 Operation = tuple[str, str, dict[str, Any]]
 
 
