@@ -52,6 +52,7 @@ def test_an_address_decides_nothing(service: Service) -> None:
     assert job_id not in taken.text
     with service.client("ann", email="ann@new.example") as moved:
         assert listed(moved) == {job_id}
+    assert service.admin.get(f"/api/jobs/{job_id}").status_code == 200
     assert job_id in service.post().json()["error"]
 
 
