@@ -170,6 +170,15 @@ def test_an_administrators_key_is_none_unless_asked_for(service: Service) -> Non
         assert (refused.status_code, refused.json()["type"]) == (403, "/problems/access-token-needed")
 
 
+def test_a_key_has_the_scopes_that_were_asked_for(service: Service) -> None:
+    """And no others of its maker's token."""
+    made = make(service.api, scopes=["ingest:read"]).json()
+    assert made["scopes"] == ["ingest:read"]
+    with sender(service, made["key"]) as program:
+        assert program.get("/api/jobs").status_code == 200
+        assert program.post("/api/airbyte/ingest", json=BODY).status_code == 403
+
+
 def test_a_key_neither_makes_nor_revokes_keys(service: Service) -> None:
     """It may look at the list."""
     made = make(service.api).json()
