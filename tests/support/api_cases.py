@@ -88,8 +88,26 @@ def play(
         insider: Of whom requests have ids of jobs and runs that there are, and bodies that may be taken:
             random ones hardly ever do.
     """
+    config = _config(headers, seed, examples, phases, knowing=insider is not None)
+    document = httpx.get(f"{url}/openapi.json", trust_env=False).json()
+    schema = schemathesis.openapi.from_dict(
+        narrowed(document, insider) if insider else document, config=config
+    )
+    schema.config.base_url = url
+    played = Played()
+    for event in from_schema(schema).execute():
+        if isinstance(event, events.ScenarioFinished):
+            _note(event, schema.raw_schema, played)
+        elif isinstance(event, events.NonFatalError | events.FatalError):
+            played.faults[f"schemathesis: {event}"] = ""
+    return played
+
+
+def _config(
+    headers: dict[str, str], seed: int, examples: int, phases: tuple[str, ...], *, knowing: bool
+) -> SchemathesisConfig:
     server_errors = {"expected-statuses": ["2xx", "3xx", "4xx"]}
-    config = SchemathesisConfig.from_dict(
+    return SchemathesisConfig.from_dict(
         {
             "seed": seed,
             "continue-on-failure": True,
@@ -102,7 +120,7 @@ def play(
                 "no-shrink": True,
                 # Random credentials beside those that are given are a subject of their own.
                 "with-security-parameters": not headers,
-                "mode": "positive" if insider else "all",
+                "mode": "positive" if knowing else "all",
             },
             "phases": {
                 name: {"enabled": name in phases} for name in ("examples", "coverage", "fuzzing", "stateful")
@@ -112,6 +130,7 @@ def play(
                 "negative_data_rejection": {"expected-statuses": ["4xx"]},  # 413, too
                 # A body may fit the schema and still be wrong: name columns that there are not, for example.
                 "positive_data_acceptance": {"enabled": False},
+                "use_after_free": {"enabled": False},  # a deleted job can still be looked at
             },
             "operations": [
                 {
@@ -126,18 +145,6 @@ def play(
             ],
         }
     )
-    document = httpx.get(f"{url}/openapi.json", trust_env=False).json()
-    schema = schemathesis.openapi.from_dict(
-        narrowed(document, insider) if insider else document, config=config
-    )
-    schema.config.base_url = url
-    played = Played()
-    for event in from_schema(schema).execute():
-        if isinstance(event, events.ScenarioFinished):
-            _note(event, schema.raw_schema, played)
-        elif isinstance(event, events.NonFatalError | events.FatalError):
-            played.faults[f"schemathesis: {event}"] = ""
-    return played
 
 
 def narrowed(document: dict[str, Any], ground: Ground) -> dict[str, Any]:
