@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 from collections.abc import Callable
+from datetime import UTC, datetime
 from multiprocessing.synchronize import Barrier
+from typing import cast
 from uuid import UUID
 
-from airberg.errors import AirbergError
+import msgspec
+
+from airberg.errors import AirbergError, PreconditionFailed
+from airberg.jobs.audit import Act
+from airberg.jobs.changes import JobChange, NewConfig
 from airberg.jobs.engine import engine_of
 from airberg.jobs.migrate import upgrade
+from airberg.jobs.model import RunStatus
 from airberg.jobs.sql import SqlJobStore
 from airberg.keys.seal import Sealer
-from support.jobs import a_job
+from support.jobs import a_job, a_run
 
 Racer = Callable[["Barrier", str, str], str]
 
@@ -48,6 +56,44 @@ def take_the_lease(gate: Barrier, url: str, job_id: str) -> str:
         return e.code
     finally:
         store.close()
+
+
+ROUNDS = 4
+"""How often each process does each thing in `do_everything`."""
+
+
+def do_everything(gate: Barrier, url: str, job_id: str) -> str:
+    """Add jobs, change a job that all change, and trigger, start and end runs of it, by turns."""
+    store = SqlJobStore(engine_of(url), Sealer([bytes(32)]))
+    me, shared = str(multiprocessing.current_process().pid), UUID(job_id)
+    gate.wait(60)
+    try:
+        for number in range(ROUNDS):
+            name = f"{me}-{number}"
+            act = Act(actor=me, action="race", kind="job", target=name)
+            store.add_job(a_job(name), {"token": name}, act=act)
+            _add_a_tag(store, shared, name, act)
+            store.add_run(a_run(shared, name, created_at=datetime.now(UTC)), act=act)
+            run = store.start_run(shared, name, 1, datetime.now(UTC))
+            store.end_run(run.id, RunStatus.COMPLETED, datetime.now(UTC))
+    except AirbergError as e:
+        return f"{e.code}: {e.message}"
+    else:
+        return me
+    finally:
+        store.close()
+
+
+def _add_a_tag(store: SqlJobStore, job_id: UUID, tag: str, act: Act) -> None:
+    """As the API changes a job: from a version, again until nobody was faster."""
+    while True:
+        job, config = store.job(job_id), store.source_config(job_id)
+        request = msgspec.structs.replace(job.request, tags=(*job.request.tags, tag))
+        counted = {"count": cast(int, config["count"]) + 1}
+        new = NewConfig(config=counted, public=counted, instead_of=config)
+        with contextlib.suppress(PreconditionFailed):
+            store.update(job_id, JobChange(version=job.version, request=request, config=new), act=act)
+            return
 
 
 def migrate(gate: Barrier, url: str, _: str) -> str:

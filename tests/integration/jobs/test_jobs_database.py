@@ -6,6 +6,7 @@ import base64
 import stat
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
@@ -20,14 +21,16 @@ from pydantic import SecretStr
 
 from airberg.errors import ConfigurationFailed, Unavailable
 from airberg.jobs.engine import engine_of
+from airberg.jobs.lifecycle import JOBS_PER_SHARD
 from airberg.jobs.migrate import MIGRATIONS, pending, upgrade, upgrade_sql
+from airberg.jobs.model import RunStatus
 from airberg.jobs.open import open_engine, open_store
 from airberg.jobs.sql import SqlJobStore
 from airberg.jobs.tables import HEAD_REVISION, metadata
 from airberg.keys import tables as key_tables
 from airberg.keys.seal import Sealer
 from airberg.settings import KeySettings, Settings
-from support.job_race import add_a_job, migrate, race, take_the_lease
+from support.job_race import ROUNDS, add_a_job, do_everything, migrate, race, take_the_lease
 from support.jobs import NOON, a_job, a_run
 from support.postgresql import Server
 
@@ -109,6 +112,28 @@ def test_one_process_gets_the_name_and_one_the_lease(database_url: str) -> None:
     assert sorted(told)[1:] == ["name-taken"] * 3
     job_id = str(UUID(min(told).removeprefix("job ")))
     assert sorted(race(take_the_lease, database_url, job_id, 4)) == ["lease-held"] * 3 + ["token 1"]
+
+
+def test_eight_processes_lose_nothing(database_url: str) -> None:
+    """They add jobs, change one, start and end its runs: all of it is there, and in the audit log."""
+    upgrade(database_url)
+    store = SqlJobStore(engine_of(database_url), Sealer([bytes(32)]))
+    shared = store.add_job(a_job("shared"), {"count": 0})
+    told = race(do_everything, database_url, str(shared.id), 8)
+    names = {f"{process}-{number}" for process in told for number in range(ROUNDS)}
+    assert len(names) == 8 * ROUNDS, told
+    living = store.jobs()
+    assert {job.request.name for job in living} == names | {"shared"}
+    assert all(count <= JOBS_PER_SHARD for count in Counter(job.shard for job in living).values())
+    found = store.job(shared.id)
+    assert sorted(found.request.tags) == sorted({*shared.request.tags, *names})
+    assert (found.version, store.source_config(shared.id)) == (1 + len(names), {"count": len(names)})
+    ended = store.runs(shared.id, limit=1_000)
+    assert {run.flow_run_id for run in ended} == names
+    assert {run.status for run in ended} == {RunStatus.COMPLETED}
+    acts = Counter(entry.target for entry in store.audit.entries(limit=1_000))
+    assert acts == dict.fromkeys(names, 3)
+    store.close()
 
 
 # ---- secrets ---------------------------------------------------------------------------------------------
