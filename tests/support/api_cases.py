@@ -150,7 +150,7 @@ def _config(
 def narrowed(document: dict[str, Any], ground: Ground) -> dict[str, Any]:
     """The document with what an insider knows: ids of things that there are, values that mean something."""
     ids = {name: [ground.made(name) for _ in range(KNOWN)] for name in ("job_id", "run_id", "name")}
-    known = ids | {"source_name": ["source-faker"]}
+    known = ids | {"source_name": ["source-faker"], "schema": [ground.made("schema")], "table": ["users"]}
     for item in document["paths"].values():
         for operation in item.values():
             for parameter in operation.get("parameters", []):
