@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import Asset, AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from airberg_airflow.changed_tables import VARIABLE, changed_tables_file, read_changed_tables
 from airberg_airflow.child import Child, child_environment
 
 EXIT_CONFIGURATION = 2
@@ -36,12 +37,18 @@ class CommandOperator(BaseOperator):
         self.ended = False
         self._child: Child | None = None
 
-    def run_command(self, *arguments: str, say: Callable[[str], None] | None = None) -> None:
+    def run_command(
+        self,
+        *arguments: str,
+        say: Callable[[str], None] | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         """Run `airberg` with these arguments.
 
         Args:
             *arguments: The first ones that are no ids are its name.
             say: Gets each line that it prints; by default the task's log does.
+            more: Variables that it gets beside those of the task.
 
         Raises:
             AirflowSkipException: Another run of the job is alive.
@@ -50,7 +57,8 @@ class CommandOperator(BaseOperator):
         """
         argv = [os.environ.get("AIRBERG_BIN", "airberg"), *arguments]
         try:
-            self._child = Child(argv, child_environment(os.environ), KILL_GRACE_S)
+            environment = child_environment(os.environ) | dict(more or {})
+            self._child = Child(argv, environment, KILL_GRACE_S)
         except OSError as e:
             raise AirflowFailException(
                 f"Airberg's command cannot be started ({e.strerror}); AIRBERG_BIN has to name it."
@@ -80,6 +88,11 @@ class CommandOperator(BaseOperator):
 class AirbergOperator(CommandOperator):
     """Runs `airberg sync JOB_ID` or `airberg register JOB_ID`.
 
+    A sync that succeeds tells Airflow which tables have changed, as events of the assets
+    `iceberg://<namespace>.<table>`, so that other flows start. They come through an alias and are no static
+    outlets: which tables there are is known by the run only, and an asset of another flow with the same URI
+    and another name would make Airflow refuse to run a task that has a static outlet.
+
     Args:
         verb: `sync` or `register`.
         job_id: The job.
@@ -87,13 +100,22 @@ class AirbergOperator(CommandOperator):
     """
 
     def __init__(self, *, verb: str, job_id: str, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(**kwargs)
+        self._alias = AssetAlias(f"airberg_{job_id}")
+        super().__init__(**({"outlets": [self._alias]} if verb == "sync" else {}) | kwargs)
         self.verb = verb
         self.job_id = job_id
 
     def execute(self, context: Any) -> None:  # noqa: ANN401 - Airflow's context
         """Run the command; raises what `run_command` raises."""
         arguments = [self.verb, self.job_id, "--flow-run-id", context["dag_run"].run_id]
-        if self.verb == "sync":
-            arguments += ["--attempt", str(context["ti"].try_number)]
-        self.run_command(*arguments)
+        if self.verb != "sync":
+            self.run_command(*arguments)
+            return
+        with changed_tables_file() as file:
+            attempt = str(context["ti"].try_number)
+            self.run_command(*arguments, "--attempt", attempt, more={VARIABLE: str(file)})
+            tables = read_changed_tables(file)
+        events = context["outlet_events"][self._alias]
+        for table in tables:
+            self.say(f"changed: {table.uri}")
+            events.add(Asset(table.uri), extra=table.extra)

@@ -25,6 +25,7 @@ LANGUAGES = {"bash", "python", "text", "json", "env", "sql", "toml", "yaml", ""}
 NOT_SETTINGS = {
     "AIRBERG_BENCH_DIR": "benchmarks/recording.py",
     "AIRBERG_BIN": "src/airberg_airflow/operator.py",
+    "AIRBERG_CHANGED_TABLES_FILE": "src/airberg/flows/changed_tables.py",
     "AIRBERG_ENV_FILE": "src/airberg/settings.py",
     "AIRBERG_NATIVE": "hatch_build.py",
     "AIRBERG_RECORDING": "benchmarks/recording.py",

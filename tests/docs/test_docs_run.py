@@ -29,6 +29,7 @@ NOT_RUN = {
     "make run": "starts the stack that runs here already; what it shows is compared with `quickstart` below",
     "make test": "would run these tests within these tests",
     "git clone": "there is no such host; then `make run`",
+    "from airflow.sdk": "needs Airflow; tests/integration/flows has Airflow read it",
     "import decrypt_email": "needs numpy; tests/integration/engines runs it where that is",
     ".venv/bin/python -m airberg.testing.datahub": "stays; tests/integration/governance starts it",
     ".venv/bin/uv venv .airberg/postgres-lite": "needs the package index",

@@ -12,6 +12,7 @@ from airberg.keys.cipher import decrypt_value
 from airberg.keys.open import open_keys
 from airberg.lake.catalog import open_catalog
 from airberg.lake.tables import find_table
+from support.airflow_stack import AirflowStack
 from support.duckdb_reader import duckdb_rows
 from support.live_stack import LiveStack
 
@@ -73,8 +74,13 @@ def snapshots(live: LiveStack, schema: str, name: str) -> int:
     return len(table.snapshots())
 
 
-def test_append_with_transformations(live: LiveStack, tmp_path: Path) -> None:
-    """Counts, types and values equal what was sent; encrypted decrypts; the second run adds only new rows."""
+def test_append_with_transformations(live: LiveStack, airflow_stack: AirflowStack, tmp_path: Path) -> None:
+    """Counts, types and values equal what was sent; encrypted decrypts; the second run adds only new rows.
+
+    A flow that waits for one of the tables starts after the first run, and not after the second.
+    """
+    downstream = "downstream_of_users"
+    airflow_stack.add_downstream(downstream, 'Asset("iceberg://shop_append.users")')
     job_id = live.submit(
         body(
             "append",
@@ -117,6 +123,9 @@ def test_append_with_transformations(live: LiveStack, tmp_path: Path) -> None:
     assert again["status"] == "completed"
     assert again["rows_written"] == 0
     assert len(table_rows(live, "shop_append", "users")) == len(sent["users"])
+    [[event]] = airflow_stack.downstream_events(downstream)
+    assert (event["uri"], event["extra"]["run_id"]) == ("iceberg://shop_append.users/", run["id"])
+    assert event["extra"]["rows_written"] == len(sent["users"])
 
     proposals = Path(run["metadata"]).read_text()
     assert "urn:li:domain:sales" in proposals

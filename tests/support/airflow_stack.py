@@ -7,11 +7,13 @@ import json
 import re
 import shlex
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -31,6 +33,19 @@ READY_WITHIN_S = 180.0
 VISIBLE_WITHIN_S = 30.0
 HURRIED = {"scheduler_idle_sleep_time": 0.2, "min_heartbeat_interval": 1}
 """Options of Airflow for tests, in seconds: how long an idle scheduler sleeps, and a task's supervisor."""
+DOWNSTREAM = """\
+from airflow.sdk import DAG, Asset, AssetAlias, BaseOperator
+
+
+class Look(BaseOperator):
+    def execute(self, context):
+        events = context["triggering_asset_events"].items()
+        return [{{"uri": a.uri, "extra": e.extra}} for a, es in events if isinstance(a, Asset) for e in es]
+
+
+with DAG("{flow_id}", schedule=[{schedule}], catchup=False, is_paused_upon_creation=False):
+    Look(task_id="look")
+"""
 S = TypeVar("S", bound=Spec)
 T = TypeVar("T")
 
@@ -153,6 +168,38 @@ class AirflowStack:
         published = lambda: self.orchestrator.publish(spec, VISIBLE_WITHIN_S)  # noqa: E731
         assert eventually(lambda: unless_busy(published), VISIBLE_WITHIN_S), f"{spec.flow_id} did not appear"
         return spec
+
+    def add_downstream(self, flow_id: str, schedule: str) -> None:
+        """A flow of somebody else, which returns the events of the assets that started it.
+
+        Args:
+            flow_id: Its id.
+            schedule: What it waits for, as Python that has `Asset` and `AssetAlias`.
+        """
+        self.add_flow_file(flow_id, DOWNSTREAM.format(flow_id=flow_id, schedule=schedule))
+
+    def add_flow_file(self, flow_id: str, text: str) -> None:
+        """A file with a flow that is none of ours, beside ours; waits until Airflow has it."""
+        folder = self.settings.home / "airflow" / "bundles" / "airberg" / "dags"
+        (folder / f"{flow_id}.py").write_text(text)
+        known = lambda: self.admin("GET", f"/dags/{flow_id}").status_code == 200  # noqa: E731
+        deadline = time.monotonic() + VISIBLE_WITHIN_S
+        while not known():
+            self.orchestrator.publish(self.spec(), 1.0)  # there is no such flow: Airflow looks for it
+            assert time.monotonic() < deadline, f"{flow_id} did not appear"
+
+    def downstream_events(self, flow_id: str, runs: int = 1) -> list[list[dict[str, Any]]]:
+        """The asset events of each run of such a flow, once so many have succeeded; the oldest first."""
+
+        def ended() -> list[str] | None:
+            found = self.get(f"/dags/{flow_id}/dagRuns", order_by="run_after")["dag_runs"]
+            done = [run["dag_run_id"] for run in found if run["state"] == "success"]
+            return done if len(done) >= runs else None
+
+        ids = eventually(lambda: unless_busy(ended), 90.0, every_s=0.3)
+        assert ids is not None
+        path = "/dags/{}/dagRuns/{}/taskInstances/look/xcomEntries/return_value"
+        return [self.get(path.format(flow_id, quote(run)))["value"] for run in ids]
 
     def behave(self, spec: FlowSpec, script: str) -> Path:
         """Let a job's commands run a shell script; `$OUT` in it is the returned folder."""

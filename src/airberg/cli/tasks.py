@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from airberg.errors import AirbergError, ConfigurationFailed
+from airberg.flows.changed_tables import write_changed_tables
 from airberg.jobs.model import RunStatus
 from airberg.jobs.open import open_store
 from airberg.keys.open import open_keys
@@ -51,6 +52,7 @@ def sync_job(settings: Settings, job_id: UUID, flow_run_id: str, attempt: int) -
             sealer=store.sealer,
         )
         run = run_sync(parts, job_id, flow_run_id, attempt)
+        write_changed_tables(store.job(job_id), run, settings)
     written = sum(s.rows_written for s in run.report.streams)
     deleted = sum(s.rows_deleted for s in run.report.streams)
     log.info("completed: %s rows written, %s deleted", f"{written:,}", f"{deleted:,}")

@@ -18,6 +18,8 @@ UPKEEP_ID = "airberg_upkeep"
 """The flow that looks after the tables of all jobs. No job's: their ids end with a UUID."""
 HASH_MARK = "airberg-spec: "
 """Stands before the hash in a flow's documentation (`airberg_airflow.dags` writes it)."""
+FORM = 2
+"""Number of the form of jobs' flows. Since 2 the task `sync` has an alias of assets as its outlet."""
 _HASH = re.compile(re.escape(HASH_MARK) + r"([0-9a-f]{32})\b")
 
 
@@ -57,7 +59,7 @@ class FlowSpec(Spec, frozen=True, kw_only=True):
     job_id: str
     created_at: str
     shard: int
-    version: int = 1
+    version: int = FORM
 
 
 class UpkeepSpec(Spec, frozen=True, kw_only=True):
@@ -112,12 +114,13 @@ def upkeep_spec(settings: Settings) -> UpkeepSpec | None:
 
 
 def settings_version(settings: Settings) -> str:
-    """Changes with every setting that specs are made of: what is not in the store's version of flows."""
+    """Changes with all that specs are made of and that is not in the store's version of flows."""
     upkeep, airflow = upkeep_spec(settings), settings.airflow
     return _short_hash(
         [
             None if upkeep is None else upkeep.spec_hash(),
             [airflow.retries, airflow.retry_delay_s, airflow.task_timeout_s],
+            FORM,
         ]
     )
 

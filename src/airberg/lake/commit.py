@@ -38,6 +38,9 @@ from airberg.lake.steps import Step, reached
 MAX_ATTEMPTS = 12
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
+JOB_KEY = "airberg.job-id"
+RUN_KEY = "airberg.run-id"
+"""In the summary of a snapshot: the job that made it, and its run (all attempts have one)."""
 
 
 class Plan(Protocol):
@@ -143,8 +146,8 @@ class Committer:
         """
         update = note_update(self._job_id, note, self._sealer)
         summary = {
-            "airberg.job-id": str(self._job_id),
-            "airberg.run-id": note.run_id,
+            JOB_KEY: str(self._job_id),
+            RUN_KEY: note.run_id,
             "airberg.checkpoint": str(note.number),
         } | ({"airberg.act": act} if act else {})
         self._attempts = []
@@ -256,3 +259,13 @@ class Committer:
 
 def _wait(number: int) -> float:
     return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**number) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+
+def snapshots_of_run(table: Table, job_id: UUID, run_id: str) -> tuple[int, ...]:
+    """The snapshots that a run of a job has made, oldest first, as far as they are in the table."""
+    wanted = (str(job_id), run_id)
+    return tuple(
+        snapshot.snapshot_id
+        for snapshot in table.snapshots()
+        if (s := snapshot.summary) is not None and (s[JOB_KEY], s[RUN_KEY]) == wanted
+    )

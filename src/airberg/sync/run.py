@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import msgspec
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
@@ -28,6 +29,7 @@ from airberg.jobs.port import JobStore
 from airberg.keys.port import KeyStore
 from airberg.keys.seal import Sealer
 from airberg.keys.texts import TextSeal
+from airberg.lake.commit import snapshots_of_run
 from airberg.lake.note import Note, read_note
 from airberg.lake.rewind import finish_rewind
 from airberg.lake.writers import MergeKey, TableWriter, WriterSettings, open_writer
@@ -280,13 +282,20 @@ class _Session:
         note = read_note(table, str(self._job.id), self._parts.sealer)
         start = begin(stream, note, self._run.flow_run_id)
         if start.done:
-            earlier = self._earlier(stream)
-            self._done.append(earlier or StreamReport(stream=stream.name, table=stream.table, complete=True))
+            earlier = self._earlier(stream, table)
+            done = earlier or StreamReport(stream=stream.name, table=stream.table)
+            self._done.append(msgspec.structs.replace(done, complete=True))
         return start
 
-    def _earlier(self, stream: StreamPlan) -> StreamReport | None:
-        """What earlier attempts of this run reported of the stream."""
-        return next((r for r in self._run.report.streams if r.table == stream.table), None)
+    def _earlier(self, stream: StreamPlan, table: Table) -> StreamReport | None:
+        """What earlier attempts of this run did: their report, and commits that one could not report."""
+        told = next((r for r in self._run.report.streams if r.table == stream.table), None)
+        made = snapshots_of_run(table, self._job.id, self._run.flow_run_id)
+        if told is None and not made:
+            return None
+        told = told or StreamReport(stream=stream.name, table=stream.table)
+        ids = tuple(dict.fromkeys((*told.snapshot_ids, *made)))
+        return msgspec.structs.replace(told, snapshot_ids=ids)
 
     def _open_sinks(
         self, plan: JobPlan, tables: Mapping[str, Table], begins: dict[str, Begin], keys: RunKeys
@@ -314,7 +323,7 @@ class _Session:
                 stamp,
                 policy,
                 self._archive(plan, stream),
-                self._earlier(stream),
+                self._earlier(stream, tables[stream.table]),
             )
         self._native = NativeReader(builders) if builders else None
         if self._sinks and not builders:

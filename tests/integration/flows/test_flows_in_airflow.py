@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -19,6 +20,7 @@ from airberg.flows.model import HASH_MARK, SENTINEL_ID, FlowSpec
 from airberg.flows.schedule import next_times
 from support.airflow_stack import VISIBLE_WITHIN_S, AirflowStack
 from support.conditions import eventually
+from support.pages import Page
 
 pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
 
@@ -181,6 +183,38 @@ def test_a_run_that_succeeds(airflow_stack: AirflowStack) -> None:
         assert not {n for n in names if n.startswith(hidden)}
         text = (out / f"env-{verb}").read_text()
         assert not [s for s in airflow_stack.secrets() if s in text]
+
+
+def test_flows_that_wait_for_tables_start(airflow_stack: AirflowStack) -> None:
+    """One waits for a table, one for any table of the job; a run that changed nothing starts neither."""
+    spec = airflow_stack.spec()
+    table, flows = f"iceberg://lake.sales.T{uuid4().hex}", [f"downstream_{uuid4().hex}" for _ in range(2)]
+    changed = json.dumps({"tables": [{"uri": table, "extra": {"rows_written": 3, "snapshot_id": "7"}}]})
+    airflow_stack.behave(
+        spec,
+        f"[ $1 = register ] || [ -f $OUT/second ] || echo '{changed}' > $AIRBERG_CHANGED_TABLES_FILE\n"
+        "[ $1 = sync ] || touch $OUT/second",
+    )
+    airflow_stack.registered(spec)
+    airflow_stack.add_downstream(flows[0], f'Asset("{table}")')
+    airflow_stack.add_downstream(flows[1], f'AssetAlias("{spec.flow_id}")')
+    for run in ("airberg__1", "airberg__2"):
+        airflow_stack.orchestrator.trigger(spec.flow_id, run)
+        assert airflow_stack.ended(spec, run) == "success"
+    told = [{"uri": f"{table}/", "extra": {"rows_written": 3, "snapshot_id": "7"}}]
+    for flow in flows:
+        assert airflow_stack.downstream_events(flow) == [told]
+    assert table in airflow_stack.task_log(spec, "airberg__1", "sync")
+    assert table not in airflow_stack.task_log(spec, "airberg__2", "sync")
+
+
+def test_the_documented_flow_waits_for_the_tables_of_the_quickstart(airflow_stack: AirflowStack) -> None:
+    """Airflow reads the flow of the page, and says what it waits for."""
+    [block] = [b for b in Page("docs/how-to/start-another-flow.md").blocks if b.language == "python"]
+    airflow_stack.add_flow_file("sales_report", block.text)
+    waits = airflow_stack.get("/dags/sales_report/details")["asset_expression"]
+    uris = [entry["asset"]["uri"] for entry in waits["all"]]
+    assert uris == ["iceberg://quickstart.users/", "iceberg://quickstart.purchases/"]
 
 
 def test_exit_2_fails_without_a_retry(airflow_stack: AirflowStack) -> None:

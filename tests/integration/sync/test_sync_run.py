@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airberg.errors import ConfigurationFailed, LeaseHeld, RunError, TransientFailed
-from airberg.jobs.model import JobStatus, RunStatus
+from airberg.jobs.model import JobStatus, RunReport, RunStatus
 from airberg.keys.cipher import decrypt_value
 from airberg.lake.layout import sort_texts
 from airberg.lake.note import read_note
@@ -123,6 +123,22 @@ def test_full_copy_is_all_or_nothing_and_not_repeated(deployment: Deployment, tm
     assert ids(deployment, "full") == sorted([*range(1, 21)] * 2)
     generations = {row[0] for row in deployment.rows("full", "_airbyte_generation_id")}
     assert generations == {1, 2}
+
+
+@pytest.mark.parametrize("cursor", ["id", None], ids=["incremental", "full"])
+def test_commits_that_could_not_be_reported_are_found(
+    deployment: Deployment, tmp_path: Path, cursor: str | None
+) -> None:
+    """An attempt was killed right after its commit: the run still says which snapshots it has made."""
+    job = deployment.job(write_scenario(tmp_path, {"streams": [orders(20, cursor=cursor)]}))
+    first = deployment.run(job, "run-1", 1)
+    deployment.store.report_run(first.id, RunReport())
+    again = deployment.run(job, "run-1", 2)
+    made = tuple(s.snapshot_id for s in deployment.table("orders").snapshots())
+    assert len(made) >= 1
+    assert [(s.snapshot_ids, s.complete) for s in again.report.streams] == [(made, True)]
+    other = deployment.run(job, "run-2", 1)
+    assert not set(other.report.streams[0].snapshot_ids) & set(made)
 
 
 def test_overwrite_swaps_in_one_snapshot(deployment: Deployment, tmp_path: Path) -> None:

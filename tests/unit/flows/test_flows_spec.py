@@ -57,7 +57,7 @@ def test_both_sides_use_one_mark_and_sentinel() -> None:
         {"paused": True},
         {"shard": 3},
         {"tags": ("a",)},
-        {"version": 2},
+        {"version": 1},
     ],
     ids=lambda c: next(iter(c)),
 )

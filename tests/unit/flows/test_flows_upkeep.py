@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
+from airberg.flows import model
 from airberg.flows.memory import MemoryOrchestrator
 from airberg.flows.model import UPKEEP_ID, UpkeepSpec, settings_version, upkeep_spec
 from airberg.flows.reconciler import FlowReconciler
@@ -88,6 +89,13 @@ def test_the_version_of_the_settings_changes_with_what_specs_are_made_of() -> No
     ]
     assert len({settings_version(s) for s in variants}) == len(variants)
     assert settings_version(Settings(log_level="ERROR")) == settings_version(Settings())
+
+
+def test_the_feed_is_another_one_when_flows_have_another_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else Airflow would be told, after an upgrade of the service, that nothing has changed."""
+    before = settings_version(Settings())
+    monkeypatch.setattr(model, "FORM", model.FORM + 1)
+    assert settings_version(Settings()) != before
 
 
 # ---- the reconciler --------------------------------------------------------------------------------------
