@@ -286,6 +286,14 @@ class UpkeepSettings(_Group):
         return _without_problem(value, check_timezone(value))
 
 
+class RunLogSettings(_Group):
+    """Logs of runs, kept in the job store beside the orchestrator's, for `GET /api/runs/{id}/logs`."""
+
+    keep_days: Annotated[float, Field(ge=0)] = Field(30, description="Older lines are removed.")
+    max_lines: Positive = Field(20_000, description="Lines that are kept of one attempt, and its last ones.")
+    max_bytes: Positive = Field(5_000_000, description="How large these lines may be together.")
+
+
 class KeySettings(_Group):
     """Column encryption: the key-encryption key that wraps the data keys, and how to reach it.
 
@@ -370,6 +378,7 @@ class Settings(BaseSettings):
     sync: SyncSettings = SyncSettings()
     merge: MergeSettings = MergeSettings()
     upkeep: UpkeepSettings = UpkeepSettings()
+    run_logs: RunLogSettings = RunLogSettings()
     keys: KeySettings = KeySettings()
     secrets: SecretSettings = SecretSettings()
 

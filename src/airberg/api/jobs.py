@@ -17,7 +17,8 @@ from airberg.api.json_route import JsonRoute
 from airberg.api.paging import Cursor, cursor_of, link_next, place_of
 from airberg.api.problems import PROBLEM_RESPONSES
 from airberg.api.rooms import Reads, Rooms, Writes, viewer_of
-from airberg.api.views import JobView, RunView, run_view
+from airberg.api.run_views import RunView, run_view
+from airberg.api.views import JobView
 from airberg.errors import Conflict
 from airberg.identity.principal import Principal
 from airberg.jobs.finding import JobFilter, Place

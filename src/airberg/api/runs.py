@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from airberg.api.acting import acting
 from airberg.api.problems import PROBLEM_RESPONSES
 from airberg.api.rooms import Reads, Rooms, Writes
-from airberg.api.views import RunView, run_view
+from airberg.api.run_views import RunView, run_view
 from airberg.errors import Conflict
 
 router = APIRouter(tags=["runs"], responses=PROBLEM_RESPONSES)

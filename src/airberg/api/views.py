@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
+from airberg.api.run_views import RunSummary, run_summary
 from airberg.flows.port import Orchestrator
 from airberg.flows.schedule import next_times
 from airberg.jobs.encoding import encode_free
@@ -59,97 +60,6 @@ class JobView(BaseModel):
     next_runs: list[datetime]
     tables: list[str]
     runs: list[RunSummary] = Field(description="Newest first: ten, or in a list of jobs one.")
-
-
-class RunSummary(BaseModel):
-    """A run in one line."""
-
-    id: UUID
-    status: str
-    attempt: int
-    rows_read: int
-    rows_written: int
-    rows_deleted: int
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-    error: str | None
-
-
-class StreamView(BaseModel):
-    """What a run did to one table."""
-
-    stream: str
-    table: str
-    phase: str = Field(description="waiting, reading, committing, complete or incomplete.")
-    rows_read: int
-    bytes_read: int = Field(description="JSON text of the records read.")
-    rows_staged: int = Field(description="In data files, not committed yet.")
-    bytes_staged: int
-    rows_written: int = Field(description="Committed.")
-    rows_estimated: int | None = Field(description="How many there will be, if the connector says so.")
-    bytes_estimated: int | None
-    rows_per_s: float
-    rows_deleted: int
-    values_nulled: int
-    records_ignored: int
-    bytes_written: int
-    checkpoints: int
-    snapshot_ids: list[str] = Field(description="As text: they exceed what JavaScript can count.")
-    complete: bool
-
-
-class RunView(RunSummary):
-    """A run in full."""
-
-    job_id: UUID
-    flow_run_id: str
-    flow_run_url: Address
-    error_code: str | None
-    records_of_unknown_streams: int
-    metadata: str | None
-    metadata_error: str | None
-    streams: list[StreamView]
-
-
-def run_summary(run: Run) -> RunSummary:
-    """A run in one line."""
-    return RunSummary(**_summary(run))
-
-
-def _summary(run: Run) -> dict[str, Any]:
-    streams = run.report.streams
-    return {
-        "id": run.id,
-        "status": run.status.value,
-        "attempt": run.attempt,
-        "rows_read": sum(s.rows_read for s in streams),
-        "rows_written": sum(s.rows_written for s in streams),
-        "rows_deleted": sum(s.rows_deleted for s in streams),
-        "created_at": run.created_at,
-        "started_at": run.started_at,
-        "ended_at": run.ended_at,
-        "error": run.error,
-    }
-
-
-def run_view(run: Run, flow_url: str) -> RunView:
-    """A run in full."""
-    streams = [
-        StreamView(**(msgspec.structs.asdict(s) | {"snapshot_ids": [str(i) for i in s.snapshot_ids]}))
-        for s in run.report.streams
-    ]
-    return RunView(
-        **_summary(run),
-        job_id=run.job_id,
-        flow_run_id=run.flow_run_id,
-        flow_run_url=f"{flow_url}/runs/{run.flow_run_id}",
-        error_code=run.error_code,
-        records_of_unknown_streams=run.report.records_of_unknown_streams,
-        metadata=run.report.metadata,
-        metadata_error=run.report.metadata_error,
-        streams=streams,
-    )
 
 
 def job_view(
@@ -206,6 +116,3 @@ def request_as_sent(request: IngestRequest) -> dict[str, Any]:
         t.stream: {"partition_by": list(t.partition_by), "sort_by": list(t.sort_by)} for t in request.tables
     }
     return out
-
-
-JobView.model_rebuild()

@@ -53,9 +53,6 @@ def sync_job(settings: Settings, job_id: UUID, flow_run_id: str, attempt: int) -
         )
         run = run_sync(parts, job_id, flow_run_id, attempt)
         write_changed_tables(store.job(job_id), run, settings)
-    written = sum(s.rows_written for s in run.report.streams)
-    deleted = sum(s.rows_deleted for s in run.report.streams)
-    log.info("completed: %s rows written, %s deleted", f"{written:,}", f"{deleted:,}")
 
 
 def register_tables(settings: Settings, job_id: UUID, flow_run_id: str, attempt: int) -> None:

@@ -31,6 +31,7 @@ from airberg.jobs.lifecycle import (
     with_schedule,
 )
 from airberg.jobs.model import DueFlow, Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.jobs.run_logs import MemoryRunLogs, RunLogs
 from airberg.jobs.totals import MemoryTotals
 from airberg.plan.model import JobPlan
 from airberg.sources.entry import ConnectorEntry
@@ -55,6 +56,8 @@ class MemoryJobStore:
         """See `JobStore.totals`."""
         self.service_keys = MemoryServiceKeys(self.audit)
         """See `JobStore.service_keys`."""
+        self.run_logs: RunLogs = MemoryRunLogs(self._runs.__contains__)
+        """See `JobStore.run_logs`."""
 
     # ---- jobs --------------------------------------------------------------------------------------------
 

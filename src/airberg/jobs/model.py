@@ -40,6 +40,23 @@ class RunStatus(StrEnum):
 StreamPhase: TypeAlias = Literal["waiting", "reading", "committing", "complete", "incomplete"]
 
 
+class ReportedState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A connector's state of a stream, as people may see it: without secrets, or only that there is one.
+
+    Attributes:
+        text: The state as JSON text; None when it is withheld.
+        bytes: How long that text is.
+        sha256: Its digest, by which states that are too large to show can be told apart.
+        withheld: Why it is not here. Of a state that may hold values of protected columns there is nothing
+            else either: from a digest they could be guessed.
+    """
+
+    text: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    withheld: Literal["protected", "too-large", "unreadable"] | None = None
+
+
 class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a run did to one stream's table. Counts are of this run over all its attempts' commits.
 
@@ -54,6 +71,12 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
         bytes_estimated: How many bytes, likewise.
         rows_per_s: Records read each second, over the newest attempt.
         phase: Where the stream is.
+        started_at: When the first records came, or the first commit was made.
+        ended_at: When the stream was complete, or given up.
+        attempts: How many attempts of the run have worked on it.
+        state_before: The state that the run began from.
+        state_after: That of the newest commit.
+        state_changed: Whether a commit of the run has noted another state than the run began from.
     """
 
     stream: str
@@ -74,6 +97,29 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
     bytes_estimated: int | None = None
     rows_per_s: float = 0.0
     phase: StreamPhase = "waiting"
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    attempts: int = 0
+    state_before: ReportedState | None = None
+    state_after: ReportedState | None = None
+    state_changed: bool = False
+
+
+class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt of a run: how it went, in the words of `Run`.
+
+    Attributes:
+        status: `running` also of one that ended without a word.
+        guidance: What to do about the error.
+    """
+
+    number: int
+    status: RunStatus
+    started_at: datetime | None
+    ended_at: datetime | None = None
+    error: str | None = None
+    error_code: str | None = None
+    guidance: str | None = None
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +129,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     metadata: str | None = None
     metadata_error: str | None = None
     records_of_unknown_streams: int = 0
+    attempts: tuple[AttemptReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from airberg.jobs.audit import Act, AuditLog
 from airberg.jobs.changes import JobChange
 from airberg.jobs.finding import JobFilter, ListedJob, Place
 from airberg.jobs.model import DueFlow, Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.jobs.run_logs import RunLogs
 from airberg.jobs.totals import TotalsReader
 from airberg.plan.model import JobPlan
 from airberg.sources.entry import ConnectorEntry
@@ -36,6 +37,11 @@ class JobStore(Protocol):
     @property
     def service_keys(self) -> ServiceKeys:
         """Where service keys are kept."""
+        ...
+
+    @property
+    def run_logs(self) -> RunLogs:
+        """Keeps the logs of the runs."""
         ...
 
     def add_job(

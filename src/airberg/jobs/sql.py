@@ -48,6 +48,7 @@ from airberg.jobs.lifecycle import (
     with_schedule,
 )
 from airberg.jobs.model import DueFlow, Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.jobs.run_logs import RunLogs, SqlRunLogs
 from airberg.jobs.sql_finding import JOB_VALUES, page_of_jobs, page_of_runs
 from airberg.jobs.sql_index import index_plan, index_request
 from airberg.jobs.sql_service_keys import SqlServiceKeys
@@ -89,6 +90,8 @@ class SqlJobStore:
         """See `JobStore.totals`."""
         self.service_keys: ServiceKeys = SqlServiceKeys(engine)
         """See `JobStore.service_keys`."""
+        self.run_logs: RunLogs = SqlRunLogs(engine)
+        """See `JobStore.run_logs`."""
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:

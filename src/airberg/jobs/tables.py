@@ -225,6 +225,7 @@ run_logs = Table(
     Column("level", Integer, nullable=False),  # as Python's logging has it
     Column("logger", Text, nullable=False),
     Column("message", Text, nullable=False),
+    Index(None, "at"),  # for the removal of old ones
 )
 """Lines of the logs of runs, as their attempts wrote them."""
 

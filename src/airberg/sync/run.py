@@ -22,7 +22,14 @@ from pyiceberg.table import Table
 from airberg.columns.batch import BatchBuilder, RecordBuilder
 from airberg.columns.compiled import available
 from airberg.columns.native import NativeBuilder, NativeReader
-from airberg.errors import AirbergError, ConfigurationFailed, LeaseHeld, RunCancelled, TransientFailed
+from airberg.errors import (
+    AirbergError,
+    ConfigurationFailed,
+    LeaseHeld,
+    RunCancelled,
+    RunError,
+    TransientFailed,
+)
 from airberg.jobs.connector import connector_of
 from airberg.jobs.model import Job, Run, RunReport, RunStatus, StreamReport
 from airberg.jobs.port import JobStore
@@ -49,9 +56,11 @@ from airberg.sources.renewal import check_renewal
 from airberg.sources.secret_fields import mask_config, secret_values
 from airberg.sources.workspace import for_protected_columns
 from airberg.sync.archive import StreamArchive, archive_folder
+from airberg.sync.attempts import Attempts
 from airberg.sync.checkpoint import finish_together, keep_promises
 from airberg.sync.connector_log import ConnectorLog
 from airberg.sync.failure import as_run_error
+from airberg.sync.kept_log import kept_log
 from airberg.sync.keys import RunKeys
 from airberg.sync.lane import StagingLane
 from airberg.sync.lease import LeaseKeeper, job_lease
@@ -59,6 +68,7 @@ from airberg.sync.memory import WaitingRows
 from airberg.sync.progress import ProgressKeeper, open_display
 from airberg.sync.read import Reader, commit_what_is_covered
 from airberg.sync.resume import Begin, begin, configured_catalog, states
+from airberg.sync.shown_states import ShownStates
 from airberg.sync.stream import CheckpointPolicy, RunStamp, StreamSink
 from airberg.sync.tables import prepare_tables
 from airberg.sync.texts import ConnectorTexts
@@ -100,26 +110,50 @@ def run_sync(parts: Parts, job_id: UUID, flow_run_id: str, attempt: int) -> Run:
         raise ConfigurationFailed("The job was deleted.", guidance="Create a new job.")
     with job_lease(store, job_id, f"{flow_run_id}/{attempt}", parts.settings.sync.lease_seconds) as lease:
         run = store.start_run(job_id, flow_run_id, attempt, datetime.now(UTC))
-        log.info("run %s of job %r, attempt %d", run.id, job.request.name, attempt)
         session = _Session(parts, job, run, lease)
-        try:
-            with _empty(session.spill_dir):
-                session.execute()
-        except LeaseHeld:
-            raise  # the run belongs to another process now, which will report it
-        except Exception as e:  # noqa: BLE001 - whatever it is, the run must not stay "running"
-            error = as_run_error(e, session.texts)
-            status = RunStatus.CANCELLED if isinstance(error, RunCancelled) else RunStatus.FAILED
-            store.end_run(
-                run.id,
-                status,
-                datetime.now(UTC),
-                error=error.sentence(),
-                error_code=error.code,
-                report=session.report(),
-            )
-            raise error from None
-        return store.end_run(run.id, RunStatus.COMPLETED, datetime.now(UTC), report=session.report())
+        # Its log is kept before its end is: who follows the log stops at the end.
+        with kept_log(store.run_logs, run, parts.settings.run_logs):
+            log.info("run %s of job %r, attempt %d", run.id, job.request.name, attempt)
+            error = _failure(session)
+        return _end(store, session, error)
+
+
+def _failure(session: _Session) -> RunError | None:
+    """Do the work; what ends the run when it fails.
+
+    Raises:
+        LeaseHeld: The run belongs to another process now, which will report it.
+    """
+    try:
+        with _empty(session.spill_dir):
+            session.execute()
+    except LeaseHeld:
+        raise
+    except Exception as e:  # noqa: BLE001 - whatever it is, the run must not stay "running"
+        error = as_run_error(e, session.texts)
+        log.error("failed (%s): %s", error.code, error.sentence())
+        return error
+    streams = session.report().streams
+    written, deleted = sum(s.rows_written for s in streams), sum(s.rows_deleted for s in streams)
+    log.info("completed: %s rows written, %s deleted", f"{written:,}", f"{deleted:,}")
+    return None
+
+
+def _end(store: JobStore, session: _Session, error: RunError | None) -> Run:
+    """Record how the run went.
+
+    Raises:
+        RunError: The error.
+    """
+    now, run_id = datetime.now(UTC), session.run_id
+    if error is None:
+        session.attempts.end(RunStatus.COMPLETED, now, None)
+        return store.end_run(run_id, RunStatus.COMPLETED, now, report=session.report())
+    status = RunStatus.CANCELLED if isinstance(error, RunCancelled) else RunStatus.FAILED
+    session.attempts.end(status, now, error)
+    report = session.report()
+    store.end_run(run_id, status, now, error=error.sentence(), error_code=error.code, report=report)
+    raise error
 
 
 @contextlib.contextmanager
@@ -140,6 +174,7 @@ class _Session:
         self._job = job
         self._run = run
         self._lease = lease
+        self.attempts = Attempts(run)
         self._sinks: dict[StateKey, StreamSink] = {}
         self._lane = StagingLane()
         self._native: NativeReader | None = None
@@ -155,16 +190,27 @@ class _Session:
         self._kept_config: dict[str, Any] = {}  # as it is stored, with references
 
     @property
+    def run_id(self) -> UUID:
+        """Id of the run."""
+        return self._run.id
+
+    @property
     def spill_dir(self) -> Path:
         """Temporary files of merges; one folder a job, which only the holder of its lease uses."""
         return self._parts.settings.home / "spill" / str(self._job.id)
 
     def report(self) -> RunReport:
-        """What was done so far: by streams that an earlier attempt completed, and by those at work."""
+        """What was done so far: by streams that an earlier attempt completed, and by those at work.
+
+        An attempt that ends before its streams begin adds nothing to what is reported of them.
+        """
         estimates = self._ledger.estimates if self._ledger else {}
+        now = [*self._done, *(sink.progress(estimates.get(key)) for key, sink in self._sinks.items())]
+        tables = {stream.table for stream in now}
         return RunReport(
-            streams=(*self._done, *(sink.progress(estimates.get(key)) for key, sink in self._sinks.items())),
+            streams=(*(s for s in self._run.report.streams if s.table not in tables), *now),
             records_of_unknown_streams=self._ledger.unknown_records if self._ledger else 0,
+            attempts=self.attempts.reports,
         )
 
     def execute(self) -> None:
@@ -306,6 +352,11 @@ class _Session:
         stamp = RunStamp(self._run.flow_run_id, self._run.attempt, int(self._run.created_at.timestamp()))
         builders: dict[StateKey, NativeBuilder] = {}
         waiting = WaitingRows()
+        shown = ShownStates(
+            protects=self.texts.protects or any(s.protect_state for s in plan.streams),
+            streams=len(plan.streams),
+            redact=lambda text: self.texts.redactor.text(text),  # another one, when secrets are renewed
+        )
         for stream in plan.streams:
             start = begins[stream.table]
             if start.done:
@@ -322,6 +373,7 @@ class _Session:
                 waiting,
                 stamp,
                 policy,
+                functools.partial(shown.shown, stream.state_key),
                 self._archive(plan, stream),
                 self._earlier(stream, tables[stream.table]),
             )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import msgspec
 
 from airberg.columns.batch import PendingBatch, RecordBuilder
-from airberg.jobs.model import StreamPhase, StreamReport
+from airberg.jobs.model import ReportedState, StreamPhase, StreamReport
 from airberg.lake.note import Note
 from airberg.lake.together import Member
 from airberg.lake.writers import CommitReport, TableWriter
@@ -60,6 +62,7 @@ class StreamSink:
         waiting: WaitingRows,
         stamp: RunStamp,
         policy: CheckpointPolicy,
+        shown: Callable[[str | None], ReportedState | None],
         archive: StreamArchive | None = None,
         earlier: StreamReport | None = None,
     ) -> None:
@@ -73,6 +76,8 @@ class StreamSink:
         self._policy = policy
         self._archive = archive
         self._state: str | None = begin.note.state if begin.note else None
+        self._began_from = self._state
+        self._shown = shown
         self._own_state = self._state is not None and state_from_json(self._state.encode()).key is not None
         self._shared = begin.note.shared if begin.note else 0
         self._generation = begin.generation_id
@@ -84,13 +89,18 @@ class StreamSink:
         self._staged_bytes = 0
         self._phase: StreamPhase = "waiting"
         self._began_at = time.monotonic()
+        self._stopped_at: float | None = None
+        self._started_at: datetime | None = None
         self._new_state = False
         self._ending = False
         self._committed_at = time.monotonic()
         self._earlier_nulled = earlier.values_nulled if earlier else 0
         self._earlier_read = earlier.rows_read if earlier else 0
         self._earlier_bytes = earlier.bytes_read if earlier else 0
-        self.report = earlier or StreamReport(stream=stream.name, table=stream.table)
+        again = begin.note is not None and begin.note.run_id == stamp.run_id
+        self.report = self._begun(
+            earlier or StreamReport(stream=stream.name, table=stream.table), again=again
+        )
 
     @property
     def commits_early(self) -> bool:
@@ -122,7 +132,10 @@ class StreamSink:
 
     def stage_when_full(self) -> None:
         """Hand a batch on when there are enough records for one."""
-        if len(self._builder) >= self._policy.batch_rows or self._builder.nbytes >= BATCH_BYTES:
+        waiting = len(self._builder)
+        if waiting and self._started_at is None:
+            self._started_at = datetime.now(UTC)
+        if waiting >= self._policy.batch_rows or self._builder.nbytes >= BATCH_BYTES:
             self.stage()
 
     def stage(self) -> None:
@@ -202,8 +215,10 @@ class StreamSink:
         """Give up what is not committed; nothing of this stream may be in the lane."""
         self._writer.discard()
         self._note_staged()
+        self._stopped_at = self._stopped_at or time.monotonic()
         if not self.report.complete:
             self._phase = "incomplete"
+            self.report = msgspec.structs.replace(self.report, ended_at=datetime.now(UTC))
 
     def close(self) -> None:
         """Finish the archive, if there is one."""
@@ -216,7 +231,7 @@ class StreamSink:
         Args:
             estimate: What the connector says will come.
         """
-        rows, passed = self._builder.total, time.monotonic() - self._began_at
+        rows, passed = self._builder.total, (self._stopped_at or time.monotonic()) - self._began_at
         phase: StreamPhase = "complete" if self.report.complete else self._phase
         if phase == "waiting" and rows:
             phase = "reading"
@@ -231,6 +246,27 @@ class StreamSink:
             bytes_estimated=estimate.bytes if estimate else self.report.bytes_estimated,
             rows_per_s=round(rows / passed, 1) if passed > 0 else 0.0,
             phase=phase,
+            started_at=self.report.started_at or self._started_at,
+        )
+
+    def _begun(self, report: StreamReport, *, again: bool) -> StreamReport:
+        """The report of the run as this attempt begins.
+
+        Args:
+            report: That of the attempts before, if there were any.
+            again: The table's state is one that this very run has committed. The report may not have it yet:
+                an attempt that is killed reports no more.
+        """
+        state = self._shown(self._state)
+        before = report.state_before if report.attempts else state
+        after = state if again else report.state_after
+        return msgspec.structs.replace(
+            report,
+            attempts=report.attempts + 1,
+            ended_at=None,
+            state_before=before,
+            state_after=after,
+            state_changed=report.state_changed or (again and after != before),
         )
 
     def _note_staged(self) -> None:
@@ -262,6 +298,10 @@ class StreamSink:
         self._phase = "reading"
         self._note_staged()
         self._committed_at = time.monotonic()
+        now = datetime.now(UTC)
+        self._started_at = self._started_at or now
+        if note.complete:
+            self._stopped_at = self._committed_at
         snapshots = (done.snapshot_id,) if done.snapshot_id is not None else ()
         self.report = msgspec.structs.replace(
             self.progress(),
@@ -271,4 +311,7 @@ class StreamSink:
             checkpoints=self.report.checkpoints + 1,
             snapshot_ids=(*self.report.snapshot_ids, *snapshots),
             complete=note.complete,
+            ended_at=now if note.complete else None,
+            state_after=self._shown(note.state),
+            state_changed=self.report.state_changed or note.state != self._began_from,
         )

@@ -198,6 +198,8 @@ def test_failures(ground: Ground) -> None:
     refused = ground.unsealed("")
     assert "for its owners and roles only" in refused
     assert canaries.in_text(refused, "refused") == []
+    kept = [line.message for line in ground.deployment.store.run_logs.read(run.id)]
+    assert sum("airberg-sealed:" in message for message in kept) >= 2  # searched above, in the job store
     opened = ground.unsealed(DevelopmentIssuer(ground.deployment.settings).mint("ann@example.com", [], 600))
     for name in ("error", "stderr"):
         assert str(canaries.planted[name]) in opened, name

@@ -125,6 +125,7 @@ def _run_logs() -> None:
         sa.Column("message", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("run_id", "seq", name="pk_run_logs"),
     )
+    op.create_index("ix_run_logs_at", "run_logs", ["at"])
 
 
 def _service_keys() -> None:
