@@ -52,6 +52,9 @@ class ApiSettings(_Group):
         20.0, description="Seconds that a POST waits for the flow to appear; 29 with its checks at most."
     )
     reconcile_every_s: float = Field(5.0, description="How often jobs and flows are compared.")
+    max_log_followers: Positive = Field(
+        50, description="Logs of runs that are followed at once; more are answered 429."
+    )
     max_preflights: Positive = Field(4, description="Preflights at once; more are answered 429.")
     max_table_questions: Positive = Field(
         4, description="Questions about states and tables at once; more are answered 429."
@@ -289,7 +292,7 @@ class UpkeepSettings(_Group):
 class RunLogSettings(_Group):
     """Logs of runs, kept in the job store beside the orchestrator's, for `GET /api/runs/{id}/logs`."""
 
-    keep_days: Annotated[float, Field(ge=0)] = Field(30, description="Older lines are removed.")
+    keep_days: Annotated[float, Field(ge=0, le=36_500)] = Field(30, description="Older lines are removed.")
     max_lines: Positive = Field(20_000, description="Lines that are kept of one attempt, and its last ones.")
     max_bytes: Positive = Field(5_000_000, description="How large these lines may be together.")
 

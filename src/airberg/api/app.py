@@ -21,6 +21,7 @@ from airberg.api import (
     keys,
     metrics,
     problems,
+    run_logs,
     runs,
     service_keys,
     service_routes,
@@ -124,6 +125,7 @@ def create_app(parts: AppParts) -> FastAPI:
     )
     app.state.machine_token = parts.machine_token
     app.state.keys = keys.OpenedOnce(parts.open_keys or (lambda: open_keys(settings)))
+    app.state.log_followers = run_logs.Followers(settings.api.max_log_followers)
     app.state.slots = PreflightSlots(settings.api.max_preflights)
     recent = parts.recent or RecentlyFound(settings.sources.discovered_holds_s)
     app.state.questions = SourceQuestions(settings, recent)
@@ -143,7 +145,7 @@ def create_app(parts: AppParts) -> FastAPI:
     _add_outer_layers(app, settings)
     auth.install(app)
     docs_page.install(app)
-    for part in (ingest, sources, jobs, runs, keys, service_keys, audit, states, tables):
+    for part in (ingest, sources, jobs, runs, run_logs, keys, service_keys, audit, states, tables):
         app.include_router(part.router)
     app.include_router(service_routes.health)
     app.include_router(service_routes.internal)

@@ -22,6 +22,7 @@ _SUMMARY: Final[dict[str, Any]] = {
     "created_at": "2026-03-29T12:00:00Z",
     "started_at": "2026-03-29T12:00:04Z",
     "ended_at": "2026-03-29T12:00:21Z",
+    "duration_s": 17.0,
     "error": None,
 }
 _SERVICE_KEY: Final[dict[str, Any]] = {
@@ -56,12 +57,46 @@ _STREAM: Final[dict[str, Any]] = {
     "checkpoints": 1,
     "snapshot_ids": ["5637456349023476834"],
     "complete": True,
+    "attempts": 1,
+    "started_at": "2026-03-29T12:00:09Z",
+    "ended_at": "2026-03-29T12:00:20Z",
+    "duration_s": 11.0,
+    "state_before": {
+        "value": {"updated_at": "2026-03-28T23:59:58Z"},
+        "withheld": None,
+        "bytes": 37,
+        "sha256": "6f0e6c3f5e0c4c2e4b0f0c0a3f4c3d0d6f7a9f1d2b8c5e7a1d3f5b7c9e0a2c4e",
+    },
+    "state_after": {"value": None, "withheld": "protected", "bytes": None, "sha256": None},
+    "state_changed": True,
+    "state_diff": {
+        "added": [{"pointer": "/parts/2", "value": "eu"}],
+        "changed": [
+            {"pointer": "/updated_at", "before": "2026-03-28T23:59:58Z", "after": "2026-03-29T11:58:12Z"}
+        ],
+        "removed": [],
+        "more": 0,
+    },
 }
 _RUN_IN_FULL: Final[dict[str, Any]] = _SUMMARY | {
     "job_id": _JOB,
     "flow_run_id": f"airberg__{_RUN}",
     "flow_run_url": f"{_FLOW_URL}/runs/airberg__{_RUN}",
     "error_code": None,
+    "guidance": None,
+    "error_page": None,
+    "attempts": [
+        {
+            "number": 1,
+            "status": "completed",
+            "started_at": "2026-03-29T12:00:04Z",
+            "ended_at": "2026-03-29T12:00:21Z",
+            "duration_s": 17.0,
+            "error": None,
+            "error_code": None,
+            "guidance": None,
+        }
+    ],
     "records_of_unknown_streams": 0,
     "metadata": "http://127.0.0.1:8081",
     "metadata_error": None,
@@ -378,6 +413,16 @@ EXAMPLES: Final[dict[str, list[Any]]] = {
         }
     ],
     "TableView": [_TABLE],
+    "LogLineView": [
+        {
+            "seq": 12,
+            "at": "2026-03-29T12:00:09.482Z",
+            "level": "INFO",
+            "logger": "airberg.sync.progress",
+            "message": "users: reading, 500 of 1,000 records read (0.2 MB, 118/s), 0 rows staged",
+            "attempt": 1,
+        }
+    ],
     "ActView": [
         {
             "id": 4711,

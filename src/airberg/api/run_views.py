@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -120,7 +120,7 @@ class RunView(RunSummary):
 
     job_id: UUID
     flow_run_id: str
-    flow_run_url: str
+    flow_run_url: Annotated[str, Field(json_schema_extra={"format": "uri"})]
     error_code: str | None
     guidance: str | None = Field(description="What to do about the error.")
     error_page: str | None = Field(description="Where the code of the error is explained.")

@@ -7,6 +7,7 @@ a moment longer).
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,12 @@ class StoredLine(LogLine):
     """A line with its number in the log of its run."""
 
     seq: int
+
+
+def text_of(line: LogLine) -> str:
+    """The line as the log of the task shows it, but for its time, which is UTC."""
+    at = line.at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    return f"{at}Z {logging.getLevelName(line.level):<7} {line.logger}: {line.message}"
 
 
 class RunLogs(Protocol):

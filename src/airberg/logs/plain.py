@@ -13,10 +13,13 @@ class PlainFormatter(logging.Formatter):
 
     Args:
         scrubber: Takes the secrets out of the lines.
+        form: What a line has.
     """
 
-    def __init__(self, scrubber: Scrubber) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    def __init__(
+        self, scrubber: Scrubber, form: str = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    ) -> None:
+        super().__init__(form)
         self._scrubber = scrubber
 
     def formatException(self, ei: object) -> str:

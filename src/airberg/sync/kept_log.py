@@ -1,8 +1,10 @@
 """The log of a run on its way into the job store, where people find it without Airflow.
 
-What is kept is what the log shows: lines get here after everything that takes secrets out of them or seals
-them. A thread writes them, now and then. It never holds up the run and never fails it: when the store does
-not answer, lines wait, and when too many wait, further ones are only counted.
+What is kept is what the log of the task shows, made by the same formatter: secrets are taken out, what a
+connector says of protected columns is sealed, and exceptions are lines of code.
+
+A thread writes it, now and then. It never holds up the run and never fails it: when the store does not
+answer, lines wait, and when too many wait, further ones are only counted.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from datetime import UTC, datetime
 from airberg.errors import Unavailable
 from airberg.jobs.model import Run
 from airberg.jobs.run_logs import LogLine, RunLogs
-from airberg.settings import RunLogSettings
+from airberg.logs.plain import PlainFormatter
+from airberg.logs.scrub import Scrubber, secrets_in
+from airberg.settings import RunLogSettings, Settings
 
 WRITE_EVERY_S = 1.0
 WRITE_LINES = 200
@@ -35,19 +39,18 @@ TAIL_BYTES = 256 * 1024
 _FRAME_BYTES = 100
 """What time, level and name add to a message."""
 
-_plain = logging.Formatter("%(message)s")
-
 
 @contextlib.contextmanager
-def kept_log(store: RunLogs, run: Run, settings: RunLogSettings) -> Iterator[None]:
+def kept_log(store: RunLogs, run: Run, settings: Settings) -> Iterator[None]:
     """Keep what is logged while the block lasts; afterwards it is in the store, if that answers.
 
     Args:
         store: Where to.
         run: The run, in the attempt that it is in.
-        settings: How much.
+        settings: How much, and which secrets never show.
     """
-    handler = KeptLog(store, run, settings)
+    handler = KeptLog(store, run, settings.run_logs)
+    handler.setFormatter(PlainFormatter(Scrubber(secrets_in(settings)), "%(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     try:
@@ -89,7 +92,7 @@ class KeptLog(logging.Handler):
             return  # what writing a line says must not become another line
         # A record that cannot be formatted is told of by the handler that shows the log.
         with contextlib.suppress(Exception):
-            line = self._line(record.levelno, record.name, _plain.format(record), record.created)
+            line = self._line(record.levelno, record.name, self.format(record), record.created)
             with self._changed:
                 self._take(line)
                 if len(self._waiting) >= WRITE_LINES:

@@ -112,7 +112,7 @@ def run_sync(parts: Parts, job_id: UUID, flow_run_id: str, attempt: int) -> Run:
         run = store.start_run(job_id, flow_run_id, attempt, datetime.now(UTC))
         session = _Session(parts, job, run, lease)
         # Its log is kept before its end is: who follows the log stops at the end.
-        with kept_log(store.run_logs, run, parts.settings.run_logs):
+        with kept_log(store.run_logs, run, parts.settings):
             log.info("run %s of job %r, attempt %d", run.id, job.request.name, attempt)
             error = _failure(session)
         return _end(store, session, error)

@@ -23,8 +23,11 @@ from airberg.settings import Settings
 from support.contract_service import memory_parts
 
 SAYS_WHAT = {"type", "$ref", "enum", "const", "anyOf", "oneOf", "allOf"}
-ANYTHING = {"ConfigFieldView/default", "ConfigFieldView/enum/items"}
-"""What a connector's specification can have as default or choice: any JSON."""
+ANYTHING = {
+    *("ConfigFieldView/default", "ConfigFieldView/enum/items"),
+    *("StateView/value", "ChangeView/before", "ChangeView/after", "MemberView/value"),
+}
+"""What a connector's specification can have as default or choice, and what is in its states: any JSON."""
 FREE_OBJECTS = {
     "IngestBody/source_config",
     "JobPatch/source_config",

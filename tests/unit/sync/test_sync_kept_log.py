@@ -9,10 +9,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from airberg.errors import Unavailable
 from airberg.jobs.run_logs import LogLine, MemoryRunLogs
-from airberg.settings import RunLogSettings
+from airberg.settings import RunLogSettings, Settings
 from airberg.sync import kept_log as module
 from airberg.sync.kept_log import kept_log
 from support.conditions import eventually
@@ -55,7 +56,7 @@ def store() -> Store:
 
 def kept(store: Store, **settings: Any) -> Any:
     """The block whose log is kept."""
-    return kept_log(store, RUN, RunLogSettings(**settings))
+    return kept_log(store, RUN, Settings(token=SecretStr("open sesame"), run_logs=RunLogSettings(**settings)))
 
 
 def test_what_is_logged_is_kept(store: Store) -> None:
@@ -65,7 +66,7 @@ def test_what_is_logged_is_kept(store: Store) -> None:
         log.info("%d of %s", 3, "users")
         log.debug("not asked for")
         try:
-            raise ValueError("odd")
+            raise ValueError("row of ann")
         except ValueError:
             log.exception("it broke")
     log.info("after")
@@ -76,9 +77,17 @@ def test_what_is_logged_is_kept(store: Store) -> None:
         "airberg.example",
         3,
     )
-    assert second.message.startswith("it broke\nTraceback")
-    assert second.message.endswith("ValueError: odd")
+    assert second.message.startswith("it broke\n  File")
+    assert second.message.endswith("builtins.ValueError")
+    assert "ann" not in second.message.replace("row of ann", "", 1)
     assert first.at <= second.at
+
+
+def test_secrets_of_the_deployment(store: Store) -> None:
+    """They are taken out, and so is what looks like one."""
+    with kept(store):
+        log.warning("asked with open sesame at http://ann:hunter2@host/?token=abc")
+    assert store.texts() == ["asked with ********** at http://ann:**********@host/?token=**********"]
 
 
 def test_lines_are_there_while_the_run_works(store: Store) -> None:
