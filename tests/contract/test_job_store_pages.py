@@ -130,3 +130,16 @@ def test_runs_in_pages(store: JobStore) -> None:
         found += [run.id for run in page]
         before = Place.of(page[-1])
     assert found == expected
+
+
+def test_runs_by_status(store: JobStore) -> None:
+    """With pages."""
+    job = add(store, "a")
+    made = [store.add_run(a_run(job.id, f"r{n}", created_at=at(n))) for n in range(4)]
+    for n in (0, 2, 3):
+        store.end_run(made[n].id, RunStatus.FAILED, at(9))
+    first = store.runs(job.id, status=RunStatus.FAILED, limit=2)
+    assert [run.id for run in first] == [made[3].id, made[2].id]
+    rest = store.runs(job.id, status=RunStatus.FAILED, before=Place.of(first[-1]))
+    assert [run.id for run in rest] == [made[0].id]
+    assert [run.id for run in store.runs(job.id, status=RunStatus.QUEUED)] == [made[1].id]

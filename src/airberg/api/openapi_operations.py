@@ -103,6 +103,7 @@ ANSWER_HEADERS: Final = {
     ("list_jobs", "200"): ("Link",),
     ("get_job", "200"): ("ETag",),
     ("change_job", "200"): ("ETag",),
+    ("list_runs", "200"): ("Link",),
     ("read_log", "200"): ("Link",),
     ("get_source", "202"): ("Retry-After",),
 }

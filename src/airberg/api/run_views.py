@@ -153,8 +153,8 @@ def _summary(run: Run) -> dict[str, Any]:
     }
 
 
-def run_view(run: Run, flow_url: str) -> RunView:
-    """A run in full."""
+def run_view(run: Run, flow_url: str, *, states: bool = True) -> RunView:
+    """A run in full; in lists without states, which may be large."""
     attempts = [_attempt_view(run, a) for a in _attempts(run)]
     failed = run.error_code is not None
     told = attempts[-1] if attempts and attempts[-1].error_code == run.error_code else None
@@ -170,7 +170,7 @@ def run_view(run: Run, flow_url: str) -> RunView:
         records_of_unknown_streams=run.report.records_of_unknown_streams,
         metadata=run.report.metadata,
         metadata_error=run.report.metadata_error,
-        streams=[_stream_view(stream, until=run.ended_at) for stream in run.report.streams],
+        streams=[_stream_view(s, until=run.ended_at, states=states) for s in run.report.streams],
     )
 
 
@@ -201,7 +201,9 @@ def _attempt_view(run: Run, attempt: AttemptReport) -> AttemptView:
     )
 
 
-def _stream_view(stream: StreamReport, until: datetime | None) -> StreamView:
+def _stream_view(stream: StreamReport, *, until: datetime | None, states: bool) -> StreamView:
+    if not states:
+        stream = msgspec.structs.replace(stream, state_before=None, state_after=None)
     own = {
         "snapshot_ids": [str(i) for i in stream.snapshot_ids],
         "duration_s": _duration(stream.started_at, stream.ended_at or until),

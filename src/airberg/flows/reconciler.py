@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from airberg.errors import Unavailable
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 PUBLISH_WAIT_S = 20.0
 LOST_AFTER_S = 120.0
 """A run that its flow reports as ended, and that told us nothing for this long, is given up."""
+LOGS_EVERY_S = 3600.0
+"""How often old logs of runs are removed."""
 UPKEEP_AGAIN_S = (5.0, 600.0)
 """How soon Airflow is asked again for the flow of upkeep: at first, and at most (it may be an older one)."""
 
@@ -44,6 +46,7 @@ class FlowReconciler:
         self._upkeep = upkeep_spec(settings)
         self._upkeep_again_s, self._upkeep_limit_s = UPKEEP_AGAIN_S
         self._upkeep_not_before = 0.0
+        self._logs_not_before = 0.0
 
     def follow(self, job: Job, wait_s: float) -> bool:
         """Bring one job's flow, its pause and its queued runs in line.
@@ -173,12 +176,26 @@ class FlowReconciler:
             error_code="run-lost",
         )
 
+    def remove_old_logs(self) -> None:
+        """Remove logs of runs that are kept no longer, once in a while.
+
+        Raises:
+            Unavailable: The job store does not answer.
+        """
+        if time.monotonic() < self._logs_not_before:
+            return
+        self._logs_not_before = time.monotonic() + LOGS_EVERY_S
+        keep = timedelta(days=self._settings.run_logs.keep_days)
+        if removed := self._store.run_logs.prune(datetime.now(UTC) - keep):
+            log.info("%d old lines of logs of runs are removed", removed)
+
     def loop(self, stop: threading.Event, every_s: float) -> None:
         """Reconcile until told to stop; for a background thread."""
         while not stop.wait(every_s):
             started = time.monotonic()
             try:
                 self.reconcile()
+                self.remove_old_logs()
             except Exception:
                 # The loop is what repairs things: it must outlive whatever goes wrong in one round.
                 log.exception("reconciling failed after %.1f s", time.monotonic() - started)

@@ -279,11 +279,19 @@ class MemoryJobStore:
                     return run
             return None
 
-    def runs(self, job_id: UUID, *, limit: int = 50, before: Place | None = None) -> Sequence[Run]:
+    def runs(
+        self,
+        job_id: UUID,
+        *,
+        limit: int = 50,
+        before: Place | None = None,
+        status: RunStatus | None = None,
+    ) -> Sequence[Run]:
         """See `JobStore.runs`."""
         with self._lock:
             found = [run for run in self._runs.values() if run.job_id == job_id]
         found = [run for run in found if before is None or before.before(run)]
+        found = [run for run in found if status in (None, run.status)]
         return sorted(found, key=lambda r: (r.created_at, r.id.hex), reverse=True)[:limit]
 
     def open_runs(self) -> Sequence[Run]:

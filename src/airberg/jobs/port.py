@@ -181,8 +181,21 @@ class JobStore(Protocol):
         """The run of that flow run."""
         ...
 
-    def runs(self, job_id: UUID, *, limit: int = 50, before: Place | None = None) -> Sequence[Run]:
-        """Runs of a job, newest first; with `before` those that are older than the run at that place."""
+    def runs(
+        self,
+        job_id: UUID,
+        *,
+        limit: int = 50,
+        before: Place | None = None,
+        status: RunStatus | None = None,
+    ) -> Sequence[Run]:
+        """Runs of a job, newest first.
+
+        Args:
+            limit: At most so many.
+            before: Only those that are older than the run at that place.
+            status: Only those of this status.
+        """
         ...
 
     def open_runs(self) -> Sequence[Run]:

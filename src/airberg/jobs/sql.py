@@ -314,10 +314,17 @@ class SqlJobStore:
         with self._read() as c:
             return _find_run(c, job_id, flow_run_id)
 
-    def runs(self, job_id: UUID, *, limit: int = 50, before: Place | None = None) -> Sequence[Run]:
+    def runs(
+        self,
+        job_id: UUID,
+        *,
+        limit: int = 50,
+        before: Place | None = None,
+        status: RunStatus | None = None,
+    ) -> Sequence[Run]:
         """See `JobStore.runs`."""
         with self._read() as c:
-            return page_of_runs(c, job_id, before, limit)
+            return page_of_runs(c, job_id, before, limit, status)
 
     def open_runs(self) -> Sequence[Run]:
         """See `JobStore.open_runs`. Oldest first."""

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from airberg.jobs.encoding import filled_tables, job_of, run_of
 from airberg.jobs.finding import JobFilter, ListedJob, Place
-from airberg.jobs.model import Run
+from airberg.jobs.model import Run, RunStatus
 from airberg.jobs.tables import UtcDateTime, job_groups, job_tags, jobs, runs
 
 JOB_VALUES = [c for c in jobs.c if c.name != "source_config"]
@@ -70,9 +70,13 @@ def _conditions(wanted: JobFilter, after: Place | None) -> list[sa.ColumnElement
     return found
 
 
-def page_of_runs(c: Connection, job_id: UUID, before: Place | None, limit: int) -> list[Run]:
+def page_of_runs(
+    c: Connection, job_id: UUID, before: Place | None, limit: int, status: RunStatus | None = None
+) -> list[Run]:
     """Runs of a job, newest first."""
     query = sa.select(runs).where(runs.c.job_id == job_id)
+    if status is not None:
+        query = query.where(runs.c.status == status.value)
     if before is not None:
         query = query.where(_after(runs, before))
     return [run_of(row) for row in c.execute(_newest(query, runs).limit(limit)).mappings()]

@@ -23,7 +23,7 @@ from airberg.governance.memory import MemoryDirectory
 from airberg.identity.development import DEFAULT_ISSUER, DevelopmentIssuer
 from airberg.identity.verifier import build_verifier
 from airberg.jobs.memory import MemoryJobStore
-from airberg.jobs.model import Run, RunStatus
+from airberg.jobs.model import ReportedState, Run, RunReport, RunStatus, StreamReport
 from airberg.jobs.run_logs import LogLine, MemoryRunLogs, StoredLine
 from airberg.plan.child import ChildPlanner
 from airberg.settings import ApiSettings, Settings
@@ -225,6 +225,30 @@ def test_who_may_read(service: Service, accept: str) -> None:
     assert refused.text.replace(str(service.run.id), "") == nothing.text.replace(str(unknown), "")
     assert hidden.text == refused.text
     assert str(service.run.job_id) not in refused.text
+
+
+def test_runs_in_pages(service: Service) -> None:
+    """Newest first, by status; states are in the answer for one run only."""
+    state = ReportedState(text='{"n":1}', bytes=7, sha256="x")
+    stream = StreamReport(stream="users", table="users", state_after=state, state_changed=True)
+    made = [service.store.start_run(service.run.job_id, f"more-{n}", 1, at(n + 1)) for n in range(4)]
+    for run in made:
+        report = RunReport(streams=(stream,))
+        service.store.end_run(run.id, RunStatus.FAILED, at(9), report=report, error="Oh.", error_code="x")
+    seen, where = [], f"/api/jobs/{service.run.job_id}/runs?status=failed&limit=3"
+    with service.client() as api:
+        while where:
+            answer = api.get(where)
+            seen += answer.json()
+            where = answer.links.get("next", {}).get("url", "")
+        one = api.get(f"/api/runs/{made[0].id}").json()
+        assert api.get(f"/api/jobs/{service.run.job_id}/runs?cursor=x").status_code == 422
+        assert api.get(f"/api/jobs/{service.run.job_id}/runs?status=odd").status_code == 422
+    assert [run["id"] for run in seen] == [str(run.id) for run in reversed(made)]
+    assert {run["streams"][0]["state_after"] for run in seen} == {None}
+    assert one["streams"][0]["state_after"]["value"] == {"n": 1}
+    assert one["streams"][0]["state_diff"]["added"] == [{"pointer": "/n", "value": 1}]
+    assert (one["error_page"], one["guidance"]) == ("docs/reference/errors.md#codes-of-a-run", None)
 
 
 # ---- live ------------------------------------------------------------------------------------------------
