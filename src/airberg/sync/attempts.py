@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from uuid import UUID
 
 import msgspec
 
-from airberg.errors import RunError
-from airberg.jobs.model import AttemptReport, Run, RunStatus
+from airberg.errors import RunCancelled, RunError
+from airberg.jobs.model import AttemptReport, Run, RunReport, RunStatus
+from airberg.jobs.port import JobStore
 
 KEPT = 20
 """The newest ones; who lets a run be tried again more often knows why."""
@@ -42,3 +45,32 @@ class Attempts:
             error_code=error.code if error else None,
             guidance=(error.guidance or None) if error else None,
         )
+
+
+def record_end(
+    store: JobStore,
+    run_id: UUID,
+    attempts: Attempts,
+    report: Callable[[], RunReport],
+    error: RunError | None,
+) -> Run:
+    """Store how the newest attempt has ended, and with it the run.
+
+    Args:
+        store: The job store.
+        run_id: The run.
+        attempts: Those of the run.
+        report: Makes the run's report, with its attempts.
+        error: What ended it, if something did.
+
+    Raises:
+        RunError: The error.
+    """
+    now = datetime.now(UTC)
+    if error is None:
+        attempts.end(RunStatus.COMPLETED, now, None)
+        return store.end_run(run_id, RunStatus.COMPLETED, now, report=report())
+    status = RunStatus.CANCELLED if isinstance(error, RunCancelled) else RunStatus.FAILED
+    attempts.end(status, now, error)
+    store.end_run(run_id, status, now, error=error.sentence(), error_code=error.code, report=report())
+    raise error

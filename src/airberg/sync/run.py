@@ -31,7 +31,7 @@ from airberg.errors import (
     TransientFailed,
 )
 from airberg.jobs.connector import connector_of
-from airberg.jobs.model import Job, Run, RunReport, RunStatus, StreamReport
+from airberg.jobs.model import Job, Run, RunReport, StreamReport
 from airberg.jobs.port import JobStore
 from airberg.keys.port import KeyStore
 from airberg.keys.seal import Sealer
@@ -56,7 +56,7 @@ from airberg.sources.renewal import check_renewal
 from airberg.sources.secret_fields import mask_config, secret_values
 from airberg.sources.workspace import for_protected_columns
 from airberg.sync.archive import StreamArchive, archive_folder
-from airberg.sync.attempts import Attempts
+from airberg.sync.attempts import Attempts, record_end
 from airberg.sync.checkpoint import finish_together, keep_promises
 from airberg.sync.connector_log import ConnectorLog
 from airberg.sync.failure import as_run_error
@@ -115,7 +115,7 @@ def run_sync(parts: Parts, job_id: UUID, flow_run_id: str, attempt: int) -> Run:
         with kept_log(store.run_logs, run, parts.settings):
             log.info("run %s of job %r, attempt %d", run.id, job.request.name, attempt)
             error = _failure(session)
-        return _end(store, session, error)
+        return record_end(store, run.id, session.attempts, session.report, error)
 
 
 def _failure(session: _Session) -> RunError | None:
@@ -137,23 +137,6 @@ def _failure(session: _Session) -> RunError | None:
     written, deleted = sum(s.rows_written for s in streams), sum(s.rows_deleted for s in streams)
     log.info("completed: %s rows written, %s deleted", f"{written:,}", f"{deleted:,}")
     return None
-
-
-def _end(store: JobStore, session: _Session, error: RunError | None) -> Run:
-    """Record how the run went.
-
-    Raises:
-        RunError: The error.
-    """
-    now, run_id = datetime.now(UTC), session.run_id
-    if error is None:
-        session.attempts.end(RunStatus.COMPLETED, now, None)
-        return store.end_run(run_id, RunStatus.COMPLETED, now, report=session.report())
-    status = RunStatus.CANCELLED if isinstance(error, RunCancelled) else RunStatus.FAILED
-    session.attempts.end(status, now, error)
-    report = session.report()
-    store.end_run(run_id, status, now, error=error.sentence(), error_code=error.code, report=report)
-    raise error
 
 
 @contextlib.contextmanager
@@ -188,11 +171,6 @@ class _Session:
         self._given = Resolved({})
         self._config: dict[str, Any] = {}
         self._kept_config: dict[str, Any] = {}  # as it is stored, with references
-
-    @property
-    def run_id(self) -> UUID:
-        """Id of the run."""
-        return self._run.id
 
     @property
     def spill_dir(self) -> Path:

@@ -269,7 +269,7 @@ def test_what_a_connector_says_of_protected_columns_is_kept_sealed(
     lines = [line for _, line in kept(deployment, job)]
     assert lines == shown
     [sealed] = [line for line in lines if "airberg.connector: airberg-sealed:" in line]
-    assert "ann" not in sealed
+    assert "row of ann" not in sealed
     assert "row of ann xxx" in read_sealed(sealed, deployment.settings)
 
 
