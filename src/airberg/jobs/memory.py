@@ -280,12 +280,7 @@ class MemoryJobStore:
             return None
 
     def runs(
-        self,
-        job_id: UUID,
-        *,
-        limit: int = 50,
-        before: Place | None = None,
-        status: RunStatus | None = None,
+        self, job_id: UUID, *, limit: int = 50, before: Place | None = None, status: RunStatus | None = None
     ) -> Sequence[Run]:
         """See `JobStore.runs`."""
         with self._lock:

@@ -182,12 +182,7 @@ class JobStore(Protocol):
         ...
 
     def runs(
-        self,
-        job_id: UUID,
-        *,
-        limit: int = 50,
-        before: Place | None = None,
-        status: RunStatus | None = None,
+        self, job_id: UUID, *, limit: int = 50, before: Place | None = None, status: RunStatus | None = None
     ) -> Sequence[Run]:
         """Runs of a job, newest first.
 

@@ -315,12 +315,7 @@ class SqlJobStore:
             return _find_run(c, job_id, flow_run_id)
 
     def runs(
-        self,
-        job_id: UUID,
-        *,
-        limit: int = 50,
-        before: Place | None = None,
-        status: RunStatus | None = None,
+        self, job_id: UUID, *, limit: int = 50, before: Place | None = None, status: RunStatus | None = None
     ) -> Sequence[Run]:
         """See `JobStore.runs`."""
         with self._read() as c:
