@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from airberg.api.limit_settings import LimitSettings
 from airberg.api.metrics_settings import MetricsSettings
+from airberg.governance.datahub_settings import DataHubSettings
 from airberg.identity.access_settings import AccessSettings, AuthSettings
 from airberg.keys.address import parse_kek_address
 from airberg.plan.readers import cannot_read, reader_problem
@@ -96,18 +97,6 @@ class AirflowSettings(_Group):
     task_timeout_s: Positive = Field(6 * 3600, description="Seconds that one attempt to sync may take.")
     parallelism: Positive = Field(4, description="Tasks at once in the embedded Airflow.")
     bundle_token: SecretStr | None = Field(None, description="Machine token of the DAG bundle.")
-
-
-class DataHubSettings(_Group):
-    """Where metadata goes. Without `server`, change proposals are written to files."""
-
-    server: str | None = Field(None, description="Address of DataHub's metadata service (GMS).")
-    token: SecretStr | None = Field(None, description="Access token, if DataHub wants one.")
-    env: str = Field("PROD", description="Environment in the urns of datasets.")
-    platform_instance: str | None = Field(
-        None, description="Platform instance in the urns; that of DataHub's own Iceberg source, if used."
-    )
-    timeout_s: float = Field(10.0, description="Seconds that DataHub may take to answer.")
 
 
 class SourceSettings(_Group):

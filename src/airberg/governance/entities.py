@@ -16,9 +16,9 @@ import datahub.metadata.schema_classes as aspects
 from datahub.emitter.mcp import MetadataChangeProposalWrapper
 from pyiceberg.table import Table
 
+from airberg.governance.datahub_settings import DataHubSettings
 from airberg.governance.port import Proposal
 from airberg.governance.schema import DescribedSchema
-from airberg.settings import DataHubSettings
 
 Aspect: TypeAlias = Any
 """One of DataHub's generated aspect classes."""

@@ -20,6 +20,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from airberg.errors import ConfigurationFailed
+from airberg.governance.datahub_settings import DataHubSettings
 from airberg.governance.entities import (
     Aspect,
     Target,
@@ -35,7 +36,6 @@ from airberg.governance.resolve import owner_urn
 from airberg.governance.schema import DescribedSchema, describe_schema
 from airberg.jobs.model import Job, Run, StreamReport
 from airberg.plan.model import EncryptRule, JobPlan, Mode, StreamPlan
-from airberg.settings import DataHubSettings
 
 ENCRYPTED_TAG = "encrypted"
 _OPERATIONS: dict[Mode, str] = {"append": "INSERT", "merge": "UPDATE", "overwrite": "CREATE"}

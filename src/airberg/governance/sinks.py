@@ -18,4 +18,12 @@ def open_sink(settings: Settings) -> MetadataSink:
     if datahub.server is None:
         return FileSink(settings.metadata_dir)
     token = datahub.token.get_secret_value() if datahub.token else None
-    return RestSink(datahub.server, token=token, timeout_s=datahub.timeout_s)
+    return RestSink(
+        datahub.server,
+        token=token,
+        timeout_s=datahub.timeout_s,
+        retries=datahub.retries,
+        max_wait_s=datahub.max_wait_s,
+        patch_mode=datahub.patch_mode,
+        transport=datahub.transport,
+    )

@@ -109,7 +109,19 @@ def test_building_proposals_writes_nothing_into_the_home_folder(tmp_path: Path) 
 
 def test_light_modules_import_neither_datahub_nor_pyiceberg(tmp_path: Path) -> None:
     """The HTTP process and the command line may import them."""
-    names = ("port", "wire", "files", "rest", "memory", "sinks", "facts", "resolve", "register")
+    names = (
+        "port",
+        "wire",
+        "files",
+        "rest",
+        "connection",
+        "patch_merge",
+        "memory",
+        "sinks",
+        "facts",
+        "resolve",
+        "register",
+    )
     imports = ", ".join(f"airberg.governance.{name}" for name in names)
     program = (
         f"import sys, {imports}\n"

@@ -9,8 +9,9 @@ from uuid import UUID
 import pytest
 
 from airberg.flows import changed_tables as written
+from airberg.governance.datahub_settings import DataHubSettings
 from airberg.jobs.model import RunReport, StreamReport
-from airberg.settings import DataHubSettings, Settings
+from airberg.settings import Settings
 from airberg_airflow.changed_tables import (
     MAX_BYTES,
     MAX_URI,

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from pyiceberg.table import Table
 
+from airberg.governance.datahub_settings import DataHubSettings
 from airberg.governance.entities import container_proposals, dataset_proposals, target_of
 from airberg.governance.proposals import TableFacts, table_proposals
 from airberg.governance.schema import describe_schema
 from airberg.governance.wire import as_json
 from airberg.jobs.model import StreamReport
-from airberg.settings import DataHubSettings
 from support.governed_tables import ORDERS, make_job, make_run
 
 ORACLE = json.loads((Path(__file__).parent / "datahub_iceberg_source_1_7.json").read_text())

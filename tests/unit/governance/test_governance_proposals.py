@@ -10,11 +10,11 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 
+from airberg.governance.datahub_settings import DataHubSettings
 from airberg.governance.proposals import TableFacts, extent, table_proposals
 from airberg.governance.runs import flow_proposals
 from airberg.governance.wire import as_json
 from airberg.jobs.model import RunStatus
-from airberg.settings import DataHubSettings
 from airberg.testing.datahub import DataHubDouble
 from support.governed_tables import (
     CUSTOMERS,

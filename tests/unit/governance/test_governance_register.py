@@ -12,6 +12,7 @@ import pytest
 from pyiceberg.catalog import Catalog
 
 from airberg.errors import ConfigurationFailed, TransientFailed
+from airberg.governance.datahub_settings import DataHubSettings
 from airberg.governance.files import FileSink
 from airberg.governance.memory import MemorySink
 from airberg.governance.port import Proposal
@@ -19,7 +20,7 @@ from airberg.governance.register import register_run
 from airberg.governance.rest import RestSink
 from airberg.governance.sinks import open_sink
 from airberg.plan.model import GovernancePlan
-from airberg.settings import DataHubSettings, Settings
+from airberg.settings import Settings
 from support.governed_tables import JOB_ID, PLAN, RUN_ID, make_job, make_run
 
 

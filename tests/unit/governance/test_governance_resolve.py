@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airberg.errors import InvalidRequest
+from airberg.governance.datahub_settings import DataHubSettings
 from airberg.governance.resolve import (
     DataHubDirectory,
     SlugDirectory,
@@ -16,7 +17,7 @@ from airberg.governance.resolve import (
     open_directory,
     owner_urn,
 )
-from airberg.settings import DataHubSettings, Settings
+from airberg.settings import Settings
 
 
 @pytest.mark.parametrize(

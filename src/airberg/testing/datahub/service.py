@@ -135,7 +135,7 @@ class DataHubDouble:
         if change == "PATCH":
             if self.drops_patches and isinstance(value, dict):
                 return
-            self.patch(str(urn), str(name), value)
+            self.patch(str(urn), str(name), value, envelopes=not self.old)
         elif change in ("UPSERT", *_CREATES):
             create = {"If-None-Match": "*"} if change in _CREATES else {}
             self.upsert(str(urn), str(name), value, headers | create)
@@ -162,8 +162,14 @@ class DataHubDouble:
             if (urn, key) not in self.aspects:
                 self._store(urn, key, key_value)
 
-    def patch(self, urn: str, name: str, patch: Json) -> None:
+    def patch(self, urn: str, name: str, patch: Json, *, envelopes: bool = True) -> None:
         """Apply a JSON patch, whose paths address members of arrays by their keys.
+
+        Args:
+            urn: Of the entity.
+            name: Of the aspect.
+            patch: Its operations, or DataHub's envelope around them.
+            envelopes: Whether the envelope is known; OpenAPI has known it from the beginning.
 
         Raises:
             Refused: It cannot be read or applied, or what comes out of it is not valid.
@@ -173,7 +179,6 @@ class DataHubDouble:
             raise Refused(422, f"ChangeType not supported: PATCH for aspect {name}")
         with self._lock:
             current = self.aspects.get((urn, name))
-            envelopes = not (self.old or self.drops_patches)
             self.upsert(urn, name, patched(name, current, patch, envelopes=envelopes))
 
     def delete(self, urn: str) -> None:
@@ -206,7 +211,7 @@ class DataHubDouble:
                 if (urn, name) in self.aspects:
                     raise Refused(412, f"Cannot perform CREATE since the aspect {name} of {urn} exists")
             elif header == "If-Version-Match":
-                if wanted != (actual := self.version_of(urn, name)):
+                if wanted != (actual := str(self._versions.get((urn, name), UNVERSIONED))):
                     raise Refused(412, f"Expected version {wanted}, actual version {actual}")
             elif header in ("If-Modified-Since", "If-Unmodified-Since"):
                 raise Refused(501, f"{header} is not known to this double")

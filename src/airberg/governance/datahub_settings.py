@@ -1,0 +1,38 @@
+"""The settings of DataHub; part of `airberg.settings.Settings`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class DataHubSettings(BaseModel):
+    """Where metadata goes. Without `server`, change proposals are written to files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    server: str | None = Field(None, description="Address of DataHub's metadata service (GMS).")
+    token: SecretStr | None = Field(None, description="Access token, if DataHub wants one.")
+    env: str = Field("PROD", description="Environment in the urns of datasets.")
+    platform_instance: str | None = Field(
+        None, description="Platform instance in the urns; that of DataHub's own Iceberg source, if used."
+    )
+    timeout_s: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Seconds that DataHub may take to answer."
+    )
+    retries: Annotated[int, Field(ge=0, le=10)] = Field(
+        2, description="How often a request is sent again when DataHub fails, within one attempt of the task."
+    )
+    max_wait_s: Annotated[float, Field(ge=0)] = Field(
+        30.0,
+        description="Longest wait in between; if DataHub asks for more (`Retry-After`), the task fails.",
+    )
+    patch_mode: Literal["auto", "patch", "upsert"] = Field(
+        "auto",
+        description="How tags and owners join those of people: DataHub's patches, or read, merged and "
+        "written (`upsert`); `auto`: patches where DataHub knows them.",
+    )
+    transport: Literal["restli", "openapi"] = Field(
+        "restli", description="DataHub's endpoints for metadata; `openapi` only from DataHub 1.0.1 on."
+    )
