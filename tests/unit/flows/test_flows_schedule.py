@@ -135,3 +135,13 @@ def test_time_zones(name: str, says: str | None) -> None:
     problem = check_timezone(name)
     assert problem is None if says is None else says in (problem or "")
     assert len(problem or "") < 300
+
+
+@pytest.mark.parametrize("schedule", ["* * * * *", "30 2 * * *", "0 * * * *", "@daily"])
+@pytest.mark.parametrize("second", [0, 1, 30, 59])
+def test_every_moment_of_a_minute_has_the_same_next_times(schedule: str, second: int) -> None:
+    """A time is due strictly after the moment, also when that is on the second of another one."""
+    minute = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)
+    times = next_times(schedule, "Europe/Berlin", minute, 3)
+    assert times[0] > minute
+    assert next_times(schedule, "Europe/Berlin", minute.replace(second=second, microsecond=7), 3) == times
