@@ -53,7 +53,7 @@ def environment(home: Path, port: int, database: str | None) -> dict[str, str]:
     given = {k: v for k, v in os.environ.items() if not k.startswith("AIRBERG_")}
     own = {"AIRBERG_HOME": str(home), "AIRBERG_API__PORT": str(port), "AIRBERG_UPKEEP__ENABLED": "false"}
     if database:
-        own["AIRBERG_DATABASE_URL"] = database
+        own["AIRBERG_STORE_URL"] = database
     return given | own
 
 

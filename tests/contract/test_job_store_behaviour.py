@@ -396,14 +396,24 @@ def test_open_runs(store: JobStore) -> None:
 # ---- answers ---------------------------------------------------------------------------------------------
 
 
-def test_the_first_answer_is_kept(store: JobStore) -> None:
-    """A second answer under one caller and key does not replace the first; other callers have their own."""
+def test_an_answer_is_stored_with_its_job(store: JobStore) -> None:
+    """Both or none; a second job under one caller and key is refused, other callers have their own keys."""
     first = StoredAnswer(key="k", caller="a", body_hash="h1", status=201, answer='{"x": "é"}')
-    assert store.remember_answer(first) == first
-    second = StoredAnswer(key="k", caller="a", body_hash="h2", status=409, answer="{}")
-    assert store.remember_answer(second) == first
+    job = store.add_job(a_job(), {}, answer=first)
     assert store.stored_answer("a", "k") == first
+    second = StoredAnswer(key="k", caller="a", body_hash="h2", status=201, answer="{}")
+    with pytest.raises(Conflict) as e:
+        store.add_job(a_job("another"), {}, answer=second)
+    assert e.value.code == "answered-already"
+    with pytest.raises(Conflict) as e:
+        store.add_job(
+            a_job(), {}, answer=StoredAnswer(key="k2", caller="a", body_hash="h", status=201, answer="")
+        )
+    assert e.value.code == "name-taken"
+    assert store.stored_answer("a", "k") == first
+    assert store.stored_answer("a", "k2") is None
     assert store.stored_answer("b", "k") is None
+    assert [j.id for j in store.jobs()] == [job.id]
 
 
 # ---- any configuration -----------------------------------------------------------------------------------

@@ -116,7 +116,12 @@ def test_one_flow_run_is_one_run_under_concurrency(store: JobStore) -> None:
 
 
 def test_one_answer_wins_under_concurrency(store: JobStore) -> None:
-    """All who store an answer under one key at the same moment get the same one back."""
+    """Of all who make a job under one key at the same moment, one does."""
     answers = [StoredAnswer(key="k", caller="a", body_hash=f"h{i}", status=201, answer="") for i in range(8)]
-    results = at_once(*(lambda a=a: store.remember_answer(a) for a in answers))
-    assert set(results) == {store.stored_answer("a", "k")}
+    results = at_once(*(lambda a=a: store.add_job(a_job(a.body_hash), {}, answer=a) for a in answers))
+    [made] = [r for r in results if not isinstance(r, Exception)]
+    assert {r.code for r in results if isinstance(r, Conflict)} == {"answered-already"}
+    stored = store.stored_answer("a", "k")
+    assert stored is not None
+    assert [j.id for j in store.jobs()] == [made.id]
+    assert stored.body_hash == made.request.name

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +28,15 @@ class NoServer(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server. `url` is that of a database `airberg`, empty at first."""
+    """A running server. `url` is that of a database `airberg`, empty at first.
+
+    `stop` cuts every connection; `start` comes back when the server takes new ones.
+    """
 
     url: str
     connect: str
+    stop: Callable[[], None]
+    start: Callable[[], None]
 
 
 def binaries() -> Path:
@@ -99,23 +104,36 @@ def running_server(certificate: tuple[bytes, bytes] | None = None) -> Iterator[S
                     os.chown(file, account.pw_uid, account.pw_gid)
                 options[name] = str(file)
         settings = [part for k, v in options.items() for part in ("-c", f"{k}={v}")]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [programs / "postgres", "-D", folder / "data", *settings],
-                stdout=log,
-                stderr=log,
-                cwd=folder,
-                **identity,
-            )
+        connect = f"host=127.0.0.1 port={port} user=tester password={password}"
+
+        def started() -> subprocess.Popen[bytes]:
+            with (folder / "log").open("ab") as log:
+                process = subprocess.Popen(
+                    [programs / "postgres", "-D", folder / "data", *settings],
+                    stdout=log,
+                    stderr=log,
+                    cwd=folder,
+                    **identity,
+                )
+            _wait_until_ready(process, connect, folder / "log")
+            return process
+
+        def stop() -> None:
+            process = running.pop()
+            process.send_signal(signal.SIGINT)  # "fast": does not wait for clients to leave
+            process.wait(timeout=30)
+
+        def start() -> None:
+            running.append(started())
+
+        running = [started()]
         try:
-            connect = f"host=127.0.0.1 port={port} user=tester password={password}"
-            _wait_until_ready(server, connect, folder / "log")
             with psycopg.connect(f"{connect} dbname=postgres", autocommit=True) as c:
                 c.execute("CREATE DATABASE airberg")
-            yield Server(f"postgresql://tester:{password}@127.0.0.1:{port}/airberg", connect)
+            yield Server(f"postgresql://tester:{password}@127.0.0.1:{port}/airberg", connect, stop, start)
         finally:
-            server.send_signal(signal.SIGINT)  # "fast": does not wait for clients to leave
-            server.wait(timeout=30)
+            if running:
+                stop()
     finally:
         shutil.rmtree(folder)
 
@@ -127,6 +145,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], connect: str, log: Path) 
             psycopg.connect(f"{connect} dbname=postgres", connect_timeout=2).close()
         except psycopg.OperationalError:
             if server.poll() is not None or time.monotonic() > deadline:
+                server.kill()
                 raise RuntimeError(log.read_text(errors="replace")) from None
             time.sleep(0.05)
         else:

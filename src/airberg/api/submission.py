@@ -32,6 +32,7 @@ from airberg.settings import Settings
 
 log = logging.getLogger(__name__)
 
+NOT_REGISTERED = "The job is stored; its flow is registered as soon as Airflow answers."
 CLIENT_PATIENCE_S = 29.0
 """Clients of this contract give up after 30 seconds."""
 
@@ -121,9 +122,7 @@ class Submitter:
             raise
         patience = CLIENT_PATIENCE_S - (time.monotonic() - started)
         wait = max(0.0, min(self._settings.api.registration_wait_s, patience))
-        created = Created(self._orchestrator.flow_url(job.flow_id), job.id, self._register(job, wait))
-        self._remember(submission, created)
-        return created
+        return Created(self._orchestrator.flow_url(job.flow_id), job.id, self._register(job, wait))
 
     # ---- checks ------------------------------------------------------------------------------------------
 
@@ -220,7 +219,8 @@ class Submitter:
         act = submission.act
         if act is not None:
             act = replace(act, target=str(job.id), detail={"name": request.name, "owner_id": job.owner_id})
-        return self._store.add_job(job, prepared.renewed_config or submission.source_config, run, act=act)
+        config = prepared.renewed_config or submission.source_config
+        return self._store.add_job(job, config, run, act=act, answer=self._answer(submission, job))
 
     def _register(self, job: Job, wait_s: float) -> str | None:
         try:
@@ -228,7 +228,7 @@ class Submitter:
                 return None
         except Unavailable as e:
             log.warning("job %s is stored, but its flow could not be registered: %s", job.id, e.message)
-        return "The job is stored; its flow is registered as soon as Airflow answers."
+        return NOT_REGISTERED
 
     # ---- idempotency -------------------------------------------------------------------------------------
 
@@ -249,20 +249,21 @@ class Submitter:
                 code="idempotency-key-reused",
             )
         answer = msgspec.json.decode(stored.answer, type=dict[str, str | None])
-        return Created(answer["flow_url"] or "", UUID(answer["job_id"]), answer["error"], again=True)
+        job = self._store.job(UUID(answer["job_id"]))
+        waits = job.flow_hash is None and job.deleted_at is None
+        return Created(answer["flow_url"] or "", job.id, NOT_REGISTERED if waits else None, again=True)
 
-    def _remember(self, submission: Submission, created: Created) -> None:
+    def _answer(self, submission: Submission, job: Job) -> StoredAnswer | None:
+        """What the request will be answered with; how its flow fares is looked up when it is asked again."""
         if submission.idempotency_key is None:
-            return
-        answer = {"flow_url": created.flow_url, "job_id": str(created.job_id), "error": created.error}
-        self._store.remember_answer(
-            StoredAnswer(
-                key=submission.idempotency_key,
-                caller=submission.principal.key,
-                body_hash=self._digest(submission.body),
-                status=201,
-                answer=msgspec.json.encode(answer).decode(),
-            )
+            return None
+        answer = {"flow_url": self._orchestrator.flow_url(job.flow_id), "job_id": str(job.id)}
+        return StoredAnswer(
+            key=submission.idempotency_key,
+            caller=submission.principal.key,
+            body_hash=self._digest(submission.body),
+            status=201,
+            answer=msgspec.json.encode(answer).decode(),
         )
 
 

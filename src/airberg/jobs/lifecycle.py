@@ -156,6 +156,15 @@ def name_taken(name: str, job_id: UUID) -> Conflict:
     )
 
 
+def answered_already() -> Conflict:
+    """A request of that caller under that `Idempotency-Key` was answered."""
+    return Conflict(
+        "A request with this Idempotency-Key was answered already.",
+        guidance="Send it again to get that answer.",
+        code="answered-already",
+    )
+
+
 def lease_held(job_id: UUID) -> LeaseHeld:
     """Somebody else holds the lease."""
     return LeaseHeld(

@@ -16,6 +16,7 @@ from airberg.jobs.encoding import decode_free, encode_free, storable_text
 from airberg.jobs.finding import JobFilter, ListedJob, Place
 from airberg.jobs.lifecycle import (
     Ending,
+    answered_already,
     ended,
     free_shard,
     is_newer,
@@ -62,14 +63,24 @@ class MemoryJobStore:
     # ---- jobs --------------------------------------------------------------------------------------------
 
     def add_job(
-        self, job: Job, source_config: dict[str, object], run: Run | None = None, *, act: Act | None = None
+        self,
+        job: Job,
+        source_config: dict[str, object],
+        run: Run | None = None,
+        *,
+        act: Act | None = None,
+        answer: StoredAnswer | None = None,
     ) -> Job:
         """See `JobStore.add_job`."""
         config = encode_free(source_config)
         with self._lock:
+            if answer is not None and (answer.caller, answer.key) in self._answers:
+                raise answered_already()
             taken = self.find_job(job.owner_id, job.request.name)
             if taken is not None:
                 raise name_taken(job.request.name, taken.id)
+            if answer is not None:
+                self._answers[answer.caller, answer.key] = answer
             living = Counter(j.shard for j in self._jobs.values() if j.deleted_at is None)
             job = replace(job, shard=free_shard(living))
             self._jobs[job.id] = job
@@ -379,11 +390,6 @@ class MemoryJobStore:
         )
 
     # ---- answers and flows -------------------------------------------------------------------------------
-
-    def remember_answer(self, answer: StoredAnswer) -> StoredAnswer:
-        """See `JobStore.remember_answer`."""
-        with self._lock:
-            return self._answers.setdefault((answer.caller, answer.key), answer)
 
     def stored_answer(self, caller: str, key: str) -> StoredAnswer | None:
         """See `JobStore.stored_answer`."""

@@ -45,14 +45,24 @@ class JobStore(Protocol):
         ...
 
     def add_job(
-        self, job: Job, source_config: dict[str, object], run: Run | None = None, *, act: Act | None = None
+        self,
+        job: Job,
+        source_config: dict[str, object],
+        run: Run | None = None,
+        *,
+        act: Act | None = None,
+        answer: StoredAnswer | None = None,
     ) -> Job:
         """Store a new job, its secret configuration (encrypted) and, if given, its first queued run.
 
         Returns the job with its `shard` assigned (20 jobs a shard; holes of deleted jobs are filled).
 
+        `answer` is what the request is answered with, under its `Idempotency-Key`: stored together with the
+        job, so that whoever loses the answer and asks again is not told that the name is taken.
+
         Raises:
-            Conflict: The owner has a job of that name; code `name-taken`, the message has its id.
+            Conflict: The owner has a job of that name (code `name-taken`, the message has its id), or an
+                answer is stored under that caller and key already (code `answered-already`).
         """
         ...
 
@@ -240,10 +250,6 @@ class JobStore(Protocol):
 
     def lease(self, job_id: UUID) -> Lease | None:
         """The job's lease if it is held and not expired."""
-        ...
-
-    def remember_answer(self, answer: StoredAnswer) -> StoredAnswer:
-        """Store an answer, or return the one stored earlier under that caller and key."""
         ...
 
     def stored_answer(self, caller: str, key: str) -> StoredAnswer | None:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from airberg.identity.service_keys import ServiceKeys
-from airberg.jobs import sql_flows, sql_leases
+from airberg.jobs import sql_answers, sql_flows, sql_leases
 from airberg.jobs.audit import Act, AuditLog, SqlAuditLog, record
 from airberg.jobs.changes import JobChange, changed, changed_meanwhile, require_version
 from airberg.jobs.encoding import (
@@ -52,7 +51,7 @@ from airberg.jobs.run_logs import RunLogs, SqlRunLogs
 from airberg.jobs.sql_finding import JOB_VALUES, page_of_jobs, page_of_runs
 from airberg.jobs.sql_index import index_plan, index_request
 from airberg.jobs.sql_service_keys import SqlServiceKeys
-from airberg.jobs.tables import answers, flows_state, job_tables, jobs, runs
+from airberg.jobs.tables import flows_state, job_tables, jobs, runs
 from airberg.jobs.totals import SqlTotals, TotalsReader
 from airberg.keys.seal import Sealer
 from airberg.plan.model import JobPlan, encode_plan
@@ -106,12 +105,20 @@ class SqlJobStore:
     # ---- jobs --------------------------------------------------------------------------------------------
 
     def add_job(
-        self, job: Job, source_config: dict[str, object], run: Run | None = None, *, act: Act | None = None
+        self,
+        job: Job,
+        source_config: dict[str, object],
+        run: Run | None = None,
+        *,
+        act: Act | None = None,
+        answer: StoredAnswer | None = None,
     ) -> Job:
         """See `JobStore.add_job`."""
         sealed = self._seal(job.id, source_config)
         with self._write() as c:
             sql_flows.take_turn(c)
+            if answer is not None:
+                sql_answers.store(c, answer)
             taken = c.execute(_named(job.owner_id, job.request.name, jobs.c.id)).scalar()
             if taken is not None:
                 raise name_taken(job.request.name, taken)
@@ -399,25 +406,10 @@ class SqlJobStore:
 
     # ---- answers and flows -------------------------------------------------------------------------------
 
-    def remember_answer(self, answer: StoredAnswer) -> StoredAnswer:
-        """See `JobStore.remember_answer`."""
-        values: dict[str, Any] = {
-            "caller": answer.caller,
-            "key": answer.key,
-            "body_hash": answer.body_hash,
-            "status": answer.status,
-            "answer": answer.answer,
-            "created_at": datetime.now(UTC),
-        }
-        with self._write() as c:
-            insert = postgresql.insert if c.dialect.name == "postgresql" else sqlite.insert
-            c.execute(insert(answers).values(values).on_conflict_do_nothing())
-            return _answer(c, answer.caller, answer.key) or answer
-
     def stored_answer(self, caller: str, key: str) -> StoredAnswer | None:
         """See `JobStore.stored_answer`."""
         with self._read() as c:
-            return _answer(c, caller, key)
+            return sql_answers.stored(c, caller, key)
 
     def flows_version(self) -> str:
         """See `JobStore.flows_version`. One row is read."""
@@ -481,20 +473,3 @@ def _has_newer(c: Connection, run: Run) -> bool:
         runs.c.job_id == run.job_id, runs.c.status != RunStatus.QUEUED.value, later
     )
     return c.execute(started_later.limit(1)).first() is not None
-
-
-def _answer(c: Connection, caller: str, key: str) -> StoredAnswer | None:
-    row = (
-        c.execute(sa.select(answers).where(answers.c.caller == caller, answers.c.key == key))
-        .mappings()
-        .first()
-    )
-    if row is None:
-        return None
-    return StoredAnswer(
-        key=row["key"],
-        caller=row["caller"],
-        body_hash=row["body_hash"],
-        status=row["status"],
-        answer=row["answer"],
-    )
