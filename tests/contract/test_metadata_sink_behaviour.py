@@ -63,8 +63,8 @@ def replayed(objects: list[dict[str, object]]) -> tuple[str | None, list[str]]:
     """Description and tags after the service took the objects of a metadata file."""
     gms = DataHubDouble()
     for obj in objects:
-        unpacked = obj["aspect"]["json"]  # type: ignore[index]  # the shape of a metadata file
-        gms.propose(obj | {"aspect": {"value": json.dumps(unpacked)}})
+        aspect: dict[str, object] = obj["aspect"]  # type: ignore[assignment]  # the shape of a metadata file
+        gms.propose(obj | {"aspect": {"value": aspect.get("value") or json.dumps(aspect["json"])}})
     return end_state(gms)
 
 

@@ -1,4 +1,4 @@
-"""Change proposals as the JSON that DataHub's own file sink writes and its file source reads."""
+"""Change proposals as the JSON that DataHub's file source reads."""
 
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ def as_json(proposal: Proposal) -> dict[str, Any]:
 
 
 def render(proposals: Sequence[Proposal]) -> str:
-    """The text of a metadata file: a JSON list, in the order given."""
-    return json.dumps([as_json(p) for p in proposals], indent=1, ensure_ascii=False) + "\n"
+    """The text of a metadata file: a JSON list, in the order given.
+
+    Patches stay text with their content type. DataHub's file source takes whatever is unpacked for
+    `application/json`, and its OpenAPI client then refuses to send it as a patch.
+    """
+    objects = [p.to_obj() if p.changeType == "PATCH" else as_json(p) for p in proposals]
+    return json.dumps(objects, indent=1, ensure_ascii=False) + "\n"
 
 
 def without_repeats(proposals: Iterable[Proposal]) -> list[Proposal]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import pytest
 from pyiceberg.catalog import Catalog
 
 from airberg.errors import TransientFailed, Unavailable
-from airberg.governance.files import FileSink
 from airberg.governance.register import register_run
 from airberg.governance.resolve import DataHubDirectory
 from airberg.governance.rest import RestSink
@@ -57,25 +55,6 @@ def test_a_run_is_one_request(lake: Catalog) -> None:
     assert gms.calls == ["GET /config", "POST /aspects?action=ingestProposalBatch"]
     stamps = {(m["runId"], m["pipelineName"]) for m in gms.system_metadata}
     assert stamps == {(f"airberg-{RUN_ID}", f"airberg_{JOB_ID}")}
-
-
-def test_a_file_replayed_by_datahub_gives_the_same_as_sending(lake: Catalog, tmp_path: Path) -> None:
-    """`datahub ingest` takes the file whole; UPSERTs, PATCHes and events end as when sent directly."""
-    job, run, settings = make_job(), make_run("customers", "orders"), Settings()
-    path = register_run(job, run, lake, settings, FileSink(tmp_path / "metadata"))
-    with serve_datahub() as direct:
-        register_run(job, run, lake, settings, RestSink(direct.url, token=direct.token, retries=0))
-    with serve_datahub() as replayed:
-        recipe = tmp_path / "recipe.json"
-        sink = {"type": "datahub-rest", "config": {"server": replayed.url, "token": replayed.token}}
-        source = {"type": "file", "config": {"path": path}}
-        recipe.write_text(json.dumps({"source": source, "sink": sink}))
-        done = child(
-            tmp_path / "home", "-m", "datahub", "ingest", "run", "--no-default-report", "-c", str(recipe)
-        )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert replayed.state() == direct.state()
-    assert len(replayed.aspects) > 40
 
 
 def test_sending_writes_nothing_into_the_home_folder(tmp_path: Path) -> None:
