@@ -10,6 +10,7 @@ UV     := .build/uv/bin/uv
 PY     := $(ENV)/bin/python
 BENCH_ENV := .build/bench-env
 ENGINES_ENV := .build/engines
+DATAHUB_ENV := .build/datahub
 OIDC_PROVIDER := .build/oidc-provider
 BENCH_OPTIONS := $(if $(filter-out 0,$(QUICK)),--quick)
 export AIRBERG_HOME ?= $(CURDIR)/.airberg
@@ -21,7 +22,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
-.PHONY: help run up test chaos model race test-spark test-connectors check lint types sanitize reference lock clean \
+.PHONY: help run up test chaos model race test-spark test-connectors test-datahub check lint types sanitize reference lock clean \
   bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api
 
 help:  ## Show this list
@@ -52,6 +53,9 @@ test-spark: $(ENV)/.dev  ## Let Spark read our tables and write to them (needs J
 
 test-connectors: $(ENV)/.dev  ## Load tables with connectors of Airbyte from the package index (2 GB)
 	@CONNECTOR_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/connectors
+
+test-datahub: $(ENV)/.dev $(DATAHUB_ENV)/.made  ## Compare what we tell DataHub with its own Iceberg source (400 MB)
+	@DATAHUB_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/parity
 
 check: lint types  ## Everything that reads the code without running it
 
@@ -104,6 +108,7 @@ lock: $(UV)  ## Lock the dependencies again
 	$(COMPILE) --upgrade requirements/bench.in -o requirements/bench.txt
 	$(COMPILE) --upgrade requirements/spark.in -o requirements/spark.txt
 	$(COMPILE) --upgrade requirements/engines.in -o requirements/engines.txt
+	$(COMPILE) --upgrade requirements/datahub.in -o requirements/datahub.txt
 	@cd tests/oidc-provider && npm install --silent --package-lock-only --ignore-scripts \
 	  --omit-lockfile-registry-resolved --no-audit --no-fund
 
@@ -140,6 +145,12 @@ $(ENGINES_ENV)/.made: requirements/engines.txt | $(UV)
 	@echo "Installing ClickHouse, DuckDB and Tink for tests"
 	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(ENGINES_ENV)
 	@$(UV) pip install -q --python $(ENGINES_ENV)/bin/python --require-hashes -r requirements/engines.txt
+	@touch $@
+
+$(DATAHUB_ENV)/.made: requirements/datahub.txt | $(UV)
+	@echo "Installing DataHub's own Iceberg source for tests"
+	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(DATAHUB_ENV)
+	@$(UV) pip install -q --python $(DATAHUB_ENV)/bin/python --require-hashes -r requirements/datahub.txt
 	@touch $@
 
 # Versions and hashes are those of the lock file, and no package runs scripts of its own.
