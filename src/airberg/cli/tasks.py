@@ -61,6 +61,7 @@ def register_tables(settings: Settings, job_id: UUID, flow_run_id: str, attempt:
     Raises:
         RunError: It did not succeed; the flow tries again.
     """
+    from airberg.governance.later import later_runs
     from airberg.governance.register import register_run  # not needed by a sync, and takes its time
     from airberg.governance.sinks import open_sink
 
@@ -72,7 +73,8 @@ def register_tables(settings: Settings, job_id: UUID, flow_run_id: str, attempt:
         if run is None or run.status is not RunStatus.COMPLETED:
             raise ConfigurationFailed("There is no completed run to register.", code="no-run")
         try:
-            where = register_run(job, run, open_catalog(settings), settings, open_sink(settings))
+            later = later_runs(store, job, run)
+            where = register_run(job, run, open_catalog(settings), settings, open_sink(settings), later)
         except AirbergError as e:
             failed = msgspec.structs.replace(run.report, metadata_error=e.sentence())
             store.report_run(run.id, failed)

@@ -38,6 +38,7 @@ from airberg.jobs.model import Job, Run, StreamReport
 from airberg.plan.model import EncryptRule, JobPlan, Mode, StreamPlan
 
 ENCRYPTED_TAG = "encrypted"
+_NO_NUMBERS = Snapshot(snapshot_id=0, timestamp_ms=0, manifest_list="")
 _OPERATIONS: dict[Mode, str] = {"append": "INSERT", "merge": "UPDATE", "overwrite": "CREATE"}
 
 
@@ -55,6 +56,7 @@ class TableFacts:
         namespace_properties: Properties of the table's namespace.
         domain: Urn of the domain, or None.
         domain_name: Name of a domain that DataHub may not have yet; None where the urn was looked up.
+        superseded: A later run has loaded the table: only what this run did is told.
     """
 
     job: Job
@@ -66,6 +68,7 @@ class TableFacts:
     namespace_properties: Mapping[str, str] = field(default_factory=dict)
     domain: str | None = None
     domain_name: str | None = None
+    superseded: bool = False
 
     @property
     def plan(self) -> JobPlan:
@@ -93,6 +96,8 @@ def table_proposals(table: Table, facts: TableFacts) -> list[Proposal]:
         ConfigurationFailed: The job has no plan.
     """
     target = target_of(table, facts.datahub)
+    if facts.superseded:
+        return _activity(target, facts)
     schema = describe_schema(table.schema())
     return [
         *container_proposals(target, facts.namespace_properties),
@@ -160,7 +165,9 @@ def _activity(target: Target, facts: TableFacts) -> list[Proposal]:
             customProperties={"dag_id": facts.job.flow_id, "run_id": run.flow_run_id},
         )
         out += upserts(target.urn, operation)
-    rows, size = extent(target.table.current_snapshot())
+    rows, size = extent(_snapshot_after(target.table, facts))
+    if facts.superseded and rows is None:
+        return out
     profile = aspects.DatasetProfileClass(
         timestampMillis=at,
         rowCount=rows,
@@ -168,6 +175,18 @@ def _activity(target: Target, facts: TableFacts) -> list[Proposal]:
         sizeInBytes=size,
     )
     return out + upserts(target.urn, profile)
+
+
+def _snapshot_after(table: Table, facts: TableFacts) -> Snapshot | None:
+    """The table as the run left it: as it is now, or the run's last snapshot where a later run came.
+
+    Of that nothing but a summary without numbers is left when it has expired.
+    """
+    if not facts.superseded:
+        return table.current_snapshot()
+    ids = facts.report.snapshot_ids
+    found = table.snapshot_by_id(ids[-1]) if ids else None
+    return found or _NO_NUMBERS
 
 
 def extent(snapshot: Snapshot | None) -> tuple[int | None, int | None]:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from airberg.errors import AirbergError, ConfigurationFailed, RunError, TransientFailed
 from airberg.governance.facts import table_facts, write_table_facts
+from airberg.governance.later import NO_LATER_RUNS, LaterRuns
 from airberg.governance.resolve import DOMAIN_PREFIX, domain_name, open_directory
 from airberg.governance.wire import without_repeats
 
@@ -24,10 +25,18 @@ if TYPE_CHECKING:
 __all__ = ["register_run", "table_facts", "write_table_facts"]
 
 
-def register_run(job: Job, run: Run, catalog: Catalog, settings: Settings, sink: MetadataSink) -> str:
+def register_run(
+    job: Job,
+    run: Run,
+    catalog: Catalog,
+    settings: Settings,
+    sink: MetadataSink,
+    later: LaterRuns = NO_LATER_RUNS,
+) -> str:
     """Send the proposals for every table that the run loaded, and for the run itself, in one go.
 
-    Streams of the report that have no table (nothing was ever committed) are left out.
+    Streams of the report that have no table (nothing was ever committed) are left out. Of tables and flow
+    that a later run tells of, only what this run did is sent.
 
     Returns:
         Where the proposals went: a path or an address.
@@ -36,12 +45,8 @@ def register_run(job: Job, run: Run, catalog: Catalog, settings: Settings, sink:
         ConfigurationFailed: The job has no plan.
         TransientFailed: Anything else. The rows are committed, so only this task fails, and is tried again.
     """
-    if job.plan is None:
-        raise ConfigurationFailed(
-            f"The job {job.id} has no plan yet.", guidance="Register after a sync.", code="no-plan"
-        )
     try:
-        return sink.send(job.id, run.id, _proposals(job, job.plan, run, catalog, settings))
+        return sink.send(job.id, run.id, run_proposals(job, run, catalog, settings, later))
     except RunError:
         raise
     except AirbergError as error:
@@ -54,24 +59,33 @@ def register_run(job: Job, run: Run, catalog: Catalog, settings: Settings, sink:
         ) from error
 
 
-def _proposals(job: Job, plan: JobPlan, run: Run, catalog: Catalog, settings: Settings) -> list[Proposal]:
+def run_proposals(
+    job: Job, run: Run, catalog: Catalog, settings: Settings, later: LaterRuns = NO_LATER_RUNS
+) -> list[Proposal]:
+    """Everything that there is to tell of a run, in the order in which it is to be applied.
+
+    Raises:
+        ConfigurationFailed: The job has no plan.
+        Unavailable: DataHub is to say which domain is meant, and does not.
+    """
     from airberg.governance.proposals import table_proposals
     from airberg.governance.runs import flow_proposals
 
     flow_url = f"{settings.airflow_public_url}/dags/{quote(job.flow_id, safe='')}"
-    loads = _loads(job, plan, run, catalog, settings, flow_url)
+    loads = _loads(job, run, catalog, settings, flow_url, later)
     proposals = [p for table, facts in loads for p in table_proposals(table, facts)]
-    return without_repeats([*proposals, *flow_proposals(loads, job, run, flow_url)])
+    return without_repeats([*proposals, *flow_proposals(loads, job, run, flow_url, newest=not later.flow)])
 
 
 def _loads(
-    job: Job, plan: JobPlan, run: Run, catalog: Catalog, settings: Settings, flow_url: str
+    job: Job, run: Run, catalog: Catalog, settings: Settings, flow_url: str, later: LaterRuns
 ) -> list[tuple[Table, TableFacts]]:
     """The tables of the run's report with what is known about them, in the order of the report."""
     from pyiceberg.exceptions import NoSuchTableError
 
     from airberg.governance.proposals import TableFacts
 
+    plan = _plan_of(job)
     streams = {stream.table: stream for stream in plan.streams}
     domain = _domain(plan, settings)
     named = None if settings.datahub.server else domain_name(job.request.domain, domain)
@@ -94,9 +108,18 @@ def _loads(
             namespace_properties=namespace(plan.namespace),
             domain=domain,
             domain_name=named,
+            superseded=later.has(plan.namespace, report.table),
         )
         loads.append((table, facts))
     return loads
+
+
+def _plan_of(job: Job) -> JobPlan:
+    if job.plan is None:
+        raise ConfigurationFailed(
+            f"The job {job.id} has no plan yet.", guidance="Register after a sync.", code="no-plan"
+        )
+    return job.plan
 
 
 def _domain(plan: JobPlan, settings: Settings) -> str | None:

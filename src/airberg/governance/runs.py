@@ -28,7 +28,7 @@ _RESULTS = {
 
 
 def flow_proposals(
-    loads: Sequence[tuple[Table, TableFacts]], job: Job, run: Run, flow_url: str
+    loads: Sequence[tuple[Table, TableFacts]], job: Job, run: Run, flow_url: str, *, newest: bool = True
 ) -> list[Proposal]:
     """The flow, its `sync` task and the run, with all tables as outputs and all streams as inputs.
 
@@ -39,11 +39,15 @@ def flow_proposals(
         job: The job.
         run: Its run; the end and its result are told only when the run has ended.
         flow_url: The page of the flow in Airflow.
+        newest: Without a later run of a job that is there; of an older one only the run itself is told.
     """
     inputs = sorted({facts.source for _, facts in loads})
     outputs = sorted({dataset_urn(table, facts.datahub) for table, facts in loads})
     flow = str(builder.make_data_flow_urn(ORCHESTRATOR, job.flow_id, CLUSTER))
     task = str(builder.make_data_job_urn(ORCHESTRATOR, job.flow_id, SYNC_TASK, CLUSTER))
+    instance = _process_instance(job, run, task, flow_url, inputs, outputs)
+    if not newest:
+        return instance
     about = {"airberg.job": str(job.id), "airberg.source": job.request.source_name}
     flow_info = aspects.DataFlowInfoClass(name=job.request.name, externalUrl=flow_url, customProperties=about)
     task_info = aspects.DataJobInfoClass(
@@ -65,7 +69,7 @@ def flow_proposals(
     if job.owner_id:
         for urn in (flow, task):
             out += HasOwnershipPatch(urn).add_owner(owner_aspect(job.owner_id)).build()
-    return out + _process_instance(job, run, task, flow_url, inputs, outputs)
+    return out + instance
 
 
 def _process_instance(

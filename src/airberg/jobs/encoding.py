@@ -133,6 +133,7 @@ def run_columns(run: Run) -> dict[str, Any]:
         "created_at": run.created_at,
         "started_at": run.started_at,
         "ended_at": run.ended_at,
+        "metadata_due": run.metadata_due,
     }
 
 

@@ -31,6 +31,7 @@ from airberg.jobs.lifecycle import (
     with_connector,
     with_schedule,
 )
+from airberg.jobs.metadata_due import MemoryMetadataDue, MetadataDue
 from airberg.jobs.model import DueFlow, Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
 from airberg.jobs.run_logs import MemoryRunLogs, RunLogs
 from airberg.jobs.totals import MemoryTotals
@@ -59,6 +60,9 @@ class MemoryJobStore:
         """See `JobStore.service_keys`."""
         self.run_logs: RunLogs = MemoryRunLogs(self._runs.__contains__)
         """See `JobStore.run_logs`."""
+        self._untold: set[UUID] = set()
+        self.metadata_due: MetadataDue = MemoryMetadataDue(self._jobs, self._runs, self._untold, self._lock)
+        """See `JobStore.metadata_due`."""
 
     # ---- jobs --------------------------------------------------------------------------------------------
 
@@ -258,6 +262,7 @@ class MemoryJobStore:
                 job = replace(require_version(job, version), deleted_at=at, version=job.version + 1)
                 self._jobs[job_id] = job
                 self._flow_changed(job_id)
+                self._untold.add(job_id)
                 del self._configs[job_id]
                 self.audit.add(act)
             return job

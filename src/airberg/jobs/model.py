@@ -131,6 +131,12 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     records_of_unknown_streams: int = 0
     attempts: tuple[AttemptReport, ...] = ()
 
+    @property
+    def metadata_sent(self) -> bool:
+        """Whether a server has the metadata: the address of one is there, and no error since."""
+        sent = (self.metadata or "").startswith(("http://", "https://"))
+        return sent and self.metadata_error is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -202,6 +208,11 @@ class Run:
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+
+    @property
+    def metadata_due(self) -> bool:
+        """Whether it has loaded tables that no server was told of: not yet, in vain, or into a file."""
+        return self.status is RunStatus.COMPLETED and not self.report.metadata_sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

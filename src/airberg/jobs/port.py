@@ -11,6 +11,7 @@ from airberg.identity.service_keys import ServiceKeys
 from airberg.jobs.audit import Act, AuditLog
 from airberg.jobs.changes import JobChange
 from airberg.jobs.finding import JobFilter, ListedJob, Place
+from airberg.jobs.metadata_due import MetadataDue
 from airberg.jobs.model import DueFlow, Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
 from airberg.jobs.run_logs import RunLogs
 from airberg.jobs.totals import TotalsReader
@@ -42,6 +43,11 @@ class JobStore(Protocol):
     @property
     def run_logs(self) -> RunLogs:
         """Keeps the logs of the runs."""
+        ...
+
+    @property
+    def metadata_due(self) -> MetadataDue:
+        """What no server of metadata was told of."""
         ...
 
     def add_job(

@@ -46,9 +46,10 @@ from airberg.jobs.lifecycle import (
     with_connector,
     with_schedule,
 )
+from airberg.jobs.metadata_due import MetadataDue, SqlMetadataDue
 from airberg.jobs.model import DueFlow, Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
 from airberg.jobs.run_logs import RunLogs, SqlRunLogs
-from airberg.jobs.sql_finding import JOB_VALUES, page_of_jobs, page_of_runs
+from airberg.jobs.sql_finding import JOB_VALUES, has_newer_run, page_of_jobs, page_of_runs
 from airberg.jobs.sql_index import index_plan, index_request
 from airberg.jobs.sql_service_keys import SqlServiceKeys
 from airberg.jobs.tables import flows_state, job_tables, jobs, runs
@@ -91,6 +92,8 @@ class SqlJobStore:
         """See `JobStore.service_keys`."""
         self.run_logs: RunLogs = SqlRunLogs(engine)
         """See `JobStore.run_logs`."""
+        self.metadata_due: MetadataDue = SqlMetadataDue(engine)
+        """See `JobStore.metadata_due`."""
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
@@ -293,7 +296,12 @@ class SqlJobStore:
             if job.deleted_at is not None:
                 return job
             require_version(job, version)
-            gone = {"deleted_at": at, "source_config": None, "version": job.version + 1}
+            gone = {
+                "deleted_at": at,
+                "source_config": None,
+                "version": job.version + 1,
+                "metadata_due": True,
+            }
             _set_job(c, job_id, gone)
             sql_flows.note_due(c, job_id)
             record(c, act)
@@ -356,8 +364,10 @@ class SqlJobStore:
     def report_run(self, run_id: UUID, report: RunReport) -> None:
         """See `JobStore.report_run`. Raises NotFound."""
         with self._write() as c:
-            change = runs.update().where(runs.c.id == run_id).values(report=encode_struct(report))
-            if c.execute(change).rowcount == 0:
+            # What is due goes with the status, which is changed under the job's lock and not here.
+            due = sa.false() if report.metadata_sent else runs.c.status == RunStatus.COMPLETED.value
+            values = {"report": encode_struct(report), "metadata_due": due}
+            if c.execute(runs.update().where(runs.c.id == run_id).values(values)).rowcount == 0:
                 raise no_run(run_id)
 
     def end_run(
@@ -375,7 +385,7 @@ class SqlJobStore:
         with self._write() as c:
             job = _job(c, _run(c, run_id).job_id, lock=True)
             run = _run(c, run_id)  # again, now that nobody else can change it
-            job, run = ended(job, run, ending, newest=not _has_newer(c, run))
+            job, run = ended(job, run, ending, newest=not has_newer_run(c, run))
             c.execute(runs.update().where(runs.c.id == run_id).values(run_columns(run)))
             _set_outcome(c, job)
             return run
@@ -461,15 +471,3 @@ def _find_run(c: Connection, job_id: UUID, flow_run_id: str) -> Run | None:
     query = sa.select(runs).where(runs.c.job_id == job_id, runs.c.flow_run_id == flow_run_id)
     row = c.execute(query).mappings().first()
     return None if row is None else run_of(row)
-
-
-def _has_newer(c: Connection, run: Run) -> bool:
-    """Whether a later run of the job has started."""
-    later = sa.or_(
-        runs.c.created_at > run.created_at,
-        sa.and_(runs.c.created_at == run.created_at, runs.c.id > run.id),
-    )
-    started_later = sa.select(runs.c.id).where(
-        runs.c.job_id == run.job_id, runs.c.status != RunStatus.QUEUED.value, later
-    )
-    return c.execute(started_later.limit(1)).first() is not None

@@ -82,6 +82,18 @@ def page_of_runs(
     return [run_of(row) for row in c.execute(_newest(query, runs).limit(limit)).mappings()]
 
 
+def has_newer_run(c: Connection, run: Run) -> bool:
+    """Whether a later run of the job has started."""
+    later = sa.or_(
+        runs.c.created_at > run.created_at,
+        sa.and_(runs.c.created_at == run.created_at, runs.c.id > run.id),
+    )
+    started_later = sa.select(runs.c.id).where(
+        runs.c.job_id == run.job_id, runs.c.status != RunStatus.QUEUED.value, later
+    )
+    return c.execute(started_later.limit(1)).first() is not None
+
+
 def _newest_runs(c: Connection, job_ids: Sequence[UUID]) -> dict[UUID, Run]:
     """The newest run of each of these jobs that has one, by the id of the job."""
     of_job = sa.select(runs.c.id).where(runs.c.job_id == jobs.c.id)

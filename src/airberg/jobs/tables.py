@@ -25,12 +25,13 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    false,
     text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 """The migration that these tables are the result of."""
 
 metadata = MetaData(
@@ -89,6 +90,7 @@ jobs = Table(
     Column("deleted_at", UtcDateTime),
     Column("version", Integer, nullable=False, server_default="1"),
     Column("source_name", Text, nullable=False, server_default=""),  # of the request, to filter by
+    Column("metadata_due", Boolean, nullable=False, server_default=false()),  # of the end of a deleted job
 )
 PAGES_BY = ("created_at", "id", "status", "source_name", "deleted_at")
 """What a page of jobs is sorted and filtered by: with all of it in an index, it reads no row of a job."""
@@ -152,6 +154,7 @@ runs = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
+    Column("metadata_due", Boolean, nullable=False, server_default=false()),  # as `Run.metadata_due`
     UniqueConstraint("job_id", "flow_run_id"),
     Index(None, "job_id", "created_at"),
     Index(None, "ended_at"),
@@ -161,6 +164,21 @@ Index(
     runs.c.created_at,
     sqlite_where=text("status IN ('queued', 'running')"),
     postgresql_where=text("status IN ('queued', 'running')"),
+)
+
+Index(
+    "ix_runs_metadata_due",
+    runs.c.created_at,
+    runs.c.id,
+    sqlite_where=text("metadata_due"),
+    postgresql_where=text("metadata_due"),
+)
+Index(
+    "ix_jobs_metadata_due",
+    jobs.c.created_at,
+    jobs.c.id,
+    sqlite_where=text("metadata_due"),
+    postgresql_where=text("metadata_due"),
 )
 
 leases = Table(

@@ -1,0 +1,106 @@
+"""The commands `airberg governance ...`: what DataHub has, and what it is still to be told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from airberg.settings import load_settings
+
+if TYPE_CHECKING:
+    from airberg.jobs.port import JobStore
+    from airberg.settings import Settings
+
+app = typer.Typer(help="Tables and flows in DataHub.", no_args_is_help=True)
+
+OnlyJob = Annotated[UUID | None, typer.Option("--job", help="Only this job.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line.")]
+
+
+@app.command("replay")
+def _replay(
+    job: OnlyJob = None,
+    run: Annotated[
+        UUID | None, typer.Option("--run", help="This run, whether DataHub was told of it or not.")
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option("--since", help="Only runs that were made then or later, in UTC.")
+    ] = None,
+    from_files: Annotated[
+        bool,
+        typer.Option(help="Send the files that were written without DataHub, and do not read the tables."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell DataHub of runs that it was not told of, oldest first.
+
+    Exit code 0: all were sent; 1: some were not, and stay due; 2: there is no DataHub to send to.
+    """
+    from airberg.governance.replay import due_runs, from_tables, replay
+    from airberg.governance.sinks import open_sink
+    from airberg.governance.stored import from_files as from_folder
+    from airberg.lake.catalog import open_catalog
+
+    settings = _settings_with_server()
+    sink = open_sink(settings)
+    moment = None if since is None else since if since.tzinfo else since.replace(tzinfo=UTC)
+    found: Counter[str] = Counter()
+    with _store(settings) as store:
+        send = (
+            from_folder(settings.metadata_dir, sink)
+            if from_files
+            else from_tables(open_catalog(settings), settings, sink)
+        )
+        for one in replay(store, due_runs(store, job_id=job, run_id=run, since=moment), send):
+            found[one.outcome] += 1
+            if as_json:
+                ids = {"run": str(one.run.id), "job": str(one.run.job_id)}
+                _say(json.dumps(ids | {"outcome": one.outcome, "words": one.words}))
+            else:
+                _say(f"run {one.run.id} of job {one.run.job_id}: {_WORDS[one.outcome]}{one.words}")
+    if not as_json:
+        sent = found["sent"] + found["history"]
+        _say(f"{sent} sent, {found['failed'] + found['away']} not")
+    if found["failed"] or found["away"]:
+        raise typer.Exit(1)
+
+
+_WORDS = {
+    "sent": "sent to ",
+    "history": "what it did was sent, later runs tell the rest, to ",
+    "failed": "not sent: ",
+    "away": "not sent, nor any after it: ",
+}
+
+
+def _settings_with_server() -> Settings:
+    from airberg.errors import ConfigurationFailed
+
+    settings = load_settings()
+    if settings.datahub.server is None:
+        raise ConfigurationFailed(
+            "No DataHub is configured.",
+            guidance="Set AIRBERG_DATAHUB__SERVER to its metadata service.",
+            code="no-datahub",
+        )
+    return settings
+
+
+@contextlib.contextmanager
+def _store(settings: Settings) -> Iterator[JobStore]:
+    from airberg.jobs.open import open_store
+
+    with contextlib.closing(open_store(settings)) as store:
+        yield store
+
+
+def _say(text: str) -> None:
+    """Print what does not steer the terminal."""
+    typer.echo("".join(c if c.isprintable() else "?" for c in text))
