@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from airberg.api.limit_settings import LimitSettings
 from airberg.api.metrics_settings import MetricsSettings
 from airberg.governance.datahub_settings import DataHubSettings
+from airberg.governance.openlineage.lineage_settings import OpenLineageSettings
 from airberg.identity.access_settings import AccessSettings, AuthSettings
 from airberg.keys.address import parse_kek_address
 from airberg.plan.readers import cannot_read, reader_problem
@@ -366,6 +367,7 @@ class Settings(BaseSettings):
     catalog: CatalogSettings = CatalogSettings()
     airflow: AirflowSettings = AirflowSettings()
     datahub: DataHubSettings = DataHubSettings()
+    openlineage: OpenLineageSettings = OpenLineageSettings()
     sources: SourceSettings = SourceSettings()
     sync: SyncSettings = SyncSettings()
     merge: MergeSettings = MergeSettings()
@@ -477,5 +479,6 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 
     No configuration of a source is: those are in the job store, sealed.
     """
-    given = {k: v for k, v in os.environ.items() if k.startswith(("AIRBERG_", "PYICEBERG_"))}
+    ours = ("AIRBERG_", "PYICEBERG_", "OPENLINEAGE_")
+    given = {k: v for k, v in os.environ.items() if k.startswith(ours)}
     return given | {"AIRBERG_HOME": str(settings.home)}

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from airberg_airflow.changed_tables import VARIABLE, changed_tables_file, read_changed_tables
 from airberg_airflow.child import Child, child_environment
+from airberg_airflow.lineage import lineage_variables
 
 EXIT_CONFIGURATION = 2
 EXIT_LEASE_HELD = 99
@@ -113,7 +114,8 @@ class AirbergOperator(CommandOperator):
             return
         with changed_tables_file() as file:
             attempt = str(context["ti"].try_number)
-            self.run_command(*arguments, "--attempt", attempt, more={VARIABLE: str(file)})
+            more = {VARIABLE: str(file)} | lineage_variables(context["ti"])
+            self.run_command(*arguments, "--attempt", attempt, more=more)
             tables = read_changed_tables(file)
         events = context["outlet_events"][self._alias]
         for table in tables:

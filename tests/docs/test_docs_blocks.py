@@ -142,6 +142,11 @@ def is_manifest(block: Block) -> bool:
     return yaml.safe_load(block.text).get("type") == "DeclarativeSource"
 
 
+def is_lineage(block: Block) -> bool:
+    """Whether it is a configuration of OpenLineage's client."""
+    return block.page == "docs/how-to/openlineage.md"
+
+
 def is_scrape(block: Block) -> bool:
     """It is for Prometheus."""
     return "scrape_configs" in yaml.safe_load(block.text)
@@ -155,8 +160,23 @@ def test_scrapes(block: Block) -> None:
     assert scrape["authorization"].keys() == {"credentials_file"}  # of type Bearer, unless it says otherwise
 
 
+@pytest.mark.parametrize("block", [b for b in blocks("yaml") if is_lineage(b)], ids=str)
+def test_configuration_of_openlineage(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client takes it, and has the transports that it names."""
+    from airberg.governance.openlineage.client import open_lineage_sink
+
+    text = block.text.replace("/var/log/airberg", str(tmp_path))
+    (tmp_path / "openlineage.yml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    transport = open_lineage_sink(Settings())._client.transport
+    assert transport.kind == yaml.safe_load(text)["transport"]["type"]
+    assert {t.name for t in transport.transports} == {"marquez", "archive"}
+
+
 @pytest.mark.parametrize(
-    "block", [b for b in blocks("yaml") if not is_manifest(b) and not is_scrape(b)], ids=str
+    "block",
+    [b for b in blocks("yaml") if not (is_manifest(b) or is_scrape(b) or is_lineage(b))],
+    ids=str,
 )
 def test_datahub_recipe(block: Block) -> None:
     """DataHub's own models take the configuration of source and sink."""

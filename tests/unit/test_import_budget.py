@@ -10,6 +10,7 @@ import pytest
 
 HEAVY = (
     *("pyarrow", "pyiceberg", "duckdb", "datahub", "airbyte", "airflow", "pandas", "alembic"),
+    "openlineage",
     *("boto3", "botocore", "hvac", "google", "google_crc32c", "pkcs11"),
 )
 LOADED = """
@@ -35,6 +36,7 @@ def loaded(*modules: str) -> dict[str, object]:
         ("airberg.cli.serve",),
         ("airberg.cli.app",),
         ("airberg.api.app", "airberg.plan.child", "airberg.flows.airflow", "airberg.jobs.open"),
+        ("airberg.governance.openlineage.story", "airberg.governance.openlineage.naming"),
         ("airberg.keys.open", "airberg.identity.development"),
         tuple(f"airberg.keys.backends.{name}" for name in ("aws", "vault", "gcp", "pkcs11")),
     ],

@@ -100,6 +100,7 @@ _RUN_IN_FULL: Final[dict[str, Any]] = _SUMMARY | {
     "records_of_unknown_streams": 0,
     "metadata": "http://127.0.0.1:8081",
     "metadata_error": None,
+    "lineage_error": None,
     "streams": [_STREAM],
 }
 _JOB_IN_FULL: Final[dict[str, Any]] = {

@@ -128,6 +128,7 @@ class RunView(RunSummary):
     records_of_unknown_streams: int
     metadata: str | None
     metadata_error: str | None
+    lineage_error: str | None
     streams: list[StreamView]
 
 
@@ -170,6 +171,7 @@ def run_view(run: Run, flow_url: str, *, states: bool = True) -> RunView:
         records_of_unknown_streams=run.report.records_of_unknown_streams,
         metadata=run.report.metadata,
         metadata_error=run.report.metadata_error,
+        lineage_error=run.report.lineage_error,
         streams=[_stream_view(s, until=run.ended_at, states=states) for s in run.report.streams],
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,19 +9,8 @@ import datahub.emitter.mce_builder as builder
 import datahub.metadata.schema_classes as aspects
 
 from airberg.governance.facts import column_lines
+from airberg.governance.sources import first_text, source_platform
 from airberg.plan.model import StreamPlan
-
-_PLATFORMS = {
-    "azure-blob-storage": "abs",
-    "google-cloud-storage": "gcs",
-    "mongo": "mongodb",
-    "postgresql": "postgres",
-    "sap-hana": "hana",
-    "sql-server": "mssql",
-    "sqlserver": "mssql",
-    "synapse": "mssql",
-}
-"""Connectors that DataHub's own Airbyte source calls otherwise; all others keep their names."""
 
 _DATABASE_KEYS = (
     "database",
@@ -40,12 +28,6 @@ _DATABASE_KEYS = (
 _SCHEMA_KEYS = ("schema", "default_schema", "schema_name")
 
 
-def source_platform(source_name: str) -> str:
-    """DataHub's platform of a connector: `source-mongodb-v2` is `mongodb`, an unknown one itself."""
-    name = re.sub(r"-v\d+$", "", source_name.removeprefix("source-").lower())
-    return _PLATFORMS.get(name, re.sub(r"[^a-z0-9.-]", "-", name))
-
-
 def source_urn(source_name: str, stream: StreamPlan, config: Mapping[str, object], env: str) -> str:
     """The dataset urn of a source stream, as DataHub's Airbyte source and the source's own ingestion make it.
 
@@ -57,8 +39,8 @@ def source_urn(source_name: str, stream: StreamPlan, config: Mapping[str, object
         config: The job's public configuration. Only the names of database and schema are read.
         env: DataHub's environment, `PROD`.
     """
-    database = _first_text(config, _DATABASE_KEYS)
-    schema = stream.namespace or _first_text(config, _SCHEMA_KEYS)
+    database = first_text(config, _DATABASE_KEYS)
+    schema = stream.namespace or first_text(config, _SCHEMA_KEYS)
     leaf = stream.name.rpartition(".")[2] or stream.name
     parts = [database, schema if schema != database else None, leaf]
     name = ".".join(part for part in parts if part)
@@ -87,12 +69,3 @@ def fine_grained(
         for line in column_lines(stream.columns)
         if line.target in paths
     ]
-
-
-def _first_text(config: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
-    """The first of these settings that is a plain name; a masked value is not one."""
-    for key in keys:
-        value = config.get(key)
-        if isinstance(value, str) and re.fullmatch(r"[\w.$ -]+", value.strip()):
-            return value.strip()
-    return None

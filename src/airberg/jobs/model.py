@@ -123,11 +123,18 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did, stream by stream; `metadata` names what `register` wrote or sent."""
+    """What a run did, stream by stream; `metadata` names what `register` wrote or sent.
+
+    Attributes:
+        lineage_open: Number of an attempt that OpenLineage was told to have begun and not to have ended.
+        lineage_error: Why OpenLineage was not told everything.
+    """
 
     streams: tuple[StreamReport, ...] = ()
     metadata: str | None = None
     metadata_error: str | None = None
+    lineage_open: int = 0
+    lineage_error: str | None = None
     records_of_unknown_streams: int = 0
     attempts: tuple[AttemptReport, ...] = ()
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from airberg.errors import RunCancelled, RunError
+from airberg.governance.openlineage.story import Story
 from airberg.jobs.model import AttemptReport, Run, RunReport, RunStatus
 from airberg.jobs.port import JobStore
 
@@ -52,6 +53,7 @@ def record_end(
     run_id: UUID,
     attempts: Attempts,
     report: Callable[[], RunReport],
+    story: Story,
     error: RunError | None,
 ) -> Run:
     """Store how the newest attempt has ended, and with it the run.
@@ -61,6 +63,7 @@ def record_end(
         run_id: The run.
         attempts: Those of the run.
         report: Makes the run's report, with its attempts.
+        story: Told of the end, when it is stored.
         error: What ended it, if something did.
 
     Raises:
@@ -69,8 +72,9 @@ def record_end(
     now = datetime.now(UTC)
     if error is None:
         attempts.end(RunStatus.COMPLETED, now, None)
-        return store.end_run(run_id, RunStatus.COMPLETED, now, report=report())
+        return story.end(store.end_run(run_id, RunStatus.COMPLETED, now, report=report()))
     status = RunStatus.CANCELLED if isinstance(error, RunCancelled) else RunStatus.FAILED
     attempts.end(status, now, error)
-    store.end_run(run_id, status, now, error=error.sentence(), error_code=error.code, report=report())
+    said, code = error.sentence(), error.code
+    story.end(store.end_run(run_id, status, now, error=said, error_code=code, report=report()))
     raise error

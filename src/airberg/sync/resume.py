@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from pyiceberg.table import Table
 
+from airberg.jobs.model import Run, StreamReport
+from airberg.lake.commit import snapshots_of_run
 from airberg.lake.note import Note
 from airberg.plan.model import StreamPlan
 from airberg.protocol.state import State, StateKey, state_from_json, states_for_connector
@@ -45,6 +48,20 @@ def begin(stream: StreamPlan, note: Note | None, run_id: str) -> Begin:
     if stream.sync_mode == "full_refresh" and not same_run:
         generation += 1
     return Begin(note, generation, done)
+
+
+def earlier_report(run: Run, stream: StreamPlan, table: Table) -> StreamReport | None:
+    """What earlier attempts of a run did to a stream's table: their report, and commits it does not know.
+
+    An attempt may be killed right after a commit, before it could report it.
+    """
+    told = next((r for r in run.report.streams if r.table == stream.table), None)
+    made = snapshots_of_run(table, run.job_id, run.flow_run_id)
+    if told is None and not made:
+        return None
+    told = told or StreamReport(stream=stream.name, table=stream.table)
+    ids = tuple(dict.fromkeys((*told.snapshot_ids, *made)))
+    return msgspec.structs.replace(told, snapshot_ids=ids)
 
 
 def states(streams: Sequence[StreamPlan], begins: Mapping[str, Begin]) -> bytes:

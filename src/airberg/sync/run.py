@@ -30,13 +30,13 @@ from airberg.errors import (
     RunError,
     TransientFailed,
 )
+from airberg.governance.openlineage.story import Story, open_story
 from airberg.jobs.connector import connector_of
 from airberg.jobs.model import Job, Run, RunReport, StreamReport
 from airberg.jobs.port import JobStore
 from airberg.keys.port import KeyStore
 from airberg.keys.seal import Sealer
 from airberg.keys.texts import TextSeal
-from airberg.lake.commit import snapshots_of_run
 from airberg.lake.note import Note, read_note
 from airberg.lake.rewind import finish_rewind
 from airberg.lake.writers import MergeKey, TableWriter, WriterSettings, open_writer
@@ -67,7 +67,7 @@ from airberg.sync.lease import LeaseKeeper, job_lease
 from airberg.sync.memory import WaitingRows
 from airberg.sync.progress import ProgressKeeper, open_display
 from airberg.sync.read import Reader, commit_what_is_covered
-from airberg.sync.resume import Begin, begin, configured_catalog, states
+from airberg.sync.resume import Begin, begin, configured_catalog, earlier_report, states
 from airberg.sync.shown_states import ShownStates
 from airberg.sync.stream import CheckpointPolicy, RunStamp, StreamSink
 from airberg.sync.tables import prepare_tables
@@ -110,12 +110,13 @@ def run_sync(parts: Parts, job_id: UUID, flow_run_id: str, attempt: int) -> Run:
         raise ConfigurationFailed("The job was deleted.", guidance="Create a new job.")
     with job_lease(store, job_id, f"{flow_run_id}/{attempt}", parts.settings.sync.lease_seconds) as lease:
         run = store.start_run(job_id, flow_run_id, attempt, datetime.now(UTC))
-        session = _Session(parts, job, run, lease)
+        story = open_story(parts.settings, store, parts.catalog, job, run)
+        session = _Session(parts, job, run, lease, story)
         # Its log is kept before its end is: who follows the log stops at the end.
         with kept_log(store.run_logs, run, parts.settings):
             log.info("run %s of job %r, attempt %d", run.id, job.request.name, attempt)
             error = _failure(session)
-        return record_end(store, run.id, session.attempts, session.report, error)
+        return record_end(store, run.id, session.attempts, session.report, story, error)
 
 
 def _failure(session: _Session) -> RunError | None:
@@ -152,8 +153,9 @@ def _empty(folder: Path) -> Iterator[None]:
 class _Session:
     """The state of one attempt."""
 
-    def __init__(self, parts: Parts, job: Job, run: Run, lease: LeaseKeeper) -> None:
+    def __init__(self, parts: Parts, job: Job, run: Run, lease: LeaseKeeper, story: Story) -> None:
         self._parts = parts
+        self._story = story
         self._job = job
         self._run = run
         self._lease = lease
@@ -189,6 +191,7 @@ class _Session:
             streams=(*(s for s in self._run.report.streams if s.table not in tables), *now),
             records_of_unknown_streams=self._ledger.unknown_records if self._ledger else 0,
             attempts=self.attempts.reports,
+            lineage_open=self._story.open_attempt,
         )
 
     def execute(self) -> None:
@@ -223,6 +226,7 @@ class _Session:
         tables, self._at_swap = prepare_tables(self._parts.catalog, job.id, plan, keys)
         self._finish_rewind(tables)
         keep_promises(plan.streams, tables, str(job.id), self._parts.sealer, self._writer_of(plan))
+        self._story.begin(plan, tables)
         begins = {s.table: self._begin(s, tables[s.table]) for s in plan.streams}
         self._open_sinks(plan, tables, begins, keys)
         active = [s for s in plan.streams if not begins[s.table].done]
@@ -306,20 +310,10 @@ class _Session:
         note = read_note(table, str(self._job.id), self._parts.sealer)
         start = begin(stream, note, self._run.flow_run_id)
         if start.done:
-            earlier = self._earlier(stream, table)
+            earlier = earlier_report(self._run, stream, table)
             done = earlier or StreamReport(stream=stream.name, table=stream.table)
             self._done.append(msgspec.structs.replace(done, complete=True))
         return start
-
-    def _earlier(self, stream: StreamPlan, table: Table) -> StreamReport | None:
-        """What earlier attempts of this run did: their report, and commits that one could not report."""
-        told = next((r for r in self._run.report.streams if r.table == stream.table), None)
-        made = snapshots_of_run(table, self._job.id, self._run.flow_run_id)
-        if told is None and not made:
-            return None
-        told = told or StreamReport(stream=stream.name, table=stream.table)
-        ids = tuple(dict.fromkeys((*told.snapshot_ids, *made)))
-        return msgspec.structs.replace(told, snapshot_ids=ids)
 
     def _open_sinks(
         self, plan: JobPlan, tables: Mapping[str, Table], begins: dict[str, Begin], keys: RunKeys
@@ -353,7 +347,7 @@ class _Session:
                 policy,
                 functools.partial(shown.shown, stream.state_key),
                 self._archive(plan, stream),
-                self._earlier(stream, tables[stream.table]),
+                earlier_report(self._run, stream, tables[stream.table]),
             )
         self._native = NativeReader(builders) if builders else None
         if self._sinks and not builders:

@@ -116,7 +116,7 @@ def test_platforms_are_those_of_datahubs_airbyte_source(tmp_path: Path) -> None:
     """Every connector that it knows is on the same platform here."""
     program = """
 from datahub.ingestion.source.airbyte.constants import KNOWN_SOURCE_TYPE_MAPPING as known
-from airberg.governance.lineage import source_platform
+from airberg.governance.sources import source_platform
 different = {k: v for k, v in known.items() if source_platform("source-" + k) != v}
 assert len(known) > 40 and not different, different
 """

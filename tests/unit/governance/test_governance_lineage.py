@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from airberg.governance.lineage import source_platform, source_urn
+from airberg.governance.lineage import source_urn
+from airberg.governance.sources import source_platform
 from support.governed_tables import CUSTOMERS
 
 
