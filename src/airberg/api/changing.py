@@ -34,16 +34,17 @@ from airberg.sources.references import allowed, parse_reference
 
 READ_AND_WRITTEN = frozenset(
     {
-        *(
-            "streams",
-            "source_config",
-            "column_transformations",
-            "merge",
-            "tables",
-            "delete_format",
-            "readers",
-        ),
-        *("deletes", "skip_unchanged", "archive_staging", "owner_id"),
+        "archive_staging",
+        "column_transformations",
+        "delete_format",
+        "deletes",
+        "merge",
+        "owner_id",
+        "readers",
+        "skip_unchanged",
+        "source_config",
+        "streams",
+        "tables",
     }
 )
 """What decides what is read and written: a change of it is checked against the source, as a new job is."""
