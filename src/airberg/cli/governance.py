@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -15,6 +16,7 @@ import typer
 from airberg.settings import load_settings
 
 if TYPE_CHECKING:
+    from airberg.governance.differences import Difference
     from airberg.jobs.port import JobStore
     from airberg.settings import Settings
 
@@ -70,6 +72,50 @@ def _replay(
         _say(f"{sent} sent, {found['failed'] + found['away']} not")
     if found["failed"] or found["away"]:
         raise typer.Exit(1)
+
+
+@app.command("diff")
+def _diff(
+    job: OnlyJob = None,
+    table: Annotated[str | None, typer.Option("--table", help="Only this table, by its dotted name.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what DataHub has against what it should have; tags and owners of people are shown as kept.
+
+    Exit code 0: nothing differs; 1: something does, or DataHub does not answer; 2: there is nothing to ask.
+    """
+    from airberg.governance.compare import compare
+    from airberg.governance.sinks import open_connection
+    from airberg.lake.catalog import open_catalog
+
+    settings = _settings_with_server()
+    found: Counter[str] = Counter()
+    with _store(settings) as store, open_connection(settings) as datahub:
+        jobs = store.jobs() if job is None else [store.job(job)]
+        for one in compare(store, jobs, open_catalog(settings), settings, datahub, table=table):
+            for difference in one.found:
+                found[difference.kind] += 1
+                _say(
+                    json.dumps({"job": str(one.job.id), "run": str(one.run.id)} | asdict(difference))
+                    if as_json
+                    else _line(difference)
+                )
+    kept = found.pop("kept", 0)
+    if not as_json:
+        _say(f"{found.total()} difference(s), {kept} of people kept")
+    if found.total():
+        raise typer.Exit(1)
+
+
+def _line(difference: Difference) -> str:
+    at = f"{difference.urn} {difference.aspect}{difference.pointer}"
+    expected, there = difference.expected, difference.found
+    return {
+        "missing": f"missing    {at}: {expected}",
+        "different": f"different  {at}: {there} instead of {expected}",
+        "extra": f"extra      {at}: {there}",
+        "kept": f"kept       {at}: {there}",
+    }[difference.kind]
 
 
 _WORDS = {
