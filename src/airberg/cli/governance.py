@@ -17,6 +17,7 @@ from airberg.settings import load_settings
 
 if TYPE_CHECKING:
     from airberg.governance.differences import Difference
+    from airberg.governance.port import MetadataSink
     from airberg.jobs.port import JobStore
     from airberg.settings import Settings
 
@@ -67,11 +68,34 @@ def _replay(
                 _say(json.dumps(ids | {"outcome": one.outcome, "words": one.words}))
             else:
                 _say(f"run {one.run.id} of job {one.run.job_id}: {_WORDS[one.outcome]}{one.words}")
+        if run is None and not found["away"]:
+            _tell_deleted(store, settings, sink, job, found, as_json=as_json)
     if not as_json:
-        sent = found["sent"] + found["history"]
+        sent = found["sent"] + found["history"] + found["removed"]
         _say(f"{sent} sent, {found['failed'] + found['away']} not")
     if found["failed"] or found["away"]:
         raise typer.Exit(1)
+
+
+def _tell_deleted(
+    store: JobStore,
+    settings: Settings,
+    sink: MetadataSink,
+    job_id: UUID | None,
+    found: Counter[str],
+    *,
+    as_json: bool,
+) -> None:
+    from airberg.governance.retire import tell_deleted_jobs
+
+    for one in tell_deleted_jobs(store, settings.datahub, sink, job_id=job_id):
+        outcome = "removed" if one.error is None else "away" if one.away else "failed"
+        found[outcome] += 1
+        if as_json:
+            about = {"run": None, "job": str(one.job.id), "outcome": outcome, "words": one.error or ""}
+            _say(json.dumps(about))
+        else:
+            _say(f"deleted job {one.job.id}: {f'not sent: {one.error}' if one.error else 'removed'}")
 
 
 @app.command("diff")

@@ -15,6 +15,7 @@ from airberg.errors import AirbergError, ConfigurationFailed
 from airberg.flows.changed_tables import write_changed_tables
 from airberg.jobs.model import RunStatus
 from airberg.jobs.open import open_store
+from airberg.jobs.port import JobStore
 from airberg.keys.open import open_keys
 from airberg.lake.catalog import open_catalog
 from airberg.logs.context import note_for_process
@@ -24,6 +25,8 @@ from airberg.sync.run import Parts, run_sync
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
+DELETED_AT_ONCE = 10
+"""Deleted jobs that DataHub is told of at the end of a run."""
 
 
 def die_with_parent() -> None:
@@ -80,4 +83,18 @@ def register_tables(settings: Settings, job_id: UUID, flow_run_id: str, attempt:
             store.report_run(run.id, failed)
             raise
         store.report_run(run.id, msgspec.structs.replace(run.report, metadata=where, metadata_error=None))
-    log.info("metadata: %s", where)
+        log.info("metadata: %s", where)
+        if settings.datahub.server is not None:
+            _tell_deleted_jobs(store, settings)
+
+
+def _tell_deleted_jobs(store: JobStore, settings: Settings) -> None:
+    """Now that DataHub is there: of jobs that were deleted. What fails is left to the next run of any job."""
+    from airberg.governance.retire import tell_deleted_jobs
+    from airberg.governance.sinks import open_sink
+
+    try:
+        for one in tell_deleted_jobs(store, settings.datahub, open_sink(settings), limit=DELETED_AT_ONCE):
+            log.info("deleted job %s: %s", one.job.id, one.error or "DataHub was told")
+    except AirbergError as e:
+        log.warning("DataHub could not be told of deleted jobs: %s", e.sentence())

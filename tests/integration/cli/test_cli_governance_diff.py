@@ -73,9 +73,9 @@ class Ground:
         """Differences as JSON."""
         return [json.loads(line) for line in self.diff("--json", *options)[1]]
 
-    def change(self, urn: str, name: str, **members: Any) -> None:
+    def change(self, urn: str, aspect: str, /, **members: Any) -> None:
         """Have something else in DataHub than was sent."""
-        self.datahub.upsert(urn, name, self.datahub.aspect(urn, name) | members)
+        self.datahub.upsert(urn, aspect, self.datahub.aspect(urn, aspect) | members)
 
 
 @pytest.fixture(params=["v1.7.0", "v0.14.0"])

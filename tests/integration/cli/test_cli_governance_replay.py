@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,11 +83,15 @@ class Ground:
         self.store.report_run(run.id, msgspec.structs.replace(run.report, metadata=where))
         return Path(where)
 
+    def point_to(self, datahub: DataHubDouble) -> None:
+        """Have commands find it."""
+        for name, value in {"SERVER": datahub.url, "TOKEN": datahub.token, "RETRIES": "0"}.items():
+            self.environment.setenv(f"AIRBERG_DATAHUB__{name}", value)
+
     def replay(self, datahub: DataHubDouble | None, *options: str) -> tuple[int, list[str]]:
         """Exit code and lines of the command."""
         if datahub is not None:
-            for name, value in {"SERVER": datahub.url, "TOKEN": datahub.token, "RETRIES": "0"}.items():
-                self.environment.setenv(f"AIRBERG_DATAHUB__{name}", value)
+            self.point_to(datahub)
         done = CliRunner().invoke(app, ["governance", "replay", *options])
         if isinstance(done.exception, ConfigurationFailed):
             return done.exception.exit_code, [done.exception.sentence()]
@@ -256,11 +262,76 @@ def test_files_that_are_none(tmp_path: Path, text: str | None, found: str) -> No
 
 
 def test_runs_of_a_deleted_job_do_not_bring_its_flow_back(ground: Ground) -> None:
-    """Its tables are described, and its run."""
+    """Its tables are described, and its run; the flow comes only as one that is removed."""
     ground.load(1, "customers")
     ground.store.delete_job(ground.job.id, at(9))
     with serve_datahub() as datahub:
         assert ground.replay(datahub)[0] == 0
-        kinds: set[Any] = {urn.split(":")[2] for urn, _ in datahub.aspects}
-    assert "dataFlow" not in kinds
-    assert {"dataset", "dataProcessInstance"} <= kinds
+        names: set[Any] = {(urn.split(":")[2], name) for urn, name in datahub.aspects}
+    assert {name for kind, name in names if kind == "dataFlow"} == {"status", "dataFlowKey"}
+    assert ("dataset", "schemaMetadata") in names
+
+
+FLOW = "urn:li:dataFlow:(airflow,{},prod)"
+TASK = "urn:li:dataJob:(" + FLOW + ",sync)"
+
+
+def test_the_end_of_a_job_is_told_once_datahub_is_there(ground: Ground) -> None:
+    """Flow and task are removed without edges; of its tables the one that another job fills says nothing."""
+    plan = ground.job.plan
+    assert plan is not None
+    request = msgspec.structs.replace(ground.job.request, name="another")
+    orders = msgspec.structs.replace(plan, streams=plan.streams[1:])
+    ground.store.add_job(replace(ground.job, id=UUID(int=99), request=request, plan=orders), {})
+    flow, task = (text.format(ground.job.flow_id) for text in (FLOW, TASK))
+    with serve_datahub() as datahub:
+        ground.register(ground.load(1, "customers", "orders"), datahub)
+        assert datahub.aspect(task, "dataJobInputOutput")["outputDatasets"]
+    ground.store.delete_job(ground.job.id, at(9))
+    code, lines = ground.replay(datahub)
+    assert (code, lines[-1]) == (1, "0 sent, 1 not")
+    assert [job.id for job in ground.store.metadata_due.deleted_jobs()] == [ground.job.id]
+    with serve_datahub(datahub):
+        assert ground.replay(datahub) == (0, [f"deleted job {ground.job.id}: removed", "1 sent, 0 not"])
+        assert ground.replay(datahub) == (0, ["0 sent, 0 not"])
+    for urn in (flow, task):
+        assert datahub.aspect(urn, "status") == {"removed": True}
+        assert datahub.aspect(urn, "ownership")["owners"]
+    assert datahub.aspect(task, "dataJobInputOutput")["outputDatasets"] == []
+    assert datahub.aspect(TABLE, "status") == {"removed": False}
+    said = datahub.aspect(TABLE, "datasetProperties")["customProperties"]
+    assert said["airberg.job-deleted-at"] == "2026-03-29T12:09:00+00:00"
+    assert said["format-version"]
+    other = datahub.aspect(TABLE.replace("customers", "orders"), "datasetProperties")["customProperties"]
+    assert "airberg.job-deleted-at" not in other
+
+
+def test_a_job_that_datahub_never_knew_ends_unsaid(ground: Ground) -> None:
+    """Nothing is made there only to be removed."""
+    ground.store.delete_job(ground.job.id, at(9))
+    with serve_datahub() as datahub:
+        assert ground.replay(datahub)[0] == 0
+    assert not datahub.aspects
+    assert not ground.store.metadata_due.deleted_jobs()
+
+
+def test_the_task_of_another_job_tells_of_deleted_ones(ground: Ground) -> None:
+    """Without anybody calling a command."""
+    request = msgspec.structs.replace(ground.job.request, name="another")
+    gone = ground.store.add_job(replace(ground.job, id=UUID(int=99), request=request), {})
+    known = ground.store.start_run(gone.id, "g1", 1, at(1))
+    report = RunReport(metadata="http://datahub")
+    ground.store.end_run(known.id, RunStatus.COMPLETED, at(2), report=report)
+    ground.store.delete_job(gone.id, at(3))
+    run = ground.load(4, "orders")
+    with serve_datahub() as datahub:
+        ground.point_to(datahub)
+        command = [sys.executable, "-m", "airberg.cli", "register", str(ground.job.id)]
+        done = subprocess.run(
+            [*command, "--flow-run-id", run.flow_run_id], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert datahub.aspect(FLOW.format(gone.flow_id), "status") == {"removed": True}
+    assert datahub.aspect(FLOW.format(ground.job.flow_id), "status") == {"removed": False}
+    assert not ground.store.metadata_due.deleted_jobs()
+    assert ground.due() == []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from pyiceberg.table import Table
 
-from airberg.governance.lineage import source_urn
+from airberg.governance.lineage import fine_grained, source_urn
+from airberg.governance.schema import describe_schema
 from airberg.governance.sources import source_platform
 from support.governed_tables import CUSTOMERS
 
@@ -45,3 +47,14 @@ def test_names_of_source_datasets(
     plan = msgspec.structs.replace(CUSTOMERS, namespace=namespace, name=stream)
     urn = source_urn("source-postgres", plan, config, "PROD")
     assert urn == f"urn:li:dataset:(urn:li:dataPlatform:postgres,{name},PROD)"
+
+
+def test_columns_that_are_fed_no_longer_have_no_lines(customers: Table) -> None:
+    """They stay in the table: one that a transformation drops, and one that the stream has lost."""
+    left = tuple(c for c in CUSTOMERS.columns if c.source not in ("e_mail", "amount"))
+    stream = msgspec.structs.replace(CUSTOMERS, columns=left)
+    paths = describe_schema(customers.schema()).paths
+    assert {("email",), ("amount",)} <= set(paths)
+    lines = fine_grained("urn:li:dataset:s", "urn:li:dataset:t", stream, paths)
+    ends = {line.downstreams[0].rpartition(".")[2].rstrip(")") for line in lines}
+    assert ends == {"id", "phone", "town", "labels"}
