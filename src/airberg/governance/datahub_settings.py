@@ -18,6 +18,13 @@ class DataHubSettings(BaseModel):
     platform_instance: str | None = Field(
         None, description="Platform instance in the urns; that of DataHub's own Iceberg source, if used."
     )
+    flow_cluster: str = Field(
+        "prod",
+        description="`cluster` of DataHub's Airflow plugin, if used: a part of the urns of flows and runs.",
+    )
+    flow_platform_instance: str | None = Field(
+        None, description="`platform_instance` of DataHub's Airflow plugin, if used."
+    )
     timeout_s: Annotated[float, Field(gt=0)] = Field(
         10.0, description="Seconds that DataHub may take to answer."
     )

@@ -35,9 +35,11 @@ from airberg.governance.port import Proposal
 from airberg.governance.resolve import owner_urn
 from airberg.governance.schema import DescribedSchema, describe_schema
 from airberg.jobs.model import Job, Run, StreamReport
-from airberg.plan.model import EncryptRule, JobPlan, Mode, StreamPlan
+from airberg.plan.model import EncryptRule, HashRule, JobPlan, Mode, ProtectionRule, StreamPlan
 
 ENCRYPTED_TAG = "encrypted"
+HASHED_TAG = "hashed"
+MASKED_TAG = "masked"
 _NO_NUMBERS = Snapshot(snapshot_id=0, timestamp_ms=0, manifest_list="")
 _OPERATIONS: dict[Mode, str] = {"append": "INSERT", "merge": "UPDATE", "overwrite": "CREATE"}
 
@@ -109,17 +111,16 @@ def table_proposals(table: Table, facts: TableFacts) -> list[Proposal]:
 
 
 def _governance(target: Target, facts: TableFacts, schema: DescribedSchema) -> list[Proposal]:
-    """Domain (replaced, if given), tags, owner and the tag of encrypted columns (added to what is there)."""
+    """Domain (replaced, if given), tags, owner and tags of protected columns (added to what is there)."""
     governance = facts.plan.governance
     tags = [builder.make_tag_urn(tag) for tag in governance.tags]
-    encrypted = [
-        (line.target, line.rule)
+    protected = [
+        (schema.paths[line.target], protection_tag(line.rule))
         for line in column_lines(facts.stream.columns)
-        if isinstance(line.rule, EncryptRule) and line.target in schema.paths
+        if line.rule and line.target in schema.paths
     ]
-    column_tag = builder.make_tag_urn(ENCRYPTED_TAG)
     out: list[Proposal] = []
-    for urn in dict.fromkeys([*tags, *([column_tag] if encrypted else [])]):
+    for urn in dict.fromkeys([*tags, *(tag.tag for _, tag in protected)]):
         # The key aspect alone makes a tag that is missing and changes nothing of one that is there.
         out += upserts(urn, TagUrn.from_string(urn).to_key_aspect())
     if facts.domain:
@@ -131,11 +132,21 @@ def _governance(target: Target, facts: TableFacts, schema: DescribedSchema) -> l
         patch.add_tag(aspects.TagAssociationClass(tag=urn))
     if governance.owner:
         patch.add_owner(owner_aspect(governance.owner))
-    for path, rule in encrypted:
-        key = json.dumps({"key": rule.key_name, "mode": rule.mode})
-        tag = aspects.TagAssociationClass(tag=column_tag, context=key)
-        patch.for_field(schema.paths[path]).add_tag(tag)
+    for path, tag in protected:
+        patch.for_field(path).add_tag(tag)
     return out + list(patch.build())
+
+
+def protection_tag(rule: ProtectionRule) -> Aspect:
+    """The tag of a protected column, with what is needed to know how it is protected; no key, no value."""
+    match rule:
+        case EncryptRule():
+            name, how = ENCRYPTED_TAG, {"key": rule.key_name, "mode": rule.mode}
+        case HashRule():
+            name, how = HASHED_TAG, {"key": rule.key_name}
+        case _:
+            name, how = MASKED_TAG, {"keep_last": str(rule.keep_last)}
+    return aspects.TagAssociationClass(tag=builder.make_tag_urn(name), context=json.dumps(how))
 
 
 def owner_aspect(owner_id: str) -> Aspect:

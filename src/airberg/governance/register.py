@@ -74,7 +74,9 @@ def run_proposals(
     flow_url = f"{settings.airflow_public_url}/dags/{quote(job.flow_id, safe='')}"
     loads = _loads(job, run, catalog, settings, flow_url, later)
     proposals = [p for table, facts in loads for p in table_proposals(table, facts)]
-    return without_repeats([*proposals, *flow_proposals(loads, job, run, flow_url, newest=not later.flow)])
+    newest = not later.flow
+    flow = flow_proposals(loads, job, run, flow_url, settings.datahub, newest=newest)
+    return without_repeats([*proposals, *flow])
 
 
 def _loads(

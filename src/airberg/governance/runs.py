@@ -1,4 +1,8 @@
-"""Change proposals for a job's flow, its `sync` task and one run, named as the Airflow plugin names them."""
+"""Change proposals for a job's flow, its `sync` task and one run, named as the Airflow plugin names them.
+
+That is DataHub's own plugin for Airflow; with the `cluster` and the `platform_instance` of its settings, both
+write the same entities.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,13 @@ import datahub.metadata.schema_classes as aspects
 from datahub.specific.aspect_helpers.ownership import HasOwnershipPatch
 from pyiceberg.table import Table
 
+from airberg.governance.datahub_settings import DataHubSettings
 from airberg.governance.entities import dataset_urn, upserts
 from airberg.governance.port import Proposal
 from airberg.governance.proposals import TableFacts, millis, owner_aspect
 from airberg.jobs.model import Job, Run, RunStatus
 
 ORCHESTRATOR = "airflow"
-CLUSTER = "prod"
-"""The Airflow plugin's default; it is part of the urns of flows and runs."""
 SYNC_TASK = "sync"
 
 _RESULTS = {
@@ -27,8 +30,20 @@ _RESULTS = {
 }
 
 
+def flow_urn(job: Job, datahub: DataHubSettings) -> str:
+    """Urn of a job's flow."""
+    place = (datahub.flow_cluster, datahub.flow_platform_instance)
+    return str(builder.make_data_flow_urn(ORCHESTRATOR, job.flow_id, *place))
+
+
 def flow_proposals(
-    loads: Sequence[tuple[Table, TableFacts]], job: Job, run: Run, flow_url: str, *, newest: bool = True
+    loads: Sequence[tuple[Table, TableFacts]],
+    job: Job,
+    run: Run,
+    flow_url: str,
+    datahub: DataHubSettings,
+    *,
+    newest: bool = True,
 ) -> list[Proposal]:
     """The flow, its `sync` task and the run, with all tables as outputs and all streams as inputs.
 
@@ -39,13 +54,14 @@ def flow_proposals(
         job: The job.
         run: Its run; the end and its result are told only when the run has ended.
         flow_url: The page of the flow in Airflow.
+        datahub: How the Airflow plugin is set up.
         newest: Without a later run of a job that is there; of an older one only the run itself is told.
     """
     inputs = sorted({facts.source for _, facts in loads})
     outputs = sorted({dataset_urn(table, facts.datahub) for table, facts in loads})
-    flow = str(builder.make_data_flow_urn(ORCHESTRATOR, job.flow_id, CLUSTER))
-    task = str(builder.make_data_job_urn(ORCHESTRATOR, job.flow_id, SYNC_TASK, CLUSTER))
-    instance = _process_instance(job, run, task, flow_url, inputs, outputs)
+    flow = flow_urn(job, datahub)
+    task = str(builder.make_data_job_urn_with_flow(flow, SYNC_TASK))
+    instance = _process_instance(job, run, task, flow_url, datahub.flow_cluster, inputs, outputs)
     if not newest:
         return instance
     about = {"airberg.job": str(job.id), "airberg.source": job.request.source_name}
@@ -73,11 +89,11 @@ def flow_proposals(
 
 
 def _process_instance(
-    job: Job, run: Run, task: str, flow_url: str, inputs: list[str], outputs: list[str]
+    job: Job, run: Run, task: str, flow_url: str, cluster: str, inputs: list[str], outputs: list[str]
 ) -> list[Proposal]:
     """The run as the Airflow plugin names it: `{dag_id}_{task_id}_{run_id}`."""
     name = f"{job.flow_id}_{SYNC_TASK}_{run.flow_run_id}"
-    guid = builder.datahub_guid({"cluster": CLUSTER, "orchestrator": ORCHESTRATOR, "id": name})
+    guid = builder.datahub_guid({"cluster": cluster, "orchestrator": ORCHESTRATOR, "id": name})
     started = millis(run.started_at) or millis(run.created_at) or 0
     kinds = aspects.DataProcessTypeClass
     rows = sum(report.rows_written for report in run.report.streams)

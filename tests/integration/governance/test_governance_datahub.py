@@ -124,13 +124,18 @@ assert len(known) > 40 and not different, different
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_urns_of_runs_and_namespaces_are_those_of_datahubs_classes(tmp_path: Path) -> None:
-    """The process instance of the Airflow plugin, the container of the Iceberg source."""
+def test_urns_of_flows_runs_and_namespaces_are_those_of_datahubs_classes(tmp_path: Path) -> None:
+    """The container of the Iceberg source; flow, task and run as DataHub's Airflow plugin computes them.
+
+    The plugin's own steps (`AirflowGenerator` of acryl-datahub-airflow-plugin 1.7.0.17), with its classes.
+    """
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from datahub.api.entities.datajob import DataFlow, DataJob
 from datahub.api.entities.dataprocess.dataprocess_instance import DataProcessInstance
 from datahub.emitter.mcp_builder import NamespaceKey
+from airberg.governance.datahub_settings import DataHubSettings
 from airberg.governance.entities import Target
 from airberg.governance.runs import flow_proposals
 from support.governed_tables import make_job, make_run
@@ -143,9 +148,18 @@ for instance in ("lake", None):
     theirs = NamespaceKey(namespace="a.b", platform="iceberg", instance=instance, env="PROD").as_urn()
     assert Target(Named(), instance, "PROD").container == theirs
 job, run = make_job(), make_run()
-name = f"{{job.flow_id}}_sync_{{run.flow_run_id}}"
-theirs = DataProcessInstance(id=name, orchestrator="airflow", cluster="prod").urn
-assert str(theirs) in {{p.entityUrn for p in flow_proposals([], job, run, "http://airflow")}}
+for cluster, instance in (("prod", None), ("dev", None), ("prod", "airflow-eu")):
+    flow = DataFlow(env=cluster, id=job.flow_id, orchestrator="airflow", platform_instance=instance)
+    task = DataJob(id="sync", flow_urn=flow.urn, platform_instance=instance)
+    ran = DataProcessInstance.from_datajob(datajob=task, id=f"{{job.flow_id}}_sync_{{run.flow_run_id}}")
+    datahub = DataHubSettings(flow_cluster=cluster, flow_platform_instance=instance)
+    ours = {{p.entityUrn for p in flow_proposals([], job, run, "http://airflow", datahub)}}
+    assert ours == {{str(flow.urn), str(task.urn), str(ran.urn)}}, ours
+    (parent,) = {{
+        p.aspect.parentTemplate for p in flow_proposals([], job, run, "http://airflow", datahub)
+        if p.aspectName == "dataProcessInstanceRelationships"
+    }}
+    assert parent == str(task.urn)
 """
     done = child(tmp_path / "home", "-c", program)
     assert (done.returncode, done.stderr) == (0, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
@@ -15,6 +16,7 @@ from airberg.governance.proposals import TableFacts, extent, table_proposals
 from airberg.governance.runs import flow_proposals
 from airberg.governance.wire import as_json
 from airberg.jobs.model import RunStatus
+from airberg.plan.model import HashRule, MaskRule
 from airberg.testing.datahub import DataHubDouble
 from support.governed_tables import (
     CUSTOMERS,
@@ -26,6 +28,7 @@ from support.governed_tables import (
     make_run,
 )
 
+LAKE = DataHubSettings(platform_instance="lake")
 FLOW_URL = "http://airflow:8080/dags/flow"
 DATASET = "urn:li:dataset:(urn:li:dataPlatform:iceberg,lake.sales.customers,PROD)"
 SOURCE = "urn:li:dataset:(urn:li:dataPlatform:postgres,crm.public.customers,PROD)"
@@ -41,12 +44,17 @@ def facts_of(**changes: Any) -> TableFacts:
         "run": run,
         "stream": CUSTOMERS,
         "report": run.report.streams[0],
-        "datahub": DataHubSettings(platform_instance="lake"),
+        "datahub": LAKE,
         "flow_url": FLOW_URL,
         "domain": "urn:li:domain:marketing-ops",
         "domain_name": "Marketing Ops",
     }
     return TableFacts(**(values | changes))
+
+
+def flow_of(table: Table, facts: TableFacts) -> list[Any]:
+    """What is said of the flow and of the run that loaded this table alone."""
+    return flow_proposals([(table, facts)], facts.job, facts.run, FLOW_URL, facts.datahub)
 
 
 def said(proposals: list[Any], name: str) -> list[Any]:
@@ -106,6 +114,22 @@ def test_encrypted_columns_are_tagged_by_their_field_paths(customers: Table) -> 
     ]
     contexts = [json.loads(v["context"]) for v in tags.values()]
     assert contexts == [{"key": "crm-pii", "mode": "deterministic"}, {"key": "crm-pii", "mode": "random"}]
+
+
+def test_hashed_and_masked_columns_have_tags_of_their_own(customers: Table) -> None:
+    """They are not encrypted: nobody gets their plaintext back. No tag says more than how it was done."""
+    hashed, masked = HashRule(key_name="crm-pii"), MaskRule(keep_last=2)
+    rules = {"email": {"hash": hashed, "encrypt": None}, "amount": {"mask": masked}}
+    columns = tuple(msgspec.structs.replace(c, **rules.get(c.name, {})) for c in CUSTOMERS.columns)
+    out = table_proposals(customers, facts_of(stream=msgspec.structs.replace(CUSTOMERS, columns=columns)))
+    assert [v["name"] for v in said(out, "tagKey")] == ["pii", "crm data", "hashed", "masked", "encrypted"]
+    tags = patch_of(out, "editableSchemaMetadata")
+    shown = [(path.rpartition(":")[2], json.loads(v["context"])) for path, v in tags.items()]
+    assert shown == [
+        ("hashed", {"key": "crm-pii"}),
+        ("masked", {"keep_last": "2"}),
+        ("encrypted", {"key": "crm-pii", "mode": "random"}),
+    ]
 
 
 def test_lineage_names_what_happens_to_each_column(customers: Table) -> None:
@@ -193,7 +217,7 @@ def test_a_run_has_all_tables_as_outputs(lake: Catalog, customers: Table) -> Non
     run = make_run("customers", "orders")
     orders = facts_of(run=run, stream=ORDERS, report=run.report.streams[1])
     loads = [(customers, facts_of(run=run)), (lake.load_table("sales.orders"), orders)]
-    out = flow_proposals(loads, make_job(), run, FLOW_URL)
+    out = flow_proposals(loads, make_job(), run, FLOW_URL, LAKE)
     (links,) = said(out, "dataJobInputOutput")
     assert links["inputDatasets"] == [SOURCE, SOURCE.replace("customers", "orders")]
     assert links["outputDatasets"] == [DATASET, DATASET.replace("customers", "orders")]
@@ -218,7 +242,8 @@ def test_a_run_has_all_tables_as_outputs(lake: Catalog, customers: Table) -> Non
 def test_a_run_starts_and_ends_with_its_result(status: RunStatus, result: str | None) -> None:
     """Start and end at the run's own times; a run that still runs has only started."""
     events = said(
-        flow_proposals([], make_job(), make_run(status=status), FLOW_URL), "dataProcessInstanceRunEvent"
+        flow_proposals([], make_job(), make_run(status=status), FLOW_URL, LAKE),
+        "dataProcessInstanceRunEvent",
     )
     start, end = (int(at.timestamp() * 1000) for at in (STARTED, ENDED))
     assert (events[0]["status"], events[0]["timestampMillis"], events[0]["attempt"]) == ("STARTED", start, 2)
@@ -229,10 +254,7 @@ def test_a_run_starts_and_ends_with_its_result(status: RunStatus, result: str | 
 def test_proposals_are_a_function_of_table_job_and_run(customers: Table) -> None:
     """Made twice they are the same, byte for byte."""
     first, second = (
-        [
-            as_json(p)
-            for p in [*table_proposals(customers, f), *flow_proposals([(customers, f)], f.job, f.run, "u")]
-        ]
+        [as_json(p) for p in [*table_proposals(customers, f), *flow_of(customers, f)]]
         for f in (facts_of(), facts_of())
     )
     assert json.dumps(first) == json.dumps(second)
@@ -245,7 +267,7 @@ def test_every_proposal_is_valid_by_datahubs_own_schema(customers: Table, instan
     gms = DataHubDouble()
     proposals = [
         *table_proposals(customers, facts),
-        *flow_proposals([(customers, facts)], facts.job, facts.run, "u"),
+        *flow_of(customers, facts),
     ]
     for proposal in proposals:
         obj = proposal.make_mcp().to_obj() if hasattr(proposal, "make_mcp") else proposal.to_obj()
