@@ -83,10 +83,10 @@ def retirement(job: Job, settings: DataHubSettings, tables: tuple[tuple[str, ...
     from datahub.specific.dataset import DatasetPatchBuilder
 
     from airberg.governance.entities import PLATFORM, upserts
-    from airberg.governance.runs import CLUSTER, ORCHESTRATOR, SYNC_TASK
+    from airberg.governance.runs import SYNC_TASK, flow_urn
 
-    flow = str(builder.make_data_flow_urn(ORCHESTRATOR, job.flow_id, CLUSTER))
-    task = str(builder.make_data_job_urn(ORCHESTRATOR, job.flow_id, SYNC_TASK, CLUSTER))
+    flow = flow_urn(job, settings)
+    task = str(builder.make_data_job_urn_with_flow(flow, SYNC_TASK))
     removed = aspects.StatusClass(removed=True)
     edges = aspects.DataJobInputOutputClass(inputDatasets=[], outputDatasets=[])
     out = [*upserts(flow, removed), *upserts(task, removed, edges)]
