@@ -289,7 +289,7 @@ def test_a_client_that_takes_nothing_is_cut_off(
 
 def test_one_connection_too_many_is_refused(tmp_path: Path) -> None:
     """503 with Retry-After, at once; the place of one that has gone is free again."""
-    limits = LIMITS | {"max_connections": 3, "head_timeout_s": 20.0}
+    limits = LIMITS | {"max_connections": 3, "head_timeout_s": 20.0, "request_timeout_s": 20.0}
     with running_memory_service(tmp_path, limits=limits) as service:
         idle = [service.connect() for _ in range(3)]
         server_side = eventually(lambda: _refused(service))

@@ -161,7 +161,7 @@ def test_address_is_that_of_pyairbyte(
     settings = Settings(home=tmp_path, sources=SourceSettings(pyairbyte_dir=pyairbyte_dir))
     assert registry_address(settings).startswith("https://")
     with pytest.raises(ConfigurationFailed) as caught:
-        registry_address(Settings(home=tmp_path))
+        registry_address(Settings(home=tmp_path, sources=SourceSettings(pyairbyte_dir=tmp_path / "none")))
     assert caught.value.code == "pyairbyte-missing"
     monkeypatch.setenv("AIRBYTE_LOCAL_REGISTRY", "/mirror/registry.json")
     assert registry_address(settings) == "/mirror/registry.json"
