@@ -59,7 +59,8 @@ def _oidc_process() -> Iterator[OidcProvider]:
 def oidc_provider(_oidc_process: OidcProvider) -> OidcProvider:
     """The provider, listening, whatever the test before has done to it."""
     if not _oidc_process.running:
-        _oidc_process.start("again")
+        _oidc_process.stop()
+        _oidc_process.start("again", elsewhere=True)
     return _oidc_process
 
 

@@ -115,7 +115,10 @@ async function listen(wanted) {
       response.end('ok');
     });
   });
-  await new Promise((resolve) => server.listen(wanted, '127.0.0.1', resolve));
+  await new Promise((resolve, reject) => {
+    server.once('error', reject); // the port may have become somebody else's
+    server.listen(wanted, '127.0.0.1', resolve);
+  });
   const issuer = `http://127.0.0.1:${server.address().port}`;
   handle = provider(issuer).callback();
   return issuer;

@@ -30,6 +30,7 @@ FOLDER = ROOT / ".build" / "oidc-provider"
 SCRIPT = ROOT / "tests" / "oidc-provider" / "issuer.mjs"
 CLIENT = "airberg"
 REDIRECT = "http://127.0.0.1:9999/callback"
+STARTS, START_WITHIN_S = 3, 30.0
 EVERYTHING = "openid email ingest:read ingest:write"
 
 
@@ -46,24 +47,33 @@ class OidcProvider:
         self.audiences: dict[str, str] = {}
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self, kid: str) -> None:
-        """Listen, with new keys; at the same address as before, if there was one."""
-        port = urlsplit(self.issuer).port or 0
-        self._process = subprocess.Popen(
-            ["node", str(SCRIPT), str(FOLDER), str(port), kid],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        patience = threading.Timer(60, self._process.kill)  # then the line below is empty
-        patience.start()
-        line = self._process.stdout.readline()
-        patience.cancel()
-        if not line:
-            raise RuntimeError("the OpenID provider did not start")
-        said = json.loads(line)
-        self.issuer, self.other_issuer, self.audiences = said["issuer"], said["other"], said["audiences"]
+    def start(self, kid: str, *, elsewhere: bool = False) -> None:
+        """Listen, with new keys; at the same address as before, if there was one.
+
+        Args:
+            kid: Goes into the ids of the keys.
+            elsewhere: At a new address. Whoever needs the old one may find that it is taken meanwhile.
+        """
+        port = 0 if elsewhere else urlsplit(self.issuer).port or 0
+        for _ in range(STARTS):
+            self._process = subprocess.Popen(
+                ["node", str(SCRIPT), str(FOLDER), str(port), kid],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            assert self._process.stdout is not None
+            patience = threading.Timer(START_WITHIN_S, self._process.kill)  # then the line below is empty
+            patience.start()
+            line = self._process.stdout.readline()
+            patience.cancel()
+            if line:
+                said = json.loads(line)
+                self.issuer, self.other_issuer = said["issuer"], said["other"]
+                self.audiences = said["audiences"]
+                return
+            self.stop()
+        raise RuntimeError("the OpenID provider did not start")
 
     def stop(self) -> None:
         """End the process: connections are refused."""
@@ -76,8 +86,8 @@ class OidcProvider:
 
     @property
     def running(self) -> bool:
-        """Whether there is a process."""
-        return self._process is not None
+        """Whether there is a process that lives."""
+        return self._process is not None and self._process.poll() is None
 
     def restart(self, kid: str) -> None:
         """New keys, at the same address."""
