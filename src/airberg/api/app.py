@@ -32,7 +32,7 @@ from airberg.api import (
 from airberg.api.envelope import Envelope, Exchange, log_exchange
 from airberg.api.metrics import Metrics
 from airberg.api.openapi import DocumentedApp
-from airberg.api.preflight_slots import PreflightSlots
+from airberg.api.slots import Slots
 from airberg.api.submission import Submitter
 from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
@@ -125,11 +125,10 @@ def create_app(parts: AppParts) -> FastAPI:
     )
     app.state.machine_token = parts.machine_token
     app.state.keys = keys.OpenedOnce(parts.open_keys or (lambda: open_keys(settings)))
-    app.state.log_followers = run_logs.Followers(settings.api.max_log_followers)
-    app.state.slots = PreflightSlots(settings.api.max_preflights)
+    _add_slots(app, settings)
     recent = parts.recent or RecentlyFound(settings.sources.discovered_holds_s)
     app.state.questions = SourceQuestions(settings, recent)
-    _add_job_tables(app, parts)
+    app.state.job_tables = parts.job_tables or ChildJobTables(settings)
     app.state.submitter = Submitter(
         settings,
         parts.store,
@@ -153,11 +152,18 @@ def create_app(parts: AppParts) -> FastAPI:
     return app
 
 
-def _add_job_tables(app: FastAPI, parts: AppParts) -> None:
-    """Who looks after the tables of jobs, and how often at once."""
-    limit = parts.settings.api.max_table_questions
-    app.state.job_tables = parts.job_tables or ChildJobTables(parts.settings)
-    app.state.table_slots = PreflightSlots(limit, "Too many tables are being looked at at this moment.")
+def _add_slots(app: FastAPI, settings: Settings) -> None:
+    """How much may be at work at once; see `airberg.api.slots`."""
+    limits = settings.api
+    app.state.slots = Slots(limits.max_preflights, "Too many sources are being checked at this moment.")
+    app.state.table_slots = Slots(
+        limits.max_table_questions, "Too many tables are being looked at at this moment."
+    )
+    app.state.log_followers = Slots(
+        limits.max_log_followers,
+        "Too many logs are followed at this moment.",
+        "Try again later, or read pages with `after`.",
+    )
 
 
 def _add_outer_layers(app: FastAPI, settings: Settings) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -27,7 +26,8 @@ from airberg.api.accepted import preferred
 from airberg.api.paging import link_next
 from airberg.api.problems import PROBLEM_RESPONSES
 from airberg.api.rooms import Reads, Rooms
-from airberg.errors import NotFound, TooManyRequests, Unavailable
+from airberg.api.slots import Slots
+from airberg.errors import NotFound, Unavailable
 from airberg.identity.principal import Principal
 from airberg.jobs.model import Run
 from airberg.jobs.run_logs import StoredLine, text_of
@@ -84,34 +84,6 @@ LastEventId = Annotated[
     int | None,
     Header(ge=0, le=_ANY_NUMBER, description="Live: go on behind the line of this number."),
 ]
-
-
-class Followers:
-    """How many logs may be followed at once.
-
-    Args:
-        limit: So many.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._free = threading.BoundedSemaphore(limit)
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
-        """Count as one while the block lasts.
-
-        Raises:
-            TooManyRequests: There are as many as may be.
-        """
-        if not self._free.acquire(blocking=False):
-            raise TooManyRequests(
-                "Too many logs are followed at this moment.",
-                guidance="Try again later, or read pages with `after`.",
-            )
-        try:
-            yield
-        finally:
-            self._free.release()
 
 
 @router.get(
@@ -260,7 +232,7 @@ class _FollowedLog(StreamingResponse):
 
     media_type = EVENTS
 
-    def __init__(self, events: AsyncGenerator[bytes], followers: Followers) -> None:
+    def __init__(self, events: AsyncGenerator[bytes], followers: Slots) -> None:
         super().__init__(events, headers=_PRIVATE | {"X-Accel-Buffering": "no"})
         self._events = events
         self._followers = followers

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airberg.api.auth import INGEST_WRITE, principal
 from airberg.api.ingest import raw_body
-from airberg.api.preflight_slots import PreflightSlots
 from airberg.api.problems import PROBLEM_RESPONSES, body_problems, read_json_object
+from airberg.api.slots import Slots
 from airberg.api.source_views import (
     CheckView,
     DiscoverView,
@@ -117,7 +117,7 @@ def get_source(
         raise NotFound(problem.message, guidance=problem.guidance, code=problem.code) from None
     launch = installed(entry, settings)
     if launch is None and INGEST_WRITE in caller.scopes:
-        slots: PreflightSlots = request.app.state.slots
+        slots: Slots = request.app.state.slots
         deadline = time.monotonic() + settings.sources.preflight_timeout_s
         try:
             with slots.one():
@@ -136,7 +136,7 @@ def check_source(request: Request, caller: Writes, raw: Annotated[bytes, Depends
     """Let the connector try a configuration. A configuration that does not work is no error of this call."""
     body = parse(raw)
     questions: SourceQuestions = request.app.state.questions
-    slots: PreflightSlots = request.app.state.slots
+    slots: Slots = request.app.state.slots
     with slots.one():
         found = questions.check(
             _entry(body, request), body.source_config, owner=caller.owner_id, roles=caller.roles
@@ -163,7 +163,7 @@ def discover_streams(
     """
     body = parse(raw)
     questions: SourceQuestions = request.app.state.questions
-    slots: PreflightSlots = request.app.state.slots
+    slots: Slots = request.app.state.slots
     with slots.one():
         found = questions.discover(
             _entry(body, request), body.source_config, owner=caller.owner_id, roles=caller.roles, again=again

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from airberg.api.acting import acting
 from airberg.api.json_route import JsonRoute
-from airberg.api.preflight_slots import PreflightSlots
 from airberg.api.problems import PROBLEM_RESPONSES
 from airberg.api.rooms import Reads, Rooms, Writes
+from airberg.api.slots import Slots
 from airberg.sync.given_states import MAX_STATES, check_states
 from airberg.sync.job_tables import JobState, JobTables, Rewind, TableRewind
 
@@ -121,7 +121,7 @@ def job_tables(request: Request) -> Iterator[JobTables]:
     Raises:
         TooManyRequests: There is none.
     """
-    slots: PreflightSlots = request.app.state.table_slots
+    slots: Slots = request.app.state.table_slots
     tables: JobTables = request.app.state.job_tables
     with slots.one():
         yield tables

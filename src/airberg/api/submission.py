@@ -15,8 +15,8 @@ from uuid import UUID, uuid4
 import msgspec
 
 from airberg.api.permissions import check_schema, check_sharing, owner_roles
-from airberg.api.preflight_slots import PreflightSlots
 from airberg.api.rooms import is_visible
+from airberg.api.slots import Slots
 from airberg.errors import Conflict, Unavailable
 from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
@@ -73,7 +73,7 @@ class Submitter:
         domains: DomainDirectory,
         *,
         body_key: bytes,
-        slots: PreflightSlots,
+        slots: Slots,
     ) -> None:
         self._settings = settings
         self._store = store

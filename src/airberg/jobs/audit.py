@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, RowMapping
 
 from airberg.jobs.encoding import decode_free, encode_free, storable_text
-from airberg.jobs.engine import outages_as_unavailable, read_only
+from airberg.jobs.engine import Transactions
 from airberg.jobs.tables import audit_log
 
 
@@ -105,11 +105,11 @@ class SqlAuditLog:
     """Implements `AuditLog` beside the job store."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._transactions = Transactions(engine)
 
     def add(self, act: Act) -> None:
         """See `AuditLog.add`."""
-        with outages_as_unavailable(), self._engine.begin() as c:
+        with self._transactions.write() as c:
             record(c, act)
 
     def entries(
@@ -128,7 +128,7 @@ class SqlAuditLog:
             query = query.where(audit_log.c.actor == actor)
         if before is not None:
             query = query.where(audit_log.c.id < before)
-        with outages_as_unavailable(), read_only(self._engine).begin() as c:
+        with self._transactions.read() as c:
             return [_entry(row) for row in c.execute(query).mappings()]
 
 

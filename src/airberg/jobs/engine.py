@@ -182,6 +182,30 @@ def outages_as_unavailable() -> Iterator[None]:
         raise
 
 
+class Transactions:
+    """Transactions of a store in a database; one that does not answer is `Unavailable`.
+
+    Args:
+        engine: Of the database.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._reader = read_only(engine)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One that may change something; on SQLite it holds the write lock from its beginning."""
+        with outages_as_unavailable(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One that changes nothing."""
+        with outages_as_unavailable(), self._reader.begin() as connection:
+            yield connection
+
+
 def store_unavailable(error: Exception) -> Unavailable:
     """The database does not answer (or, for SQLite, stays locked by another process)."""
     cause = getattr(error, "orig", None) or error

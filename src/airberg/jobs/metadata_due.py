@@ -16,12 +16,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from airberg.jobs.encoding import job_of, run_of
-from airberg.jobs.engine import outages_as_unavailable, read_only
+from airberg.jobs.engine import Transactions
 from airberg.jobs.finding import Place
 from airberg.jobs.lifecycle import no_job
 from airberg.jobs.model import Job, Run
-from airberg.jobs.sql_finding import JOB_VALUES
-from airberg.jobs.tables import UtcDateTime, jobs, runs
+from airberg.jobs.sql_finding import JOB_VALUES, newer
+from airberg.jobs.tables import jobs, runs
 
 
 class MetadataDue(Protocol):
@@ -58,8 +58,7 @@ class SqlMetadataDue:
     """Implements `MetadataDue` beside `airberg.jobs.sql.SqlJobStore`."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._reader = read_only(engine)
+        self._transactions = Transactions(engine)
 
     def runs(
         self,
@@ -77,10 +76,9 @@ class SqlMetadataDue:
         if since is not None:
             query = query.where(runs.c.created_at >= since)
         if after is not None:
-            place = sa.tuple_(sa.literal(after.created_at, UtcDateTime), sa.literal(after.id, sa.Uuid))
-            query = query.where(sa.tuple_(runs.c.created_at, runs.c.id) > place)
+            query = query.where(newer(runs, after))
         query = query.order_by(runs.c.created_at, runs.c.id).limit(limit)
-        with outages_as_unavailable(), self._reader.begin() as c:
+        with self._transactions.read() as c:
             return [run_of(row) for row in c.execute(query).mappings()]
 
     def deleted_jobs(self, *, job_id: UUID | None = None, limit: int = 100) -> Sequence[Job]:
@@ -89,13 +87,13 @@ class SqlMetadataDue:
         if job_id is not None:
             query = query.where(jobs.c.id == job_id)
         query = query.order_by(jobs.c.created_at, jobs.c.id).limit(limit)
-        with outages_as_unavailable(), self._reader.begin() as c:
+        with self._transactions.read() as c:
             return [job_of(row) for row in c.execute(query).mappings()]
 
     def job_told(self, job_id: UUID) -> None:
         """See `MetadataDue.job_told`."""
         change = jobs.update().where(jobs.c.id == job_id).values(metadata_due=False)
-        with outages_as_unavailable(), self._engine.begin() as c:
+        with self._transactions.write() as c:
             if c.execute(change).rowcount == 0:
                 raise no_job(job_id)
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from airberg.jobs.encoding import storable_text
-from airberg.jobs.engine import outages_as_unavailable, read_only
+from airberg.jobs.engine import Transactions
 from airberg.jobs.lifecycle import no_run
 from airberg.jobs.tables import run_logs, runs
 
@@ -110,8 +110,7 @@ class SqlRunLogs:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._reader = read_only(engine)
+        self._transactions = Transactions(engine)
 
     def append(self, run_id: UUID, lines: Sequence[LogLine]) -> None:
         """See `RunLogs.append`. Whoever writes for the same run at the same time waits."""
@@ -120,7 +119,7 @@ class SqlRunLogs:
         # NO KEY: the foreign keys of other transactions' new lines do not wait for it.
         its_row = sa.select(runs.c.id).where(runs.c.id == run_id).with_for_update(key_share=True)
         last = sa.select(sa.func.coalesce(sa.func.max(run_logs.c.seq), 0)).where(run_logs.c.run_id == run_id)
-        with outages_as_unavailable(), self._engine.begin() as c:
+        with self._transactions.write() as c:
             if c.execute(its_row).first() is None:
                 raise no_run(run_id)
             first = int(c.execute(last).scalar_one()) + 1
@@ -143,7 +142,7 @@ class SqlRunLogs:
             found = found.where(run_logs.c.seq < before)
         if min_level:
             found = found.where(run_logs.c.level >= min_level)
-        with outages_as_unavailable(), self._reader.begin() as c:
+        with self._transactions.read() as c:
             rows = c.execute(found.order_by(order).limit(limit)).all()
         return [_line(row) for row in (reversed(rows) if newest else rows)]
 
@@ -154,7 +153,7 @@ class SqlRunLogs:
         some = sa.delete(run_logs).where(key.in_(old.limit(PRUNED_AT_ONCE)))
         total = 0
         while True:
-            with outages_as_unavailable(), self._engine.begin() as c:
+            with self._transactions.write() as c:
                 removed = c.execute(some).rowcount
             total += removed
             if removed < PRUNED_AT_ONCE:

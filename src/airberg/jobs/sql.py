@@ -8,8 +8,7 @@ and thereby waits for its turn, which makes names and shards race-free.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -31,7 +30,7 @@ from airberg.jobs.encoding import (
     run_of,
     storable_text,
 )
-from airberg.jobs.engine import outages_as_unavailable, read_only
+from airberg.jobs.engine import Transactions
 from airberg.jobs.finding import JobFilter, ListedJob, Place
 from airberg.jobs.lifecycle import (
     Ending,
@@ -81,7 +80,7 @@ class SqlJobStore:
 
     def __init__(self, engine: Engine, sealer: Sealer) -> None:
         self._engine = engine
-        self._reader = read_only(engine)
+        self._transactions = Transactions(engine)
         self.sealer = sealer
         """What seals configurations, and the states of the jobs' connectors."""
         self.audit: AuditLog = SqlAuditLog(engine)
@@ -94,16 +93,6 @@ class SqlJobStore:
         """See `JobStore.run_logs`."""
         self.metadata_due: MetadataDue = SqlMetadataDue(engine)
         """See `JobStore.metadata_due`."""
-
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with outages_as_unavailable(), self._engine.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        with outages_as_unavailable(), self._reader.begin() as connection:
-            yield connection
 
     # ---- jobs --------------------------------------------------------------------------------------------
 
@@ -118,7 +107,7 @@ class SqlJobStore:
     ) -> Job:
         """See `JobStore.add_job`."""
         sealed = self._seal(job.id, source_config)
-        with self._write() as c:
+        with self._transactions.write() as c:
             sql_flows.take_turn(c)
             if answer is not None:
                 sql_answers.store(c, answer)
@@ -139,12 +128,12 @@ class SqlJobStore:
 
     def job(self, job_id: UUID) -> Job:
         """See `JobStore.job`."""
-        with self._read() as c:
+        with self._transactions.read() as c:
             return _job(c, job_id)
 
     def find_job(self, owner_id: str, name: str) -> Job | None:
         """See `JobStore.find_job`."""
-        with self._read() as c:
+        with self._transactions.read() as c:
             row = c.execute(_named(owner_id, name, *JOB_VALUES)).mappings().first()
             return None if row is None else job_of(row)
 
@@ -157,25 +146,25 @@ class SqlJobStore:
             query = query.where(jobs.c.created_by == created_by)
         if not include_deleted:
             query = query.where(jobs.c.deleted_at.is_(None))
-        with self._read() as c:
+        with self._transactions.read() as c:
             return [job_of(row) for row in c.execute(query).mappings()]
 
     def page(self, wanted: JobFilter, *, after: Place | None = None, limit: int = 100) -> Sequence[ListedJob]:
         """See `JobStore.page`."""
-        with self._read() as c:
+        with self._transactions.read() as c:
             return page_of_jobs(c, wanted, after, limit)
 
     def jobs_filling(self, tables: Collection[str]) -> Sequence[Job]:
         """See `JobStore.jobs_filling`."""
         filling = sa.select(job_tables.c.job_id).where(job_tables.c.table.in_(list(tables)))
         query = sa.select(*JOB_VALUES).where(jobs.c.id.in_(filling), jobs.c.deleted_at.is_(None))
-        with self._read() as c:
+        with self._transactions.read() as c:
             found = c.execute(query.order_by(jobs.c.created_at, jobs.c.id)).mappings()
             return [job_of(row) for row in found]
 
     def source_config(self, job_id: UUID) -> dict[str, object]:
         """See `JobStore.source_config`."""
-        with self._read() as c:
+        with self._transactions.read() as c:
             return self._config(c, job_id)
 
     def _config(self, c: Connection, job_id: UUID) -> dict[str, object]:
@@ -197,7 +186,7 @@ class SqlJobStore:
     ) -> bool:
         """See `JobStore.replace_source_config`. Raises NotFound for a deleted job."""
         values = {"source_config": self._seal(job_id, source_config), "public_config": encode_free(public)}
-        with self._write() as c:
+        with self._transactions.write() as c:
             require_living(_job(c, job_id, lock=True))
             if instead_of is not None and self._config(c, job_id) != instead_of:
                 return False
@@ -207,7 +196,7 @@ class SqlJobStore:
     def update(self, job_id: UUID, change: JobChange, *, act: Act | None = None) -> Job:
         """See `JobStore.update`."""
         sealed = {"source_config": self._seal(job_id, change.config.config)} if change.config else {}
-        with self._write() as c:
+        with self._transactions.write() as c:
             sql_flows.take_turn(c)
             job = changed(_job(c, job_id, lock=True), change)
             if change.config and self._config(c, job_id) != change.config.instead_of:
@@ -227,7 +216,7 @@ class SqlJobStore:
         self, job_id: UUID, schedule: str | None, timezone: str, *, act: Act | None = None
     ) -> Job:
         """See `JobStore.set_schedule`. Raises NotFound for a deleted job."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             sql_flows.take_turn(c)
             job = with_schedule(require_living(_job(c, job_id, lock=True)), schedule, timezone)
             _set_job(c, job_id, {"request": encode_struct(job.request), "version": job.version})
@@ -237,7 +226,7 @@ class SqlJobStore:
 
     def set_paused(self, job_id: UUID, paused: bool, *, act: Act | None = None) -> Job:
         """See `JobStore.set_paused`. Raises NotFound for a deleted job."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             sql_flows.take_turn(c)
             job = require_living(_job(c, job_id, lock=True))
             _set_job(c, job_id, {"paused": paused, "version": job.version + 1})
@@ -247,7 +236,7 @@ class SqlJobStore:
 
     def set_plan(self, job_id: UUID, plan: JobPlan, *, version: int | None = None) -> bool:
         """See `JobStore.set_plan`. Raises NotFound."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             if version not in (None, _job(c, job_id, lock=True).version):
                 return False
             _set_job(c, job_id, {"plan": encode_plan(plan)})
@@ -258,7 +247,7 @@ class SqlJobStore:
         self, job_id: UUID, connector: ConnectorEntry, plan: JobPlan | None, *, version: int | None = None
     ) -> Job:
         """See `JobStore.set_connector`. Raises NotFound for a deleted job."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             job = require_version(require_living(_job(c, job_id, lock=True)), version)
             job = with_connector(job, connector, plan)
             values = job_columns(job)
@@ -268,29 +257,29 @@ class SqlJobStore:
 
     def flows_due(self) -> Sequence[DueFlow]:
         """See `JobStore.flows_due`."""
-        with self._read() as c:
+        with self._transactions.read() as c:
             return sql_flows.due(c)
 
     def flow_followed(self, due: DueFlow) -> None:
         """See `JobStore.flow_followed`."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             sql_flows.followed(c, due)
 
     def set_flow_hash(self, job_id: UUID, flow_hash: str | None) -> None:
         """See `JobStore.set_flow_hash`. Raises NotFound."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             _set_job(c, job_id, {"flow_hash": flow_hash})
 
     def set_job_status(self, job_id: UUID, status: JobStatus, message: str | None) -> None:
         """See `JobStore.set_job_status`. Raises NotFound."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             _set_job(c, job_id, {"status": status.value, "status_message": storable_text(message)})
 
     def delete_job(
         self, job_id: UUID, at: datetime, *, version: int | None = None, act: Act | None = None
     ) -> Job:
         """See `JobStore.delete_job`. Deleting twice changes nothing. Raises NotFound."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             sql_flows.take_turn(c)
             job = _job(c, job_id, lock=True)
             if job.deleted_at is not None:
@@ -311,7 +300,7 @@ class SqlJobStore:
 
     def add_run(self, run: Run, *, act: Act | None = None) -> Run:
         """See `JobStore.add_run`. Raises NotFound for a job that is unknown or deleted."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             require_living(_job(c, run.job_id, lock=True))
             known = _find_run(c, run.job_id, run.flow_run_id)
             if known is None:
@@ -321,19 +310,19 @@ class SqlJobStore:
 
     def run(self, run_id: UUID) -> Run:
         """See `JobStore.run`."""
-        with self._read() as c:
+        with self._transactions.read() as c:
             return _run(c, run_id)
 
     def find_run(self, job_id: UUID, flow_run_id: str) -> Run | None:
         """See `JobStore.find_run`."""
-        with self._read() as c:
+        with self._transactions.read() as c:
             return _find_run(c, job_id, flow_run_id)
 
     def runs(
         self, job_id: UUID, *, limit: int = 50, before: Place | None = None, status: RunStatus | None = None
     ) -> Sequence[Run]:
         """See `JobStore.runs`."""
-        with self._read() as c:
+        with self._transactions.read() as c:
             return page_of_runs(c, job_id, before, limit, status)
 
     def open_runs(self) -> Sequence[Run]:
@@ -345,12 +334,12 @@ class SqlJobStore:
             .where(sa.text("runs.status IN ('queued', 'running')"), jobs.c.deleted_at.is_(None))
             .order_by(runs.c.created_at, runs.c.id)
         )
-        with self._read() as c:
+        with self._transactions.read() as c:
             return [run_of(row) for row in c.execute(still_open).mappings()]
 
     def start_run(self, job_id: UUID, flow_run_id: str, attempt: int, at: datetime) -> Run:
         """See `JobStore.start_run`. Raises NotFound for a job that is unknown or deleted."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             job = _job(c, job_id, lock=True)
             known = _find_run(c, job_id, flow_run_id)
             job, run = started(job, known or new_run(job_id, flow_run_id, at), attempt, at)
@@ -363,7 +352,7 @@ class SqlJobStore:
 
     def report_run(self, run_id: UUID, report: RunReport) -> None:
         """See `JobStore.report_run`. Raises NotFound."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             # What is due goes with the status, which is changed under the job's lock and not here.
             due = sa.false() if report.metadata_sent else runs.c.status == RunStatus.COMPLETED.value
             values = {"report": encode_struct(report), "metadata_due": due}
@@ -382,7 +371,7 @@ class SqlJobStore:
     ) -> Run:
         """See `JobStore.end_run`. Raises NotFound."""
         ending = Ending(status=status, at=at, error=error, error_code=error_code, report=report)
-        with self._write() as c:
+        with self._transactions.write() as c:
             job = _job(c, _run(c, run_id).job_id, lock=True)
             run = _run(c, run_id)  # again, now that nobody else can change it
             job, run = ended(job, run, ending, newest=not has_newer_run(c, run))
@@ -394,36 +383,36 @@ class SqlJobStore:
 
     def acquire_lease(self, job_id: UUID, holder: str, seconds: float) -> Lease:
         """See `JobStore.acquire_lease`. Raises NotFound for an unknown job."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             if c.execute(sa.select(jobs.c.id).where(jobs.c.id == job_id)).first() is None:
                 raise no_job(job_id)
             return sql_leases.acquire(c, job_id, holder, seconds)
 
     def renew_lease(self, lease: Lease, seconds: float) -> Lease:
         """See `JobStore.renew_lease`."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             return sql_leases.renew(c, lease, seconds)
 
     def release_lease(self, lease: Lease) -> None:
         """See `JobStore.release_lease`."""
-        with self._write() as c:
+        with self._transactions.write() as c:
             sql_leases.release(c, lease)
 
     def lease(self, job_id: UUID) -> Lease | None:
         """See `JobStore.lease`."""
-        with self._read() as c:
+        with self._transactions.read() as c:
             return sql_leases.current(c, job_id)
 
     # ---- answers and flows -------------------------------------------------------------------------------
 
     def stored_answer(self, caller: str, key: str) -> StoredAnswer | None:
         """See `JobStore.stored_answer`."""
-        with self._read() as c:
+        with self._transactions.read() as c:
             return sql_answers.stored(c, caller, key)
 
     def flows_version(self) -> str:
         """See `JobStore.flows_version`. One row is read."""
-        with self._read() as c:
+        with self._transactions.read() as c:
             return str(c.execute(sa.select(flows_state.c.version)).scalar_one())
 
     def close(self) -> None:

@@ -66,7 +66,7 @@ def _conditions(wanted: JobFilter, after: Place | None) -> list[sa.ColumnElement
     if wanted.tag is not None:
         found.append(jobs.c.id.in_(sa.select(job_tags.c.job_id).where(job_tags.c.tag == wanted.tag)))
     if after is not None:
-        found.append(_after(jobs, after))
+        found.append(older(jobs, after))
     return found
 
 
@@ -78,18 +78,16 @@ def page_of_runs(
     if status is not None:
         query = query.where(runs.c.status == status.value)
     if before is not None:
-        query = query.where(_after(runs, before))
+        query = query.where(older(runs, before))
     return [run_of(row) for row in c.execute(_newest(query, runs).limit(limit)).mappings()]
 
 
 def has_newer_run(c: Connection, run: Run) -> bool:
     """Whether a later run of the job has started."""
-    later = sa.or_(
-        runs.c.created_at > run.created_at,
-        sa.and_(runs.c.created_at == run.created_at, runs.c.id > run.id),
-    )
     started_later = sa.select(runs.c.id).where(
-        runs.c.job_id == run.job_id, runs.c.status != RunStatus.QUEUED.value, later
+        runs.c.job_id == run.job_id,
+        runs.c.status != RunStatus.QUEUED.value,
+        newer(runs, Place.of(run)),
     )
     return c.execute(started_later.limit(1)).first() is not None
 
@@ -108,7 +106,20 @@ def _newest(query: sa.Select[Any], table: sa.FromClause) -> sa.Select[Any]:
     return query.order_by(table.c.created_at.desc(), table.c.id.desc())
 
 
-def _after(table: sa.Table, place: Place) -> sa.ColumnElement[bool]:
-    """Later in the list. A comparison of rows, which both databases look up in an index."""
-    there = sa.tuple_(sa.literal(place.created_at, UtcDateTime), sa.literal(place.id, sa.Uuid))
-    return sa.tuple_(table.c.created_at, table.c.id) < there
+def older(table: sa.Table, place: Place) -> sa.ColumnElement[bool]:
+    """Whether a row was made before that place: comes later in a list that begins with the newest."""
+    return _row(table) < _literal(place)
+
+
+def newer(table: sa.Table, place: Place) -> sa.ColumnElement[bool]:
+    """Whether a row was made after that place."""
+    return _row(table) > _literal(place)
+
+
+def _row(table: sa.Table) -> sa.Tuple:
+    """Rows are compared as such, which both databases look up in an index."""
+    return sa.tuple_(table.c.created_at, table.c.id)
+
+
+def _literal(place: Place) -> sa.Tuple:
+    return sa.tuple_(sa.literal(place.created_at, UtcDateTime), sa.literal(place.id, sa.Uuid))

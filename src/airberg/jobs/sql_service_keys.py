@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Engine, RowMapping
 
 from airberg.identity.service_keys import MAX_LIVING, USED_EVERY, ServiceKey, no_key, too_many
 from airberg.jobs.audit import Act, record
-from airberg.jobs.engine import outages_as_unavailable, read_only
+from airberg.jobs.engine import Transactions
 from airberg.jobs.tables import service_keys
 
 SHOWN = [c for c in service_keys.c if c.name != "digest"]
@@ -23,8 +23,7 @@ class SqlServiceKeys:
     """Implements `airberg.identity.service_keys.ServiceKeys`. Each method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._reader = read_only(engine)
+        self._transactions = Transactions(engine)
 
     def add(self, key: ServiceKey, digest: bytes, *, act: Act | None = None) -> None:
         """See `ServiceKeys.add`. On PostgreSQL, additions at one moment may exceed the bound by one each."""
@@ -33,7 +32,7 @@ class SqlServiceKeys:
             service_keys.c.revoked_at.is_(None),
             service_keys.c.expires_at > key.created_at,
         )
-        with outages_as_unavailable(), self._engine.begin() as c:
+        with self._transactions.write() as c:
             if c.execute(living).scalar_one() >= MAX_LIVING:
                 raise too_many()
             c.execute(service_keys.insert().values(_values(key) | {"digest": digest}))
@@ -41,7 +40,7 @@ class SqlServiceKeys:
 
     def find(self, key_id: UUID) -> tuple[ServiceKey, bytes] | None:
         """See `ServiceKeys.find`."""
-        with outages_as_unavailable(), self._reader.begin() as c:
+        with self._transactions.read() as c:
             row = c.execute(sa.select(service_keys).where(service_keys.c.id == key_id)).mappings().first()
         return None if row is None else (_key(row), bytes(row["digest"]))
 
@@ -54,13 +53,13 @@ class SqlServiceKeys:
         )
         if created_by is not None:
             query = query.where(service_keys.c.created_by == created_by)
-        with outages_as_unavailable(), self._reader.begin() as c:
+        with self._transactions.read() as c:
             return [_key(row) for row in c.execute(query).mappings()]
 
     def revoke(self, key_id: UUID, at: datetime, *, act: Act | None = None) -> ServiceKey:
         """See `ServiceKeys.revoke`."""
         living = sa.and_(service_keys.c.id == key_id, service_keys.c.revoked_at.is_(None))
-        with outages_as_unavailable(), self._engine.begin() as c:
+        with self._transactions.write() as c:
             if c.execute(service_keys.update().where(living).values(revoked_at=at)).rowcount:
                 record(c, act)
             return _found(c, key_id)
@@ -69,7 +68,7 @@ class SqlServiceKeys:
         """See `ServiceKeys.used`."""
         last = service_keys.c.last_used_at
         due = sa.and_(service_keys.c.id == key_id, sa.or_(last.is_(None), last <= at - USED_EVERY))
-        with outages_as_unavailable(), self._engine.begin() as c:
+        with self._transactions.write() as c:
             c.execute(service_keys.update().where(due).values(last_used_at=at))
 
 

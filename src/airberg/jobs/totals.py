@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from airberg.jobs.encoding import decode_struct
-from airberg.jobs.engine import outages_as_unavailable, read_only
+from airberg.jobs.engine import Transactions
 from airberg.jobs.model import Job, Run, StreamReport
 from airberg.jobs.tables import jobs, runs
 
@@ -91,7 +91,7 @@ class SqlTotals:
     """Implements `TotalsReader` beside the job store."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = read_only(engine)
+        self._transactions = Transactions(engine)
 
     def totals(self, ended_since: datetime, limit: int) -> Totals:
         """See `TotalsReader.totals`."""
@@ -115,7 +115,7 @@ class SqlTotals:
             .order_by(runs.c.ended_at)
             .limit(limit)
         )
-        with outages_as_unavailable(), self._engine.begin() as c:
+        with self._transactions.read() as c:
             return Totals(
                 jobs={row[0]: row[1] for row in c.execute(of_jobs)},
                 open_runs={row[0]: row[1] for row in c.execute(of_runs)},

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy import Engine, Row, select
 from sqlalchemy.exc import IntegrityError
 
 from airberg.errors import NotFound, Unavailable
-from airberg.jobs.engine import forget_log, outages_as_unavailable, read_only
+from airberg.jobs.engine import Transactions, forget_log, outages_as_unavailable
 from airberg.keys import sql_rows as rows
 from airberg.keys import states
 from airberg.keys.kek import Kek
@@ -51,7 +50,7 @@ class SqlKeyStore:
             kek: Wraps new versions; a ring also unwraps those that other keys have wrapped.
         """
         self._engine = engine
-        self._reader = read_only(engine)
+        self._transactions = Transactions(engine)
         self._kek = KekRing.of(kek)
 
     def close(self) -> None:
@@ -69,17 +68,17 @@ class SqlKeyStore:
 
     def names(self) -> Sequence[str]:
         """See `KeyStore.names`."""
-        with self._reading() as connection:
+        with self._transactions.read() as connection:
             return sorted(connection.scalars(select(named_keys.c.name)))
 
     def keys(self) -> Sequence[Key]:
         """See `KeyStore.keys`."""
-        with self._reading() as connection:
+        with self._transactions.read() as connection:
             return rows.all_keys(connection)
 
     def describe(self, name: str) -> Key:
         """See `KeyStore.describe`."""
-        with self._reading() as connection:
+        with self._transactions.read() as connection:
             return rows.one_key(connection, name)
 
     def primary(self, name: str) -> DataKey:
@@ -110,7 +109,7 @@ class SqlKeyStore:
                 return self.primary(name)
             key, version, wrapped = self._new_version(name, 1)
             try:
-                with self._writing() as connection:
+                with self._transactions.write() as connection:
                     rows.add_key(connection, name, owners, roles)
                     rows.add_version(connection, name, version, wrapped)
                     add_entry(connection, actor, "create", name, (1,), users_text(owners, roles))
@@ -126,7 +125,7 @@ class SqlKeyStore:
             states.check_rotation(before)
             key, version, wrapped = self._new_version(name, len(before.versions) + 1)
             try:
-                with self._writing() as connection:
+                with self._transactions.write() as connection:
                     now = rows.locked_key(connection, name)
                     if len(now.versions) != len(before.versions):
                         continue
@@ -142,7 +141,7 @@ class SqlKeyStore:
 
     def allow(self, name: str, *, actor: str, owners: AbstractSet[str], roles: AbstractSet[str]) -> Key:
         """See `KeyStore.allow`."""
-        with self._writing() as connection:
+        with self._transactions.write() as connection:
             rows.locked_key(connection, name)
             rows.set_users(connection, name, owners, roles)
             key = rows.one_key(connection, name)
@@ -167,7 +166,7 @@ class SqlKeyStore:
         """See `KeyStore.rewrap`."""
         done: set[tuple[str, int]] = set()
         while True:
-            with self._reading() as connection:
+            with self._transactions.read() as connection:
                 found = connection.execute(select(data_keys).order_by(data_keys.c.name, data_keys.c.version))
                 todo = [r for r in found if r.state != "destroyed" and (r.name, r.version) not in done]
             if not todo:
@@ -183,19 +182,19 @@ class SqlKeyStore:
         self, actor: str, action: str, name: str, versions: Sequence[int] = (), detail: str = ""
     ) -> None:
         """See `KeyStore.record`."""
-        with self._writing() as connection:
+        with self._transactions.write() as connection:
             rows.one_key(connection, name)
             add_entry(connection, actor, action, name, versions, detail)
 
     def audit(self, name: str | None = None, limit: int = 100) -> Sequence[AuditEntry]:
         """See `KeyStore.audit`."""
-        with self._reading() as connection:
+        with self._transactions.read() as connection:
             return latest_entries(connection, name, limit)
 
     # ---- inside ------------------------------------------------------------------------------------------
 
     def _change(self, name: str, actor: str, action: str, change: states.Change, version: int | None) -> Key:
-        with self._writing() as connection:
+        with self._transactions.write() as connection:
             before = rows.locked_key(connection, name)
             touched = states.changed(before.versions, change(before, version))
             if not touched:
@@ -213,7 +212,7 @@ class SqlKeyStore:
         }
         same = (data_keys.c.name == row.name) & (data_keys.c.version == row.version)
         same &= data_keys.c.wrapped == row.wrapped
-        with self._writing() as connection:
+        with self._transactions.write() as connection:
             if connection.execute(data_keys.update().where(same).values(values)).rowcount == 0:
                 return False
             add_entry(connection, actor, "rewrap", row.name, (row.version,), f"with {kek.uri}")
@@ -233,7 +232,7 @@ class SqlKeyStore:
     def _usable(self, name: str, wanted: tuple[VersionState, ...]) -> Sequence[Row[Any]]:
         """The rows of a key's versions in one of the states, oldest first; at least one."""
         here = (data_keys.c.name == name) & data_keys.c.state.in_(wanted)
-        with self._reading() as connection:
+        with self._transactions.read() as connection:
             key = rows.one_key(connection, name)
             found = connection.execute(select(data_keys).where(here).order_by(data_keys.c.version)).all()
         if not found:
@@ -244,16 +243,6 @@ class SqlKeyStore:
         ring = self._kek if other is None else self._kek.also(other)
         raw = ring.unwrap_from(row.kek, row.wrapped, rows.wrapping_context(row.name, row.version, row.key_id))
         return DataKey(row.name, row.version, row.key_id, raw)
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with outages_as_unavailable(), self._reader.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with outages_as_unavailable(), self._engine.begin() as connection:
-            yield connection
 
 
 def _busy() -> Unavailable:

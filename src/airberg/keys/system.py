@@ -22,7 +22,7 @@ from sqlalchemy import Engine, Row, select
 from sqlalchemy.exc import IntegrityError
 
 from airberg.errors import Unavailable
-from airberg.jobs.engine import outages_as_unavailable, read_only
+from airberg.jobs.engine import Transactions
 from airberg.keys.address import LOCAL
 from airberg.keys.kek import derive_key
 from airberg.keys.names import SYSTEM_KEY, new_key_id, new_raw_key
@@ -57,8 +57,7 @@ class SystemKeys:
             master_keys: The master keys that the deployment has, the current one first; needed only with the
                 local key-encryption key.
         """
-        self._engine = engine
-        self._reader = read_only(engine)
+        self._transactions = Transactions(engine)
         self._ring = ring
         self._master_keys = tuple(master_keys)
         self._unwrapped: dict[int, bytes] = {}
@@ -95,7 +94,7 @@ class SystemKeys:
 
     def _rows(self) -> Sequence[Row[Any]]:
         here = (data_keys.c.name == SYSTEM_KEY) & data_keys.c.state.in_(("primary", "active"))
-        with outages_as_unavailable(), self._reader.begin() as connection:
+        with self._transactions.read() as connection:
             found = connection.execute(select(data_keys).where(here)).all()
         return sorted(found, key=lambda row: (row.state != "primary", -row.version))
 
@@ -116,7 +115,7 @@ class SystemKeys:
             version = KeyVersion(number, new.key_id, new.state, self._ring.uri, datetime.now(UTC))
             versions.append((version, wrapped))
         try:
-            with outages_as_unavailable(), self._engine.begin() as connection:
+            with self._transactions.write() as connection:
                 for version, wrapped in versions:
                     add_version(connection, SYSTEM_KEY, version, wrapped)
                 numbers = [version.version for version, _ in versions]

@@ -1,4 +1,4 @@
-"""How many questions may be asked at once: each is a process, and so is the connector that answers."""
+"""How much may be at work at once: what is a process, or a connection that stays."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from airberg.errors import TooManyRequests
 
 
-class PreflightSlots:
-    """A limit for submissions, checks, discovers and specifications together; another for tables.
+class Slots:
+    """A limit, for whatever takes a slot of it while it is at work.
 
     Args:
         limit: How many at once.
         busy: What is said to who finds none free.
+        guidance: What to do then.
     """
 
-    def __init__(self, limit: int, busy: str = "Too many sources are being checked at this moment.") -> None:
+    def __init__(self, limit: int, busy: str, guidance: str = "Try again in a few seconds.") -> None:
         self._busy = busy
+        self._guidance = guidance
         self._free = threading.BoundedSemaphore(limit)
 
     @contextlib.contextmanager
@@ -29,7 +31,7 @@ class PreflightSlots:
             TooManyRequests: There is none; nobody waits for one.
         """
         if not self._free.acquire(blocking=False):
-            raise TooManyRequests(self._busy, guidance="Try again in a few seconds.")
+            raise TooManyRequests(self._busy, guidance=self._guidance)
         try:
             yield
         finally:
