@@ -93,7 +93,9 @@ class Service:
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """A run that is at work; the store is asked often for its log."""
     monkeypatch.setattr(module, "ASK_EVERY_S", 0.02)
-    settings = Settings(home=tmp_path, api=ApiSettings(max_log_followers=FOLLOWERS))
+    # Lines of these tests are old: the reconciler, which removes old ones, must not come by.
+    api = ApiSettings(max_log_followers=FOLLOWERS, reconcile_every_s=3_600.0)
+    settings = Settings(home=tmp_path, api=api)
     store, logs = MemoryJobStore(), Logs()
     store.run_logs = logs
     job = store.add_job(
