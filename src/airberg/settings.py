@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from airberg.api.limit_settings import LimitSettings
 from airberg.api.metrics_settings import MetricsSettings
+from airberg.flows.airflow_settings import AirflowSettings
 from airberg.governance.datahub_settings import DataHubSettings
 from airberg.governance.openlineage.lineage_settings import OpenLineageSettings
 from airberg.identity.access_settings import AccessSettings, AuthSettings
@@ -78,26 +79,6 @@ class CatalogSettings(_Group):
         default_factory=dict,
         description="Properties of pyiceberg's `load_catalog`; default SQLite and a folder in HOME.",
     )
-
-
-class AirflowSettings(_Group):
-    """The Airflow that runs the flows. `embedded` means the one that `airberg up` starts."""
-
-    embedded: bool = Field(True, description="`false`: an Airflow of your own, at `url`.")
-    host: str = Field("127.0.0.1", description="Address that the embedded Airflow listens on.")
-    port: PortNumber = Field(8080, description="Port that the embedded Airflow listens on.")
-    url: str | None = Field(None, description="API address; default that of the embedded one.")
-    public_url: str | None = Field(None, description="Address for flow_url; default `url`.")
-    username: str = Field("airberg", description="Airflow's user for the service.")
-    password: SecretStr | None = Field(
-        None, description="Its password; the embedded Airflow gets one that is made."
-    )
-    token: SecretStr | None = Field(None, description="A static bearer token instead of a password.")
-    retries: Annotated[int, Field(ge=0)] = Field(2, description="How often a failed task is tried again.")
-    retry_delay_s: Annotated[int, Field(ge=0)] = Field(60, description="Seconds before it is tried again.")
-    task_timeout_s: Positive = Field(6 * 3600, description="Seconds that one attempt to sync may take.")
-    parallelism: Positive = Field(4, description="Tasks at once in the embedded Airflow.")
-    bundle_token: SecretStr | None = Field(None, description="Machine token of the DAG bundle.")
 
 
 class SourceSettings(_Group):

@@ -35,6 +35,7 @@ MEANINGFUL: dict[str, list[Any]] = {
     "delete_format": [None],
     "deletes": [None],
     "skip_unchanged": [None],
+    "flow": [None, {}, {"parallelism": 2, "on_failure": [{"type": "webhook", "connection": "pager"}]}],
     "tables": [None, {"users": {"partition_by": ["bucket(4, id)"]}}],
 }
 """Values of the members of a submission that this service takes."""

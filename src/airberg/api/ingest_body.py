@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from airberg.api.flow_body import FlowBody
 from airberg.api.permissions import shared_with
 from airberg.flows.schedule import check_schedule, check_timezone
 from airberg.governance.resolve import clean_tags
@@ -194,6 +195,7 @@ class IngestBody(BaseModel):
     )
     archive_staging: StrictBool | None = Field(None, description="Keep the raw records of each run.")
     add_ingestion_metadata: StrictBool | None = Field(None, description="Metadata columns; default true.")
+    flow: FlowBody | None = Field(None, description="How the job's flow is run, and who is told of failures.")
 
     @field_validator("name")
     @classmethod
@@ -340,4 +342,5 @@ class IngestBody(BaseModel):
             ),
             archive_staging=bool(self.archive_staging),
             add_ingestion_metadata=self.add_ingestion_metadata is not False,
+            flow=None if self.flow is None else self.flow.as_flow_request(),
         )

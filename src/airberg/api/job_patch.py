@@ -12,6 +12,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from airberg.api.body_problems import body_problems
+from airberg.api.flow_body import FlowBody
 from airberg.api.ingest_body import ColumnTransformation, Group, IngestBody, Reader, TableBody, Text
 from airberg.api.views import request_as_sent
 from airberg.errors import InvalidRequest, NotAllowed, Problem
@@ -63,6 +64,9 @@ class JobPatch(BaseModel):
     tags: list[Text] | None = Field(None, description="DataHub tags; made when missing.")
     share_with: Annotated[list[Group], Field(max_length=50)] | None = Field(
         None, description="Groups whose members see the job and may change it."
+    )
+    flow: FlowBody | None = Field(
+        None, description="All options of the flow; null: as the deployment has them."
     )
     owner_id: Text | None = Field(None, description="Owner; only the role ingest-admin may change it.")
     source_name: Text | None = Field(None, description="As it is.")

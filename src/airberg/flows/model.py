@@ -9,7 +9,9 @@ from typing import Literal
 
 import msgspec
 
+from airberg.flows.airflow_settings import DEFAULT_PRIORITY
 from airberg.jobs.model import Job
+from airberg.plan.flow_request import FlowRequest, Notification
 from airberg.settings import Settings
 
 SENTINEL_ID = "airberg_sentinel"
@@ -18,8 +20,14 @@ UPKEEP_ID = "airberg_upkeep"
 """The flow that looks after the tables of all jobs. No job's: their ids end with a UUID."""
 HASH_MARK = "airberg-spec: "
 """Stands before the hash in a flow's documentation (`airberg_airflow.dags` writes it)."""
-FORM = 2
-"""Number of the form of jobs' flows. Since 2 the task `sync` has an alias of assets as its outlet."""
+FORM = 3
+"""Number of the form of jobs' flows. Since 2 the task `sync` has an alias of assets as its outlet, since 3 a
+flow has options."""
+_OF_FLOWS = {
+    *("retries", "retry_delay_s", "max_retry_delay_s", "task_timeout_s", "pool", "source_pools", "queue"),
+    *("source_queues", "priority", "deadline_s", "on_failure"),
+}
+"""Settings that flows are made of."""
 _HASH = re.compile(re.escape(HASH_MARK) + r"([0-9a-f]{32})\b")
 
 
@@ -53,12 +61,26 @@ class FlowSpec(Spec, frozen=True, kw_only=True):
     Attributes:
         created_at: ISO 8601 with offset; the flow's start, so that nothing earlier is caught up.
         shard: Number of the flow file that holds it.
+        parallelism: Groups of streams that are synced at once.
+        pool: Airflow's pool of its tasks; None: the default one.
+        queue: Queue of its tasks; None: the executor's own.
+        priority: Weight of its tasks where slots are scarce.
+        max_retry_delay_s: Longest wait before a retry.
+        deadline_s: Seconds after which a run that has not ended is told of; None: never.
+        on_failure: Who is told of a run that failed: ids of connections, never what is in them.
         version: Number of the form of flows; a new one makes all flows be registered again.
     """
 
     job_id: str
     created_at: str
     shard: int
+    parallelism: int = 1
+    pool: str | None = None
+    queue: str | None = None
+    priority: int = DEFAULT_PRIORITY
+    max_retry_delay_s: int = 3600
+    deadline_s: int | None = None
+    on_failure: tuple[Notification, ...] = ()
     version: int = FORM
 
 
@@ -77,8 +99,10 @@ class UpkeepSpec(Spec, frozen=True, kw_only=True):
 
 
 def flow_spec(job: Job, settings: Settings) -> FlowSpec:
-    """The flow that a job should have."""
-    request = job.request
+    """The flow that a job should have: by what it asks, else by its source, else by the deployment."""
+    request, airflow = job.request, settings.airflow
+    asked = request.flow or FlowRequest()
+    told = asked.on_failure
     return FlowSpec(
         job_id=str(job.id),
         flow_id=job.flow_id,
@@ -88,9 +112,16 @@ def flow_spec(job: Job, settings: Settings) -> FlowSpec:
         created_at=job.created_at.isoformat(),
         paused=job.paused,
         shard=job.shard,
-        retries=settings.airflow.retries,
-        retry_delay_s=settings.airflow.retry_delay_s,
-        timeout_s=settings.airflow.task_timeout_s,
+        retries=_first(asked.retries, airflow.retries),
+        retry_delay_s=_first(asked.retry_delay_s, airflow.retry_delay_s),
+        max_retry_delay_s=airflow.max_retry_delay_s,
+        timeout_s=_first(asked.timeout_s, airflow.task_timeout_s),
+        parallelism=_first(asked.parallelism, 1),
+        pool=asked.pool or airflow.source_pools.get(request.source_name) or airflow.pool,
+        queue=asked.queue or airflow.source_queues.get(request.source_name) or airflow.queue,
+        priority=_first(asked.priority, airflow.priority),
+        deadline_s=airflow.deadline_s if asked.deadline_s is None else asked.deadline_s,
+        on_failure=tuple(n.as_notification() for n in airflow.on_failure) if told is None else told,
         tags=("airberg", request.source_name, *request.tags),
     )
 
@@ -119,7 +150,7 @@ def settings_version(settings: Settings) -> str:
     return _short_hash(
         [
             None if upkeep is None else upkeep.spec_hash(),
-            [airflow.retries, airflow.retry_delay_s, airflow.task_timeout_s],
+            airflow.model_dump(mode="json", include=_OF_FLOWS),
             FORM,
         ]
     )
@@ -129,6 +160,10 @@ def hash_in(documentation: str | None) -> str | None:
     """The hash that a flow's documentation carries."""
     found = _HASH.search(documentation or "")
     return found.group(1) if found else None
+
+
+def _first(asked: int | None, default: int) -> int:
+    return default if asked is None else asked
 
 
 def _short_hash(value: object) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from airberg.columns.types import ColumnType
+from airberg.plan.flow_request import FlowRequest
 from airberg.protocol.state import StateKey
 from airberg.sources.entry import ConnectorEntry
 
@@ -62,6 +63,7 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
         connector: The connector that the job was made with or was moved to, set when it is stored: what
             becomes of the registry or of the connectors file does not change the job.
         share_with: Groups (of the access token) whose members see the job, and may change it.
+        flow: Options of the job's flow.
     """
 
     name: str
@@ -87,6 +89,7 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
     source_version: str | None = None
     connector: ConnectorEntry | None = None
     share_with: tuple[str, ...] = ()
+    flow: FlowRequest | None = None
 
     def pinned(self, connector: ConnectorEntry | None) -> IngestRequest:
         """The request of a job that keeps this connector; without one, it is as before."""

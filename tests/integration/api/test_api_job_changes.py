@@ -89,6 +89,22 @@ def test_what_does_not_concern_the_source(service: Service, job: Changed) -> Non
     )
 
 
+def test_options_of_the_flow_are_all_replaced(service: Service, job: Changed) -> None:
+    """At once, without asking the source; what is shown can be sent back, and null is none of them."""
+    asked = len(service.planner.asked)
+    assert job.patch({"flow": {"retries": 0, "pool": "github"}}).status_code == 200
+    answer = job.patch({"flow": {"priority": 3, "on_failure": [{"type": "webhook", "connection": "p"}]}})
+    shown = json.loads(answer.json()["properties_json"])["flow"]
+    assert shown == {"priority": 3, "on_failure": [{"type": "webhook", "connection": "p"}]}
+    spec = flow_spec(job.stored, service.parts.settings)
+    assert (spec.priority, spec.pool, spec.on_failure[0].connection) == (3, None, "p")
+    assert job.stored.flow_hash == spec.spec_hash()
+    assert job.patch({"flow": shown}).json()["version"] == answer.json()["version"]
+    assert json.loads(job.patch({"flow": None}).json()["properties_json"])["flow"] is None
+    assert problem(job.patch({"flow": {"pool": "a,b"}})) == (422, "/flow/pool", "bad-name")
+    assert len(service.planner.asked) == asked
+
+
 def test_null_is_what_a_new_job_has(job: Changed) -> None:
     """No schedule, no tags, UTC."""
     job.patch({"timezone": "Europe/Berlin", "tags": ["x"]})

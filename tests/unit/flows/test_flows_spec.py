@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airberg.flows.model import HASH_MARK, SENTINEL_ID, FlowSpec, flow_spec, hash_in
+from airberg.flows.model import HASH_MARK, SENTINEL_ID, FlowSpec, flow_spec, hash_in, settings_version
+from airberg.plan.flow_request import FlowRequest, Notification
 from airberg.settings import AirflowSettings, Settings
 from airberg_airflow import dags
-from support.jobs import a_job
+from support.jobs import a_job, a_request
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 SPEC = st.builds(
@@ -31,6 +32,21 @@ SPEC = st.builds(
     retry_delay_s=st.integers(0, 9999),
     timeout_s=st.integers(1, 99_999),
     tags=st.lists(TEXT, max_size=3).map(tuple),
+    parallelism=st.integers(1, 100),
+    pool=st.none() | TEXT,
+    queue=st.none() | TEXT,
+    priority=st.integers(1, 1000),
+    deadline_s=st.none() | st.integers(1, 9999),
+    on_failure=st.lists(
+        st.builds(
+            Notification,
+            type=st.sampled_from(["slack", "email", "webhook"]),
+            connection=st.none() | TEXT,
+            channel=st.none() | TEXT,
+            to=st.none() | st.lists(TEXT, max_size=2).map(tuple),
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 
 
@@ -57,6 +73,13 @@ def test_both_sides_use_one_mark_and_sentinel() -> None:
         {"paused": True},
         {"shard": 3},
         {"tags": ("a",)},
+        {"parallelism": 2},
+        {"pool": "p"},
+        {"queue": "q"},
+        {"priority": 11},
+        {"max_retry_delay_s": 1},
+        {"deadline_s": 60},
+        {"on_failure": (Notification(type="webhook", connection="c"),)},
         {"version": 1},
     ],
     ids=lambda c: next(iter(c)),
@@ -80,6 +103,78 @@ def test_the_spec_follows_the_job_and_the_settings() -> None:
     assert (spec.retries, spec.retry_delay_s, spec.timeout_s) == (7, 11, 13)
     assert spec.tags[:2] == ("airberg", job.request.source_name)
     assert spec.created_at == job.created_at.isoformat()
+
+
+DEPLOYMENT = Settings(
+    airflow=AirflowSettings.model_validate(
+        {
+            "retries": 1,
+            "retry_delay_s": 11,
+            "max_retry_delay_s": 99,
+            "task_timeout_s": 13,
+            "pool": "all",
+            "source_pools": {"source-faker": "faker"},
+            "queue": "plain",
+            "source_queues": {"source-faker": "fast"},
+            "priority": 7,
+            "deadline_s": 17,
+            "on_failure": [{"type": "webhook", "connection": "ops"}],
+        }
+    )
+)
+OPS = Notification(type="webhook", connection="ops")
+
+
+def options(spec: FlowSpec) -> dict[str, Any]:
+    """What can be asked for, as a spec has it."""
+    return {name: getattr(spec, name) for name in FlowRequest.__struct_fields__}
+
+
+def test_options_are_those_of_the_job_then_of_its_source_then_of_the_deployment() -> None:
+    """Each for itself; a zero and an empty list are values."""
+    common = {"retry_delay_s": 11, "timeout_s": 13, "parallelism": 1, "deadline_s": 17}
+    of_all = common | {"retries": 1, "pool": "all", "queue": "plain", "priority": 7, "on_failure": (OPS,)}
+    other = flow_spec(a_job(request=a_request(source_name="source-other")), DEPLOYMENT)
+    assert options(other) == of_all
+    assert other.max_retry_delay_s == 99
+    faker = flow_spec(a_job(request=a_request(source_name="source-faker")), DEPLOYMENT)
+    assert options(faker) == of_all | {"pool": "faker", "queue": "fast"}
+    asked = FlowRequest(
+        parallelism=3,
+        pool="own",
+        queue="slow",
+        priority=1,
+        retries=0,
+        retry_delay_s=0,
+        timeout_s=5,
+        deadline_s=6,
+        on_failure=(),
+    )
+    own = flow_spec(a_job(request=a_request(source_name="source-faker", flow=asked)), DEPLOYMENT)
+    assert options(own) == {name: getattr(asked, name) for name in FlowRequest.__struct_fields__}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            {"retries": 5},
+            {"retry_delay_s": 5},
+            {"max_retry_delay_s": 5},
+            {"task_timeout_s": 5},
+            {"pool": "p"},
+        ),
+        *({"source_pools": {"source-faker": "p"}}, {"queue": "q"}, {"source_queues": {"source-faker": "q"}}),
+        *({"priority": 5}, {"deadline_s": 5}, {"on_failure": [{"type": "webhook", "connection": "c"}]}),
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_flows_are_made_of_is_in_the_version_of_settings(change: dict[str, Any]) -> None:
+    """Airflow's bundle gets an answer with content after the service was started with other settings."""
+    before, after = Settings(), Settings(airflow=AirflowSettings.model_validate(change))
+    job = a_job(request=a_request(source_name="source-faker"))
+    assert flow_spec(job, before) != flow_spec(job, after)
+    assert settings_version(before) != settings_version(after)
 
 
 @pytest.mark.parametrize("text", [None, "", "airberg-spec: xyz", "airberg-spec: " + "a" * 40])
