@@ -118,12 +118,12 @@ def test_flows_are_due_until_they_were_followed(store: JobStore) -> None:
     job = store.add_job(a_job(), {})
     other = store.add_job(a_job("other", created_at=at(1)), {})
     first, second = store.flows_due()
-    assert [first.job, second.job] == [job, other]
+    assert [first.job, second.job] == [job.as_flow_job(), other.as_flow_job()]
     store.flow_followed(second)
     paused = store.set_paused(job.id, True)
     store.flow_followed(first)
     [again] = store.flows_due()
-    assert again.job == paused
+    assert again.job == paused.as_flow_job()
     store.flow_followed(again)
     store.flow_followed(again)
     assert list(store.flows_due()) == []
@@ -135,8 +135,23 @@ def test_flows_are_due_until_they_were_followed(store: JobStore) -> None:
     for change in changes:
         changed = change()
         [due] = store.flows_due()
-        assert due.job == changed
+        assert due.job == changed.as_flow_job()
         store.flow_followed(due)
+
+
+def test_jobs_as_flows_are_made_of_them(store: JobStore) -> None:
+    """Those that are not deleted, oldest first; and deleted ones as long as their flow is there."""
+    younger = store.add_job(a_job("younger", created_at=at(1)), {})
+    older = store.add_job(a_job("older", plan=None), {})
+    gone = store.add_job(a_job("gone", created_at=at(2)), {})
+    store.set_flow_hash(gone.id, "a" * 32)
+    gone = store.delete_job(gone.id, at(9))
+    younger = store.set_paused(younger.id, True)
+    living = [older.as_flow_job(), younger.as_flow_job()]
+    assert list(store.flow_jobs()) == living
+    assert list(store.flow_jobs(to_withdraw=True)) == [*living, gone.as_flow_job()]
+    store.set_flow_hash(gone.id, None)
+    assert list(store.flow_jobs(to_withdraw=True)) == living
 
 
 def test_names_are_unique_per_owner(store: JobStore) -> None:

@@ -34,6 +34,7 @@ from airberg.api.metrics import Metrics
 from airberg.api.openapi import DocumentedApp
 from airberg.api.slots import Slots
 from airberg.api.submission import Submitter
+from airberg.flows.feed import FlowFeed
 from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
 from airberg.governance.resolve import DomainDirectory
@@ -116,6 +117,7 @@ def create_app(parts: AppParts) -> FastAPI:
     app.state.audit = parts.store.audit
     app.state.orchestrator = parts.orchestrator
     app.state.reconciler = reconciler
+    app.state.flow_feed = FlowFeed(parts.store, settings)
     app.state.verifier = parts.verifier
     app.state.service_keys = parts.store.service_keys
     app.state.service_key_verifier = ServiceKeyVerifier(

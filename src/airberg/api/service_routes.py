@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
 from airberg import __version__
 from airberg.api.auth import machine
-from airberg.flows.model import flow_spec, settings_version, upkeep_spec
+from airberg.flows.feed import FlowFeed
 from airberg.flows.port import Orchestrator
 from airberg.jobs.port import JobStore
 from airberg.settings import Settings
@@ -63,15 +62,8 @@ def ready(request: Request) -> ReadyView:
 @internal.get("/internal/airflow/flows", dependencies=[Depends(machine)])
 def flows(request: Request) -> Response:
     """Specs of all flows: ids, names, schedules. Never a configuration."""
-    store: JobStore = request.app.state.store
-    settings: Settings = request.app.state.settings
-    version = f'"{store.flows_version()}-{settings_version(settings)}"'
+    feed: FlowFeed = request.app.state.flow_feed
+    version = feed.version()
     if request.headers.get("if-none-match") == version:
         return Response(status_code=304, headers={"ETag": version})
-    specs: list[Any] = [flow_spec(job, settings) for job in store.jobs()]
-    upkeep = upkeep_spec(settings)
-    if upkeep is not None:
-        specs.append(upkeep)
-    return Response(
-        msgspec.json.encode({"flows": specs}), media_type="application/json", headers={"ETag": version}
-    )
+    return Response(feed.body(version), media_type="application/json", headers={"ETag": version})

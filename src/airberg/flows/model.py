@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from airberg.flows.airflow_settings import DEFAULT_PRIORITY
-from airberg.jobs.model import Job
+from airberg.jobs.model import FlowJob, Job
 from airberg.plan.flow_request import FlowRequest, Notification
 from airberg.settings import Settings
 
@@ -98,7 +98,7 @@ class UpkeepSpec(Spec, frozen=True, kw_only=True):
     version: int = 1
 
 
-def flow_spec(job: Job, settings: Settings) -> FlowSpec:
+def flow_spec(job: Job | FlowJob, settings: Settings) -> FlowSpec:
     """The flow that a job should have: by what it asks, else by its source, else by the deployment."""
     request, airflow = job.request, settings.airflow
     asked = request.flow or FlowRequest()

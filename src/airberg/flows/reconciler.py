@@ -9,19 +9,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Set
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from airberg.errors import Unavailable
 from airberg.flows.model import flow_spec, upkeep_spec
 from airberg.flows.port import Orchestrator
-from airberg.jobs.model import Job, Run, RunStatus
+from airberg.jobs.model import FlowJob, Job, Run, RunStatus
 from airberg.jobs.port import JobStore
 from airberg.settings import Settings
 
 log = logging.getLogger(__name__)
 
 PUBLISH_WAIT_S = 20.0
+ROUND_S = 20.0
+"""How long a round looks after flows that nobody has changed, before it sees what has changed meanwhile."""
 LOST_AFTER_S = 120.0
 """A run that its flow reports as ended, and that told us nothing for this long, is given up."""
 LOGS_EVERY_S = 3600.0
@@ -42,13 +45,13 @@ class FlowReconciler:
         self._orchestrator = orchestrator
         self._settings = settings
         self._seen_version: str | None = None
-        self._differing: list[UUID] | None = None
+        self._differing: dict[UUID, None] | None = None
         self._upkeep = upkeep_spec(settings)
         self._upkeep_again_s, self._upkeep_limit_s = UPKEEP_AGAIN_S
         self._upkeep_not_before = 0.0
         self._logs_not_before = 0.0
 
-    def follow(self, job: Job, wait_s: float) -> bool:
+    def follow(self, job: Job | FlowJob, wait_s: float) -> bool:
         """Bring one job's flow, its pause and its queued runs in line.
 
         Returns:
@@ -72,7 +75,7 @@ class FlowReconciler:
                 self._orchestrator.trigger(job.flow_id, run.flow_run_id)
         return True
 
-    def _withdraw(self, job: Job) -> bool:
+    def _withdraw(self, job: Job | FlowJob) -> bool:
         if job.flow_hash is not None:
             self._orchestrator.withdraw(job.flow_id)
             self._store.set_flow_hash(job.id, None)
@@ -102,32 +105,44 @@ class FlowReconciler:
 
     def _follow_due(self) -> tuple[int, bool]:
         """Follow what is due; how many flows were repaired, and whether nothing is left to do."""
-        due = self._store.flows_due()
-        if self._differing is None:
-            known = {d.job.id for d in due}
-            jobs = self._store.jobs(include_deleted=True)
-            self._differing = [j.id for j in jobs if j.id not in known and self._differs(j)]
+        due = {one.job.id: one for one in self._store.flows_due()}
+        differing = self._differing
+        if differing is None:
+            found = self._store.flow_jobs(to_withdraw=True)
+            differing = self._differing = {job.id: None for job in found if self._differs(job)}
         repaired, complete = 0, True
-        for one in due:
-            if not self._differs(one.job):
-                self._store.flow_followed(one)
-                continue
-            repaired += 1
-            if self.follow(one.job, PUBLISH_WAIT_S):
-                self._store.flow_followed(one)
-            else:
+        for one in due.values():
+            differs = self._differs(one.job)
+            repaired += differs
+            if differs and not self.follow(one.job, PUBLISH_WAIT_S):
                 complete = False
-        left = []
-        for job_id in self._differing:
-            job = self._store.job(job_id)
-            if self._differs(job):
-                repaired += 1
-                if not self.follow(job, PUBLISH_WAIT_S):
-                    left.append(job_id)
-        self._differing = left
-        return repaired, complete and not left
+                continue
+            self._store.flow_followed(one)
+            differing.pop(one.job.id, None)
+        repaired += self._follow_others(differing, due.keys())
+        return repaired, complete and not differing
 
-    def _differs(self, job: Job) -> bool:
+    def _follow_others(self, differing: dict[UUID, None], due: Set[UUID]) -> int:
+        """Follow jobs that nobody has changed: after a change of the settings that may be all of them.
+
+        Only until the time of a round is over, or a flow is not there yet, as the orchestrator is busy with
+        the others: a change that somebody waits for is looked at in between.
+        """
+        repaired, until = 0, time.monotonic() + ROUND_S
+        for job_id in [job_id for job_id in differing if job_id not in due]:
+            job = self._store.job(job_id)
+            differs = self._differs(job)
+            repaired += differs
+            followed = not differs or self.follow(job, PUBLISH_WAIT_S)
+            del differing[job_id]
+            if not followed:
+                differing[job_id] = None  # behind all others, which it must not hold up
+                break
+            if time.monotonic() >= until:
+                break
+        return repaired
+
+    def _differs(self, job: Job | FlowJob) -> bool:
         if job.deleted_at is not None:
             return job.flow_hash is not None
         return job.flow_hash != flow_spec(job, self._settings).spec_hash()
@@ -153,7 +168,12 @@ class FlowReconciler:
         self._upkeep_again_s = min(2 * self._upkeep_again_s, self._upkeep_limit_s)
 
     def _watch(self, run: Run) -> None:
-        """Start a queued run that the orchestrator does not know; end one that died without a word."""
+        """Start a queued run that the orchestrator does not know; end one that died without a word.
+
+        Nobody is asked about a run that works: there may be hundreds of them.
+        """
+        if run.status is RunStatus.RUNNING and not self._is_silent(run):
+            return
         job = self._store.job(run.job_id)
         if job.deleted_at is not None or job.flow_hash is None:
             return
@@ -163,10 +183,7 @@ class FlowReconciler:
                 self._orchestrator.trigger(job.flow_id, run.flow_run_id)
         except Unavailable:
             return
-        if state not in ("failed", "success") or self._store.lease(job.id) is not None:
-            return
-        since = run.started_at or run.created_at
-        if run.status.ended or (datetime.now(UTC) - since).total_seconds() < LOST_AFTER_S:
+        if state not in ("failed", "success") or not self._is_silent(run):
             return
         self._store.end_run(
             run.id,
@@ -175,6 +192,13 @@ class FlowReconciler:
             error="The flow ended without a report of the run. Airflow's task log has the reason.",
             error_code="run-lost",
         )
+
+    def _is_silent(self, run: Run) -> bool:
+        """Whether nobody has said for long that the run goes on."""
+        since = run.started_at or run.created_at
+        if run.status.ended or (datetime.now(UTC) - since).total_seconds() < LOST_AFTER_S:
+            return False
+        return self._store.lease(run.job_id) is None
 
     def remove_old_logs(self) -> None:
         """Remove logs of runs that are kept no longer, once in a while.

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import RowMapping
 
-from airberg.jobs.model import Job, JobStatus, Run, RunReport, RunStatus
+from airberg.jobs.model import FlowJob, Job, JobStatus, Run, RunReport, RunStatus
 from airberg.plan.model import IngestRequest, decode_plan, encode_plan
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -116,6 +116,19 @@ def job_of(row: RowMapping | Mapping[str, Any]) -> Job:
         last_failed_at=row["last_failed_at"],
         deleted_at=row["deleted_at"],
         version=row["version"],
+    )
+
+
+def flow_job_of(row: RowMapping) -> FlowJob:
+    """What the flow of a job is made of, from a row of these columns."""
+    return FlowJob(
+        id=row["id"],
+        request=decode_struct(row["request"], IngestRequest),
+        created_at=row["created_at"],
+        paused=row["paused"],
+        shard=row["shard"],
+        flow_hash=row["flow_hash"],
+        deleted_at=row["deleted_at"],
     )
 
 

@@ -32,7 +32,17 @@ from airberg.jobs.lifecycle import (
     with_schedule,
 )
 from airberg.jobs.metadata_due import MemoryMetadataDue, MetadataDue
-from airberg.jobs.model import DueFlow, Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.jobs.model import (
+    DueFlow,
+    FlowJob,
+    Job,
+    JobStatus,
+    Lease,
+    Run,
+    RunReport,
+    RunStatus,
+    StoredAnswer,
+)
 from airberg.jobs.run_logs import MemoryRunLogs, RunLogs
 from airberg.jobs.totals import MemoryTotals
 from airberg.plan.model import JobPlan
@@ -228,10 +238,18 @@ class MemoryJobStore:
         self._flows_version += 1
         self._flows_due[job_id] = str(self._flows_version)
 
+    def flow_jobs(self, *, to_withdraw: bool = False) -> Sequence[FlowJob]:
+        """See `JobStore.flow_jobs`."""
+        found = reversed(self.jobs(include_deleted=to_withdraw))
+        return [job.as_flow_job() for job in found if job.deleted_at is None or job.flow_hash is not None]
+
     def flows_due(self) -> Sequence[DueFlow]:
         """See `JobStore.flows_due`."""
         with self._lock:
-            due = [DueFlow(job=self.job(job_id), mark=mark) for job_id, mark in self._flows_due.items()]
+            due = [
+                DueFlow(job=self.job(job_id).as_flow_job(), mark=mark)
+                for job_id, mark in self._flows_due.items()
+            ]
         return sorted(due, key=lambda d: (d.job.created_at, d.job.id.hex))
 
     def flow_followed(self, due: DueFlow) -> None:

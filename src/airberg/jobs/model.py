@@ -145,6 +145,11 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         return sent and self.metadata_error is None
 
 
+def flow_id_of(job_id: UUID) -> str:
+    """The orchestrator's id of a job's flow."""
+    return f"airberg_{job_id}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """An ingestion job.
@@ -182,14 +187,44 @@ class Job:
     @property
     def flow_id(self) -> str:
         """The orchestrator's id of this job's flow."""
-        return f"airberg_{self.id}"
+        return flow_id_of(self.id)
+
+    def as_flow_job(self) -> FlowJob:
+        """What its flow is made of."""
+        return FlowJob(
+            id=self.id,
+            request=self.request,
+            created_at=self.created_at,
+            paused=self.paused,
+            shard=self.shard,
+            flow_hash=self.flow_hash,
+            deleted_at=self.deleted_at,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowJob:
+    """A job as far as its flow is made of it: without its plan, which may be large. As in `Job`."""
+
+    id: UUID
+    request: IngestRequest
+    created_at: datetime
+    paused: bool
+    shard: int
+    flow_hash: str | None
+    deleted_at: datetime | None
+
+    @property
+    def flow_id(self) -> str:
+        """The orchestrator's id of this job's flow."""
+        return flow_id_of(self.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueFlow:
     """A job whose flow has changed. `mark` tells this change from a later one."""
 
-    job: Job
+    job: FlowJob
     mark: str
 
 

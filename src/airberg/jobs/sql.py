@@ -46,7 +46,17 @@ from airberg.jobs.lifecycle import (
     with_schedule,
 )
 from airberg.jobs.metadata_due import MetadataDue, SqlMetadataDue
-from airberg.jobs.model import DueFlow, Job, JobStatus, Lease, Run, RunReport, RunStatus, StoredAnswer
+from airberg.jobs.model import (
+    DueFlow,
+    FlowJob,
+    Job,
+    JobStatus,
+    Lease,
+    Run,
+    RunReport,
+    RunStatus,
+    StoredAnswer,
+)
 from airberg.jobs.run_logs import RunLogs, SqlRunLogs
 from airberg.jobs.sql_finding import JOB_VALUES, has_newer_run, page_of_jobs, page_of_runs
 from airberg.jobs.sql_index import index_plan, index_request
@@ -254,6 +264,11 @@ class SqlJobStore:
             _set_job(c, job_id, {name: values[name] for name in ("request", "plan", "version")})
             index_plan(c, job_id, job.plan)
             return job
+
+    def flow_jobs(self, *, to_withdraw: bool = False) -> Sequence[FlowJob]:
+        """See `JobStore.flow_jobs`."""
+        with self._transactions.read() as c:
+            return sql_flows.all_jobs(c, to_withdraw)
 
     def flows_due(self) -> Sequence[DueFlow]:
         """See `JobStore.flows_due`."""
