@@ -11,6 +11,7 @@ PY     := $(ENV)/bin/python
 BENCH_ENV := .build/bench-env
 ENGINES_ENV := .build/engines
 DATAHUB_ENV := .build/datahub
+KUBERNETES_ENV := .build/airflow-kubernetes
 OIDC_PROVIDER := .build/oidc-provider
 BENCH_OPTIONS := $(if $(filter-out 0,$(QUICK)),--quick)
 export AIRBERG_HOME ?= $(CURDIR)/.airberg
@@ -22,7 +23,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
-.PHONY: help run up test chaos model race test-spark test-connectors test-datahub check lint types sanitize reference lock clean \
+.PHONY: help run up test chaos model race test-spark test-connectors test-datahub test-kubernetes check lint types sanitize reference lock clean \
   bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api
 
 help:  ## Show this list
@@ -56,6 +57,9 @@ test-connectors: $(ENV)/.dev  ## Load tables with connectors of Airbyte from the
 
 test-datahub: $(ENV)/.dev $(DATAHUB_ENV)/.made  ## Compare what we tell DataHub with its own Iceberg source (400 MB)
 	@DATAHUB_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/parity
+
+test-kubernetes: $(ENV)/.dev $(KUBERNETES_ENV)/.made  ## Hold pods against Kubernetes' API, run tasks in pods, the image's way too (400 MB)
+	@KUBERNETES_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/kubernetes
 
 check: lint types  ## Everything that reads the code without running it
 
@@ -109,6 +113,9 @@ lock: $(UV)  ## Lock the dependencies again
 	$(COMPILE) --upgrade requirements/spark.in -o requirements/spark.txt
 	$(COMPILE) --upgrade requirements/engines.in -o requirements/engines.txt
 	$(COMPILE) --upgrade requirements/datahub.in -o requirements/datahub.txt
+	$(COMPILE) --upgrade requirements/airflow-kubernetes.in -o requirements/airflow-kubernetes.txt
+	$(COMPILE) --upgrade requirements/kubernetes-schemas.in -c requirements/airflow-kubernetes.txt \
+	  -o requirements/kubernetes-schemas.txt
 	@cd tests/oidc-provider && npm install --silent --package-lock-only --ignore-scripts \
 	  --omit-lockfile-registry-resolved --no-audit --no-fund
 
@@ -151,6 +158,13 @@ $(DATAHUB_ENV)/.made: requirements/datahub.txt | $(UV)
 	@echo "Installing DataHub's own Iceberg source for tests"
 	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(DATAHUB_ENV)
 	@$(UV) pip install -q --python $(DATAHUB_ENV)/bin/python --require-hashes -r requirements/datahub.txt
+	@touch $@
+
+$(KUBERNETES_ENV)/.made: requirements/airflow-kubernetes.txt requirements/kubernetes-schemas.txt | $(UV)
+	@echo "Installing Airflow with its provider for Kubernetes"
+	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(KUBERNETES_ENV)
+	@$(UV) pip install -q --python $(KUBERNETES_ENV)/bin/python --require-hashes \
+	  -r requirements/airflow-kubernetes.txt -r requirements/kubernetes-schemas.txt
 	@touch $@
 
 # Versions and hashes are those of the lock file, and no package runs scripts of its own.

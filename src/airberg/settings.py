@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from airberg.api.limit_settings import LimitSettings
 from airberg.api.metrics_settings import MetricsSettings
 from airberg.flows.airflow_settings import AirflowSettings
+from airberg.flows.kubernetes_settings import KubernetesSettings
 from airberg.governance.datahub_settings import DataHubSettings
 from airberg.governance.openlineage.lineage_settings import OpenLineageSettings
 from airberg.identity.access_settings import AccessSettings, AuthSettings
@@ -347,6 +348,7 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     catalog: CatalogSettings = CatalogSettings()
     airflow: AirflowSettings = AirflowSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
     datahub: DataHubSettings = DataHubSettings()
     openlineage: OpenLineageSettings = OpenLineageSettings()
     sources: SourceSettings = SourceSettings()

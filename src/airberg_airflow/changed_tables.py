@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 log = logging.getLogger(__name__)
@@ -21,6 +17,7 @@ SCHEME = "iceberg://"
 MAX_URI = 1500
 """Airflow stores no longer ones."""
 MAX_BYTES = 16 * 1024 * 1024
+"""A longer text is not understood."""
 MAX_EXTRA = 20
 
 
@@ -31,33 +28,30 @@ class ChangedTable(NamedTuple):
     extra: dict[str, str | int]
 
 
-@contextmanager
-def changed_tables_file() -> Iterator[Path]:
-    """A place for the file, which is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="airberg-") as folder:
-        yield Path(folder) / "changed-tables.json"
-
-
-def read_changed_tables(path: Path) -> list[ChangedTable]:
+def read_changed_tables(text: bytes | None) -> list[ChangedTable]:
     """What the command wrote; nothing, where it wrote nothing that can be understood.
 
-    The rows are committed by now, so nothing in the file may fail the task: what is no table is left out
+    The rows are committed by now, so nothing in the text may fail the task: what is no table is left out
     and logged.
+
+    Args:
+        text: Content of the file; None, if there is none.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        entries = json.loads(text)["tables"] if len(text) <= MAX_BYTES else None
-    except FileNotFoundError:
+    if text is None:
         return []
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        entries = None
+    try:
+        found = json.loads(text) if len(text) <= MAX_BYTES else None
+        entries = found["tables"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        found = entries = None
     if not isinstance(entries, list):
         log.warning("the list of changed tables cannot be read: no flow is told that they changed")
         return []
     tables = [table for entry in entries if (table := _table(entry)) is not None]
     if len(tables) < len(entries):
         log.warning("%d entries of the list of changed tables are no tables", len(entries) - len(tables))
+    if left_out := found.get("left_out"):
+        log.warning("%s changed tables had no room in the list: no flow is told of those", left_out)
     return tables
 
 

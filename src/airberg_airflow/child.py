@@ -7,8 +7,10 @@ import os
 import selectors
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import IO
 
 ERROR_MARK = "error: "
@@ -23,6 +25,24 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment without what belongs to Airflow: its keys must not reach a connector."""
     kept = {k: v for k, v in environment.items() if not k.startswith(_HIDDEN) and k not in _HIDDEN_NAMES}
     return kept | {"PYTHONUNBUFFERED": "1"}
+
+
+@contextlib.contextmanager
+def result_file() -> Iterator[Path]:
+    """A place for a file that a command writes for us, which is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="airberg-") as folder:
+        yield Path(folder) / "result"
+
+
+def result_in(file: Path, limit: int) -> bytes | None:
+    """What the command wrote there, with one byte more than the limit at most; None if it wrote nothing."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(limit + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        return str(e).encode()  # nothing that can be understood
 
 
 class Child:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airberg_airflow.flow_files import UPKEEP_KIND
+from airberg_airflow.pods import where_tasks_run
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -86,6 +87,7 @@ def common_arguments(spec: dict[str, Any]) -> dict[str, Any]:
             "owner": "airberg",
             "retries": int(spec["retries"]),
             "retry_delay": timedelta(seconds=int(spec["retry_delay_s"])),
+            **where_tasks_run(spec),
         },
     }
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from airflow.sdk import Asset, AssetAlias, BaseOperator
+from airflow.sdk import Asset, AssetAlias, BaseOperator, get_current_context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from airberg_airflow.changed_tables import VARIABLE, changed_tables_file, read_changed_tables
-from airberg_airflow.child import Child, child_environment
+from airberg_airflow.changed_tables import MAX_BYTES, VARIABLE, read_changed_tables
+from airberg_airflow.child import Child, child_environment, result_file, result_in
 from airberg_airflow.lineage import lineage_variables
 
 EXIT_CONFIGURATION = 2
@@ -19,61 +19,121 @@ KILL_GRACE_S = 4.0
 """Airflow kills a task 5 seconds after it was asked to end."""
 
 
+Say: TypeAlias = Callable[[str], None]
+
+
+class Running(Protocol):
+    """A command that runs, wherever that is."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+class Outcome(NamedTuple):
+    """How a command ended.
+
+    Attributes:
+        code: Its exit code; negative for a signal.
+        error: Text of its last line that began with `error: `.
+        result: What it wrote into the file that it was asked to write.
+    """
+
+    code: int
+    error: str | None
+    result: bytes | None
+
+
 class CommandOperator(BaseOperator):
-    """Runs commands of Airberg in its own environment, in process groups of their own.
+    """Runs commands of Airberg: as children of the task, or in pods of their own.
 
     Only ids cross the border; the command reads what it needs from Airberg's store. Its exit code decides:
     0 is success, 99 skips the task (another run of the job is alive), 2 fails it for good (a person has to
     change something), anything else fails it with the retries that the flow has.
 
+    Args:
+        pod: What a pod is made of in which each command is to run (`airberg_airflow.pods`); None: on the
+            worker, in Airberg's environment. The flow's default arguments say it for all tasks.
+        **kwargs: What every operator takes.
+
     Attributes:
         ended: Whether Airflow has asked the task to end.
+        commands: How many commands one task runs. Where it is one, a pod that outlived its task is taken up
+            again by the next attempt.
     """
 
     ui_color = "#d9ead3"
+    commands = 1
 
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - what every operator takes
+    def __init__(self, *, pod: dict[str, Any] | None = None, **kwargs: Any) -> None:  # noqa: ANN401
         kwargs.setdefault("do_xcom_push", False)
         super().__init__(**kwargs)
+        self.pod = pod
         self.ended = False
-        self._child: Child | None = None
+        self._running: Running | None = None
 
     def run_command(
         self,
         *arguments: str,
-        say: Callable[[str], None] | None = None,
+        say: Say | None = None,
         more: Mapping[str, str] | None = None,
-    ) -> None:
+        result_variable: str | None = None,
+    ) -> bytes | None:
         """Run `airberg` with these arguments.
 
         Args:
             *arguments: The first ones that are no ids are its name.
-            say: Gets each line that it prints; by default the task's log does.
+            say: Gets each line that it prints; by default the task's log does. (That of a pod is there
+                in any case.)
             more: Variables that it gets beside those of the task.
+            result_variable: Gets the path of a file into which the command may write.
+
+        Returns:
+            What it wrote into that file.
 
         Raises:
             AirflowSkipException: Another run of the job is alive.
             AirflowFailException: A retry would not help.
             AirflowException: It failed.
         """
-        argv = [os.environ.get("AIRBERG_BIN", "airberg"), *arguments]
-        try:
-            environment = child_environment(os.environ) | dict(more or {})
-            self._child = Child(argv, environment, KILL_GRACE_S)
-        except OSError as e:
-            raise AirflowFailException(
-                f"Airberg's command cannot be started ({e.strerror}); AIRBERG_BIN has to name it."
-            ) from None
-        code = self._child.follow(say or self.say)
-        if code == 0:
-            return
+        run = self._run_child if self.pod is None else self._run_in_pod
+        outcome = run(arguments, say, dict(more or {}), result_variable)
+        if outcome.code == 0:
+            return outcome.result
+        code = outcome.code
         how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
-        reason = self._child.error or f"airberg {arguments[0]} {how}."
+        reason = outcome.error or f"airberg {arguments[0]} {how}."
         if code == EXIT_LEASE_HELD:
             raise AirflowSkipException(reason)
         if code == EXIT_CONFIGURATION:
             raise AirflowFailException(reason)
         raise AirflowException(reason)
+
+    def _run_child(
+        self, arguments: tuple[str, ...], say: Say | None, more: dict[str, str], variable: str | None
+    ) -> Outcome:
+        argv = [os.environ.get("AIRBERG_BIN", "airberg"), *arguments]
+        with result_file() as file:
+            asked = {variable: str(file)} if variable else {}
+            try:
+                child = Child(argv, child_environment(os.environ) | more | asked, KILL_GRACE_S)
+            except OSError as e:
+                raise AirflowFailException(
+                    f"Airberg's command cannot be started ({e.strerror}); AIRBERG_BIN has to name it."
+                ) from None
+            self._running = child
+            code = child.follow(say or self.say)
+            return Outcome(code, child.error, result_in(file, MAX_BYTES))
+
+    def _run_in_pod(
+        self, arguments: tuple[str, ...], say: Say | None, more: dict[str, str], variable: str | None
+    ) -> Outcome:
+        from airberg_airflow.pod_command import PodCommand  # loads Airflow's provider and its client
+
+        assert self.pod is not None  # noqa: S101 - the caller looked
+        command = PodCommand(self.pod, arguments, more, variable, reattach=self.commands == 1)
+        self._running = command
+        code = command.follow(self.task_id, get_current_context(), say)
+        return Outcome(code, command.error, command.result)
 
     def say(self, line: str) -> None:
         """Write a line into the task's log."""
@@ -82,8 +142,8 @@ class CommandOperator(BaseOperator):
     def on_kill(self) -> None:
         """Pass the end on to the command and all that belongs to it."""
         self.ended = True
-        if self._child is not None:
-            self._child.stop()
+        if self._running is not None:
+            self._running.stop()
 
 
 class AirbergOperator(CommandOperator):
@@ -112,11 +172,10 @@ class AirbergOperator(CommandOperator):
         if self.verb != "sync":
             self.run_command(*arguments)
             return
-        with changed_tables_file() as file:
-            attempt = str(context["ti"].try_number)
-            more = {VARIABLE: str(file)} | lineage_variables(context["ti"])
-            self.run_command(*arguments, "--attempt", attempt, more=more)
-            tables = read_changed_tables(file)
+        attempt = str(context["ti"].try_number)
+        more = lineage_variables(context["ti"])
+        written = self.run_command(*arguments, "--attempt", attempt, more=more, result_variable=VARIABLE)
+        tables = read_changed_tables(written)
         events = context["outlet_events"][self._alias]
         for table in tables:
             self.say(f"changed: {table.uri}")

@@ -93,6 +93,7 @@ class UpkeepOperator(CommandOperator):
     def __init__(self, *, job_ids: list[str], **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
         self.job_ids = job_ids
+        self.commands = len(job_ids)
 
     def execute(self, context: Any) -> None:  # noqa: ANN401 - Airflow's context
         """Run the command for each.

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -17,6 +19,8 @@ from airberg.settings import Settings
 
 VARIABLE = "AIRBERG_CHANGED_TABLES_FILE"
 """Environment variable with the path of the file (`airberg_airflow.changed_tables` sets it)."""
+LIMIT_VARIABLE = "AIRBERG_RESULT_MAX_BYTES"
+"""Environment variable with the most that the file may hold (`airberg_airflow.pods` sets it)."""
 _PLAIN = "._-~:@!$&'()*+,;="
 """What the host of a URI may hold beside letters and digits (RFC 3986, reg-name), with `:` and `@`."""
 
@@ -51,7 +55,20 @@ def write_changed_tables(
         for stream in run.report.streams
         if stream.snapshot_ids
     ]
-    Path(path).write_bytes(msgspec.json.encode({"tables": tables}))
+    Path(path).write_bytes(_fitting(tables, int(environment.get(LIMIT_VARIABLE) or sys.maxsize)))
+
+
+def _fitting(tables: list[dict[str, Any]], limit: int) -> bytes:
+    """The list, or what of it has room: first the numbers go, then the last tables. That is told."""
+    text = msgspec.json.encode({"tables": tables})
+    if len(text) <= limit:
+        return text
+    named = [{"uri": table["uri"]} for table in tables]
+    for kept in range(len(named), -1, -1):
+        text = msgspec.json.encode({"tables": named[:kept], "left_out": len(named) - kept})
+        if len(text) <= limit:
+            return text
+    return b""
 
 
 def _extra(job: Job, run: Run, namespace: tuple[str, ...], stream: StreamReport) -> dict[str, str | int]:

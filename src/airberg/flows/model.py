@@ -31,6 +31,27 @@ _OF_FLOWS = {
 _HASH = re.compile(re.escape(HASH_MARK) + r"([0-9a-f]{32})\b")
 
 
+class PodSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The pods that a flow's tasks run in: names and amounts, of the settings and of the job.
+
+    `airberg_airflow.pods` makes them. The members are those of `KubernetesSettings`.
+    """
+
+    by: Literal["executor", "operator"]
+    image: str | None = None
+    namespace: str | None = None
+    secret: str | None = None
+    config_map: str | None = None
+    service_account: str | None = None
+    pull_secret: str | None = None
+    connection: str | None = None
+    template_file: str | None = None
+    cpu: str | None = None
+    memory: str | None = None
+    stop_s: int | None = None
+    start_timeout_s: int | None = None
+
+
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """What every flow has. The JSON form of a spec is what crosses the border to Airflow.
 
@@ -38,6 +59,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
         flow_id: The orchestrator's id of the flow.
         schedule: Five-field cron expression or preset; None = runs only when triggered.
         timeout_s: Limit of one attempt of the task that does the work.
+        pods: What the tasks' pods are like; None: no word about pods.
     """
 
     flow_id: str
@@ -49,6 +71,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     retry_delay_s: int
     timeout_s: int
     tags: tuple[str, ...] = ()
+    pods: PodSpec | None = None
 
     def spec_hash(self) -> str:
         """Hash over the JSON form; Airflow's side computes it from what arrived there."""
@@ -123,6 +146,7 @@ def flow_spec(job: Job | FlowJob, settings: Settings) -> FlowSpec:
         deadline_s=airflow.deadline_s if asked.deadline_s is None else asked.deadline_s,
         on_failure=tuple(n.as_notification() for n in airflow.on_failure) if told is None else told,
         tags=("airberg", request.source_name, *request.tags),
+        pods=_pods(settings),
     )
 
 
@@ -141,6 +165,7 @@ def upkeep_spec(settings: Settings) -> UpkeepSpec | None:
         timeout_s=settings.airflow.task_timeout_s,
         parallelism=upkeep.parallelism,
         tags=("airberg",),
+        pods=_pods(settings),
     )
 
 
@@ -151,9 +176,19 @@ def settings_version(settings: Settings) -> str:
         [
             None if upkeep is None else upkeep.spec_hash(),
             airflow.model_dump(mode="json", include=_OF_FLOWS),
+            msgspec.to_builtins(_pods(settings)),
             FORM,
         ]
     )
+
+
+def _pods(settings: Settings) -> PodSpec | None:
+    """What a deployment says about pods; what only the operator needs is no business of the executor's."""
+    kubernetes = settings.kubernetes
+    if kubernetes.pods is None:
+        return None
+    names = {"cpu", "memory"} if kubernetes.pods == "executor" else set(PodSpec.__struct_fields__) - {"by"}
+    return PodSpec(by=kubernetes.pods, **kubernetes.model_dump(include=names))
 
 
 def hash_in(documentation: str | None) -> str | None:

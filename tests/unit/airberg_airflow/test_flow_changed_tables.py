@@ -17,9 +17,10 @@ from airberg_airflow.changed_tables import (
     MAX_URI,
     VARIABLE,
     ChangedTable,
-    changed_tables_file,
     read_changed_tables,
 )
+from airberg_airflow.child import result_file, result_in
+from airberg_airflow.pods import MAX_RESULT, MAX_RESULT_VARIABLE
 from support.jobs import a_job, a_run
 
 RUN_ID = UUID(int=7)
@@ -27,7 +28,7 @@ RUN_ID = UUID(int=7)
 
 def test_both_sides_use_one_variable() -> None:
     """They cannot share a module."""
-    assert written.VARIABLE == VARIABLE
+    assert (written.VARIABLE, written.LIMIT_VARIABLE) == (VARIABLE, MAX_RESULT_VARIABLE)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         "rows_deleted": 1,
         "snapshot_id": str(2**62),
     }
-    assert read_changed_tables(file) == [ChangedTable("iceberg://shop.users", extra)]
+    assert read_changed_tables(file.read_bytes()) == [ChangedTable("iceberg://shop.users", extra)]
 
 
 def test_nothing_is_written_where_nobody_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,9 +77,36 @@ def test_uris_have_the_platform_instance(instance: str | None, uri: str) -> None
 
 def test_no_file_is_no_table() -> None:
     """An older command writes none."""
-    with changed_tables_file() as file:
-        assert read_changed_tables(file) == []
+    with result_file() as file:
+        assert read_changed_tables(result_in(file, MAX_BYTES)) == []
     assert not file.parent.exists()
+
+
+def test_a_file_that_cannot_be_read_is_no_list(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A folder in its place: told, and nothing fails."""
+    assert read_changed_tables(result_in(tmp_path, MAX_BYTES)) == []
+    assert "cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize(("count", "named", "numbers"), [(3, 3, True), (30, 30, False), (300, 116, False)])
+def test_what_has_no_room_is_left_out_and_told(
+    tmp_path: Path, count: int, named: int, numbers: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a pod a list may have 4096 bytes: numbers go first, then tables, and the log says how many."""
+    job = a_job()
+    reports = tuple(
+        StreamReport(stream=f"s{i}", table=f"table_{i:03}", snapshot_ids=(i + 1,)) for i in range(count)
+    )
+    file = tmp_path / "termination-log"
+    variables = {VARIABLE: str(file), MAX_RESULT_VARIABLE: str(MAX_RESULT)}
+    run = a_run(job.id, report=RunReport(streams=reports))
+    written.write_changed_tables(job, run, Settings(), variables)
+    text = file.read_bytes()
+    assert len(text) <= MAX_RESULT
+    tables = read_changed_tables(text)
+    assert [t.uri for t in tables] == [f"iceberg://shop.table_{i:03}" for i in range(named)]
+    assert all(bool(t.extra) is numbers for t in tables)
+    assert (f"{count - named} changed tables had no room" in caplog.text) is (named < count)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +128,7 @@ def test_what_cannot_be_read_is_logged_and_fails_nothing(
     """The rows are committed: a task that fails now would load them again."""
     file = tmp_path / "changed.json"
     file.write_bytes(text)
-    assert read_changed_tables(file) == []
+    assert read_changed_tables(result_in(file, MAX_BYTES)) == []
     assert "cannot be read" in caplog.text
 
 
@@ -119,11 +147,8 @@ def test_what_cannot_be_read_is_logged_and_fails_nothing(
     ],
     ids=lambda e: str(e)[:40],
 )
-def test_entries_that_are_no_tables_are_left_out(
-    tmp_path: Path, entry: object, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_entries_that_are_no_tables_are_left_out(entry: object, caplog: pytest.LogCaptureFixture) -> None:
     """The others are told."""
-    file = tmp_path / "changed.json"
-    file.write_text(json.dumps({"tables": [entry, {"uri": "iceberg://a.b"}]}))
-    assert read_changed_tables(file) == [ChangedTable("iceberg://a.b", {})]
+    text = json.dumps({"tables": [entry, {"uri": "iceberg://a.b"}]}).encode()
+    assert read_changed_tables(text) == [ChangedTable("iceberg://a.b", {})]
     assert "1 entries" in caplog.text

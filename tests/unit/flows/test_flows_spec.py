@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airberg.flows.model import HASH_MARK, SENTINEL_ID, FlowSpec, flow_spec, hash_in, settings_version
+from airberg.flows.model import (
+    HASH_MARK,
+    SENTINEL_ID,
+    FlowSpec,
+    PodSpec,
+    flow_spec,
+    hash_in,
+    settings_version,
+)
 from airberg.plan.flow_request import FlowRequest, Notification
 from airberg.settings import AirflowSettings, Settings
 from airberg_airflow import dags
@@ -47,6 +55,7 @@ SPEC = st.builds(
         ),
         max_size=2,
     ).map(tuple),
+    pods=st.none() | st.builds(PodSpec, by=st.just("operator"), image=TEXT, cpu=st.none() | TEXT),
 )
 
 
@@ -81,6 +90,7 @@ def test_both_sides_use_one_mark_and_sentinel() -> None:
         {"deadline_s": 60},
         {"on_failure": (Notification(type="webhook", connection="c"),)},
         {"version": 1},
+        {"pods": PodSpec(by="executor")},
     ],
     ids=lambda c: next(iter(c)),
 )

@@ -49,7 +49,7 @@ def test_only_ids_names_and_schedules_cross_the_border() -> None:
     """The JSON form has these members, no more."""
     assert set(msgspec.to_builtins(upkeep_of(Settings()))) == {
         *("flow_id", "kind", "name", "schedule", "timezone", "paused", "tags", "version"),
-        *("retries", "retry_delay_s", "timeout_s", "parallelism"),
+        *("retries", "retry_delay_s", "timeout_s", "parallelism", "pods"),
     }
 
 
