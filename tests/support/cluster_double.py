@@ -1,4 +1,4 @@
-"""A stand-in for a cluster of one node: the part of Kubernetes' API that Airflow's provider uses, and a kubelet.
+"""A stand-in for a cluster of one node: the part of Kubernetes' API that Airflow's provider uses, a kubelet.
 
 Pods really run: as processes in sandboxes that do what the manifest says (`pod_sandbox`), with variables from
 the Secrets and ConfigMaps that a test has put there. A pod that is deleted gets SIGTERM, and SIGKILL when its

@@ -1,7 +1,7 @@
 """A process as it is in a pod: what a container runtime does of a pod's manifest, with namespaces of Linux.
 
-The file system is read-only where the manifest says so, `/tmp` and other volumes are the pod's own, the user is
-the manifest's, without privileges, without a home, and the process is the first one of its own PID namespace.
+The file system is read-only where the manifest says so, `/tmp` and other volumes are the pod's own, the user
+is the manifest's, without privileges, without a home, and the process is the first of its own PID namespace.
 Folders that stand for the image (the interpreter, this installation) are there, read-only.
 """
 

@@ -1,7 +1,7 @@
 """Runs flows with Airflow's own `DAG.test`, in an environment that has the provider for Kubernetes.
 
-Standard input: a JSON list of `{"spec": …, "conf": …, "kill": bool}`. Standard output, in its last line: what became of
-each, and the asset events that there were. Nothing of `airberg` is imported, as nothing of it is in Airflow.
+Standard input: a JSON list of `{"spec": …, "conf": …, "kill": bool}`. Standard output, in its last line: what
+became of each, and the asset events that there were. Nothing of `airberg` is imported: Airflow has none of it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 from airflow.models.asset import AssetEvent
 from airflow.utils.session import create_session
-from kubernetes import client, config
 from sqlalchemy import select
 
 from airberg_airflow.dags import build_all
 from airberg_airflow.flow_files import shard_files
+from kubernetes import client, config
 
 
 def main() -> None:
