@@ -1,7 +1,7 @@
-"""Makes pods as Airflow's provider makes them, and holds manifests against Kubernetes' API, in its environment.
+"""Makes pods as Airflow's provider does, and holds manifests against Kubernetes' API, in its environment.
 
-Standard input: `{"operator": […], "executor": […], "manifests": […], "versions": […]}`. Standard output, in its
-last line: the pods, by the kind of what they were made of, and for each manifest what is wrong with it, by version.
+Standard input: `{"operator": […], "executor": […], "manifests": […], "versions": […]}`. Standard output, in
+its last line: the pods, by what they were made of, and for each manifest what is wrong with it, by version.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs flows with Airflow's own `DAG.test`, in an environment that has the provider for Kubernetes.
 
 Standard input: a JSON list of `{"spec": …, "conf": …, "kill": bool}`. Standard output, in its last line: what
-became of each, and the asset events that there were. Nothing of `airberg` is imported: Airflow has none of it.
+became of each, and the asset events. Nothing of `airberg` is imported: Airflow has none of it.
 """
 
 from __future__ import annotations
