@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -182,6 +183,27 @@ def outages_as_unavailable() -> Iterator[None]:
         raise
 
 
+class _Turns:
+    """Lets the writers of one process take turns at an SQLite database.
+
+    SQLite's own way to wait is to sleep and try again, a tenth of a second at a time in the end: with fifty
+    writers most are asleep when the database is free, and some for seconds. A thread that waits for a lock is
+    woken, and holds no connection meanwhile. Other processes still have to be waited for by sleeping.
+    """
+
+    def __init__(self) -> None:
+        self._locks: dict[Path, threading.Lock] = {}
+
+    def of(self, engine: Engine) -> threading.Lock | None:
+        """The lock of a database, whichever engine it is reached by; None where the server sees to it."""
+        if engine.dialect.name != "sqlite":
+            return None
+        return self._locks.setdefault(sqlite_path(engine.url), threading.Lock())
+
+
+_TURNS = _Turns()
+
+
 class Transactions:
     """Transactions of a store in a database; one that does not answer is `Unavailable`.
 
@@ -192,12 +214,29 @@ class Transactions:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._reader = read_only(engine)
+        self._turn = _TURNS.of(engine)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One that may change something; on SQLite it holds the write lock from its beginning."""
-        with outages_as_unavailable(), self._engine.begin() as connection:
+        """One that may change something; on SQLite it holds the write lock from its beginning.
+
+        Raises:
+            Unavailable: The database does not answer, or other writers take too long.
+        """
+        with self._in_turn(), outages_as_unavailable(), self._engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
+            raise store_unavailable(TimeoutError())
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -20,7 +20,7 @@ from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 
 from airberg.errors import ConfigurationFailed, Unavailable
-from airberg.jobs.engine import engine_of
+from airberg.jobs.engine import Transactions, engine_of
 from airberg.jobs.lifecycle import JOBS_PER_SHARD
 from airberg.jobs.migrate import MIGRATIONS, pending, upgrade, upgrade_sql
 from airberg.jobs.model import RunStatus
@@ -238,6 +238,33 @@ def test_a_locked_database_is_unavailable(tmp_path: Path) -> None:
     store.add_job(a_job(), {})
     store.close()
     other.dispose()
+
+
+def test_writers_of_one_process_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On SQLite a writer whose turn has not come holds no connection, and does not wait for ever."""
+    url = f"sqlite:///{tmp_path / 'turns.db'}"
+    upgrade(url)
+    engine, same = engine_of(url), engine_of(url)
+    first, second = Transactions(engine), Transactions(same)
+
+    def write(transactions: Transactions) -> None:
+        with transactions.write() as c:
+            c.execute(sa.text("UPDATE flows_state SET version = version || 'x'"))
+
+    with ThreadPoolExecutor(1) as other, monkeypatch.context() as patched:
+        patched.setattr("airberg.jobs.engine.BUSY_TIMEOUT_S", 0.01)
+        with first.write(), pytest.raises(Unavailable) as e:
+            other.submit(write, second).result()
+        assert e.value.code == "store-unavailable"
+        assert same.pool.checkedin() == 0  # type: ignore[attr-defined]
+    with pytest.raises(Unavailable), first.write() as c:
+        c.execute(sa.text("UPDATE no_table SET version = 'a failure gives the turn back'"))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, [first, second] * 20))
+    with second.read() as c:
+        assert str(c.execute(sa.text("SELECT version FROM flows_state")).scalar()).endswith("x" * 40)
+    engine.dispose()
+    same.dispose()
 
 
 def test_a_restarted_server_costs_no_failure(postgresql_server: Server) -> None:
