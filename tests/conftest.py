@@ -135,6 +135,7 @@ def connectors_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def airflow_stack(tmp_path_factory: pytest.TempPathFactory, pyairbyte_dir: Path) -> Iterator[AirflowStack]:
     """The embedded Airflow, one for the session. What its tasks run makes a checkpoint at every state.
 
+    A run that was killed keeps the next one waiting for ten seconds.
     Jobs of ann@example.com may refer to secrets in files of the folder `e2e`.
     """
     rule = {"owner": "ann@example.com", "scheme": "file", "prefix": "e2e/"}
@@ -142,6 +143,7 @@ def airflow_stack(tmp_path_factory: pytest.TempPathFactory, pyairbyte_dir: Path)
         environment.setenv("AIRBERG_SECRETS__FILES_DIR", str(tmp_path_factory.mktemp("secrets")))
         environment.setenv("AIRBERG_SECRETS__RULES", json.dumps([rule]))
         environment.setenv("AIRBERG_SYNC__CHECKPOINT_SECONDS", "0")
+        environment.setenv("AIRBERG_SYNC__LEASE_SECONDS", "10")
         environment.setenv("AIRBERG_SOURCES__PYAIRBYTE_DIR", str(pyairbyte_dir))
         with running_airflow(tmp_path_factory.mktemp("airflow-stack") / "home") as stack:
             yield stack

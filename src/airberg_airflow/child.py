@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import IO
 
 ERROR_MARK = "error: "
+TASK_VARIABLE = "AIRBERG_TASK_PROCESS"
+"""Tells the child our process id: it ends when we have ended before it could ask to be told of that."""
 MAX_LINE = 16_384
 """Longer lines are cut in pieces; a task log is no place for them, and memory must stay bounded."""
 _LOOK_EVERY_S = 1.0
@@ -45,6 +47,10 @@ def result_in(file: Path, limit: int) -> bytes | None:
         return str(e).encode()  # nothing that can be understood
 
 
+class SupervisorEnded(Exception):
+    """The process that started us, Airflow's supervisor of the task, has ended: nobody waits for us."""
+
+
 class Child:
     """One child process in its own process group.
 
@@ -60,12 +66,13 @@ class Child:
     def __init__(self, argv: list[str], environment: Mapping[str, str], grace_s: float = 4.0) -> None:
         self.error: str | None = None
         self._grace_s = grace_s
+        self._supervisor = os.getppid()
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=dict(environment),
+            env=dict(environment) | {TASK_VARIABLE: str(os.getpid())},
             start_new_session=True,
         )
 
@@ -77,6 +84,9 @@ class Child:
 
         Returns:
             Its exit code; negative for a signal, as in `subprocess`.
+
+        Raises:
+            SupervisorEnded: Our own parent has ended (a worker that was killed tells its tasks nothing).
         """
         assert self._process.stdout is not None  # noqa: S101 - it was opened as a pipe
         try:
@@ -123,6 +133,8 @@ class Child:
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
             while True:
+                if os.getppid() != self._supervisor:
+                    raise SupervisorEnded
                 ended = self._has_exited()  # asked first: what it wrote before that is still to be read
                 if not selector.select(0 if ended else _LOOK_EVERY_S):
                     if ended:

@@ -10,7 +10,7 @@ from airflow.sdk import Asset, AssetAlias, BaseOperator, get_current_context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from airberg_airflow.changed_tables import MAX_BYTES, VARIABLE, read_changed_tables
-from airberg_airflow.child import Child, child_environment, result_file, result_in
+from airberg_airflow.child import Child, SupervisorEnded, child_environment, result_file, result_in
 from airberg_airflow.lineage import lineage_variables
 
 EXIT_CONFIGURATION = 2
@@ -121,7 +121,12 @@ class CommandOperator(BaseOperator):
                     f"Airberg's command cannot be started ({e.strerror}); AIRBERG_BIN has to name it."
                 ) from None
             self._running = child
-            code = child.follow(say or self.say)
+            try:
+                code = child.follow(say or self.say)
+            except SupervisorEnded:
+                raise AirflowException(
+                    "The worker of this task has ended, and its command with it."
+                ) from None
             return Outcome(code, child.error, result_in(file, MAX_BYTES))
 
     def _run_in_pod(

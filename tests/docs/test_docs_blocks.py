@@ -29,6 +29,7 @@ NOT_SETTINGS = {
     "AIRBERG_ENV_FILE": "src/airberg/settings.py",
     "AIRBERG_NATIVE": "hatch_build.py",
     "AIRBERG_RECORDING": "benchmarks/recording.py",
+    "AIRBERG_TASK_PROCESS": "src/airberg/cli/parent.py",
 }
 """Variables that are no settings, and the file that reads each."""
 VARIABLE = re.compile(r"\b(AIRBERG_[A-Z_]+[A-Z])\b")

@@ -1,14 +1,10 @@
-"""A job's life: failure and retry, schedule, pause, delete, cancel, kill."""
+"""A job's life: failure and retry, schedule, pause, delete."""
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
-
-import psutil
 
 from airberg.lake.catalog import open_catalog
 from airberg.lake.tables import find_table
@@ -127,53 +123,6 @@ def test_schedule_pause_and_delete_reach_airflow(live: LiveStack, tmp_path: Path
         assert gone["is_deleted"] is True
         assert api.post(f"/api/jobs/{job_id}/trigger").status_code == 409
     assert ids(live, "life_edit") == [1, 2, 3, 4, 5]
-
-
-def test_cancel_stops_the_connector(live: LiveStack, tmp_path: Path) -> None:
-    """A cancelled run ends within seconds, its connector too; what was committed stays."""
-    pids = tmp_path / "pids"
-    waits = {"after": 15, "steps": [{"fork": 300, "pids": str(pids)}, {"sleep": 300}]}
-    scenario = write_scenario(tmp_path, {"streams": [orders(40, at=[waits])]})
-    job_id = live.submit(job(scenario, "life_cancel"))
-
-    def waiting() -> dict[str, Any] | None:
-        run = live.newest_run(job_id)
-        return run if run and run["status"] == "running" and pids.exists() and pids.read_text() else None
-
-    run = wait_for(waiting, 60, "the connector to wait")
-    with live.client() as api:
-        assert api.post(f"/api/runs/{run['id']}/cancel").status_code == 202
-    ended = live.finished_run(job_id)
-    assert ended["status"] in ("cancelled", "failed")
-    child = int(pids.read_text().split()[0])
-    wait_for(lambda: not psutil.pid_exists(child) or None, 30, "the connector's end")
-    assert ids(live, "life_cancel") == list(range(1, 11))
-
-
-def test_a_killed_run_loses_and_doubles_nothing(live: LiveStack, tmp_path: Path) -> None:
-    """SIGKILL of the sync in the middle: the next run goes on from the state in the table."""
-    waits = {"after": 25, "once": str(tmp_path / "flag"), "steps": [{"sleep": 300}]}
-    scenario = write_scenario(tmp_path, {"streams": [orders(40, at=[waits])]})
-    job_id = live.submit(job(scenario, "life_kill"))
-    wait_for(lambda: (tmp_path / "flag").exists() or None, 60, "the middle of the run")
-    covered = list(range(1, 21))
-    wait_for(lambda: ids(live, "life_kill") == covered or None, 60, "the second checkpoint")
-
-    def sync_process() -> psutil.Process | None:
-        for process in psutil.process_iter(["cmdline"]):
-            command = process.info["cmdline"] or []
-            if "sync" in command and job_id in command:
-                return process
-        return None
-
-    os.kill(wait_for(sync_process, 20, "the sync process").pid, signal.SIGKILL)
-    run = live.newest_run(job_id)
-    assert run is not None
-    assert flow_state(live, job_id, run["flow_run_id"]) == "failed"
-    assert ids(live, "life_kill") == covered
-    again = live.trigger(job_id)
-    assert again["status"] == "completed", again
-    assert ids(live, "life_kill") == list(range(1, 41))
 
 
 def test_flow_files_hold_ids_names_and_schedules_only(live: LiveStack) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
-import os
-import signal
-import sys
-from typing import NoReturn
 from uuid import UUID
 
 import msgspec
 
+from airberg.cli.parent import die_with_parent
 from airberg.errors import AirbergError, ConfigurationFailed
 from airberg.flows.changed_tables import write_changed_tables
 from airberg.jobs.model import RunStatus
@@ -26,26 +22,8 @@ from airberg.sync.run import Parts, run_sync
 
 log = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG = 1
 DELETED_AT_ONCE = 10
 """Deleted jobs that DataHub is told of at the end of a run."""
-
-
-def die_with_parent() -> None:
-    """Get SIGTERM when the process that started us dies: a run must not outlive its task unseen.
-
-    Linux only; elsewhere the lease alone keeps two runs apart. As the first process of a container we would
-    not even end when SIGTERM comes: for that one, Linux ignores signals that have no handler.
-    """
-    if os.getpid() == 1:
-        signal.signal(signal.SIGTERM, _end_at_once)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _end_at_once(number: int, _frame: object) -> NoReturn:
-    """As a process ends that has no handler. With the first process of a container all others end."""
-    os._exit(128 + number)
 
 
 def sync_job(settings: Settings, job_id: UUID, flow_run_id: str, attempt: int) -> None:

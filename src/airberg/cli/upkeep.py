@@ -18,7 +18,7 @@ import typer
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from airberg.cli.tasks import die_with_parent
+from airberg.cli.parent import die_with_parent
 from airberg.errors import ConfigurationFailed, NotFound
 from airberg.jobs.open import open_store
 from airberg.lake.catalog import open_catalog

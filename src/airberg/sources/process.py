@@ -349,8 +349,11 @@ class ConnectorProcess:
             tail = rest if newline else tail[self._redactor.longest :]
         return self._redactor.text(tail.decode(errors="replace"))
 
-    def stop(self) -> None:
+    def stop(self, grace_s: float | None = None) -> None:
         """End it with all that it has started: SIGTERM for its group, then SIGKILL for what is left.
+
+        Args:
+            grace_s: Time between the two, where it is less than usual.
 
         May be called again, from another thread, and from a signal handler.
         """
@@ -359,7 +362,7 @@ class ConnectorProcess:
                 return
             if not self._has_ended():
                 self._say(b"term")
-                self._wait_ended(self._grace_s)
+                self._wait_ended(self._grace_s if grace_s is None else grace_s)
             self._say(b"kill")
             self._wait_shim()
             if not self._nothing_left:  # somebody killed the shim, or it cannot know

@@ -28,6 +28,9 @@ BUNDLE_CLASS = "airberg_airflow.bundle.AirbergDagBundle"
 REFRESH_S = 60
 PARSE_AGAIN_S = 6 * 3600
 """A pass over 10,000 flows costs minutes of a core; changes are pushed, so passes may be rare."""
+GIVEN_UP_S = 120
+"""After how long a task without a sign of life has failed, and may be tried again; Airflow's default is 300.
+Not less: signs of life wait for the database too (`LOCKED_S`)."""
 LOCKED_S = 60
 """How long a process of Airflow waits for its database while another one writes."""
 _FOREIGN = ("AIRFLOW_", "_AIRFLOW", "AIRBERG_", "PYTHON", "VIRTUAL_ENV")
@@ -159,6 +162,7 @@ class EmbeddedAirflow:
             ("DAG_PROCESSOR", "PARSING_PROCESSES"): "1",
             ("DAG_PROCESSOR", "REFRESH_INTERVAL"): str(REFRESH_S),
             ("DAG_PROCESSOR", "MIN_FILE_PROCESS_INTERVAL"): str(PARSE_AGAIN_S),
+            ("SCHEDULER", "TASK_INSTANCE_HEARTBEAT_TIMEOUT"): str(GIVEN_UP_S),
             ("LOGGING", "BASE_LOG_FOLDER"): str(self.home / "logs"),
         }
 

@@ -1,7 +1,9 @@
 """The lease of a job, kept alive while a run works, and checked right before each commit.
 
 Airflow can start a run whose predecessor still lives for a second (a restarted scheduler), and a killed
-process leaves its lease behind. So: wait while the holder shows no sign of life, give up when it does.
+process leaves its lease behind. So: wait while the holder shows no sign of life, give up when it does. Only
+an earlier attempt of the same run is waited for in any case: Airflow has asked it to end (a task that is
+cleared runs again at once), and who gave up would leave its work undone.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ def job_lease(store: JobStore, job_id: UUID, run: str, seconds: float) -> Iterat
     """Hold the job's lease for the time of a `with` block.
 
     Args:
-        run: Names the run and attempt, for people who look at the lease.
+        run: Names the run and attempt, `<run>/<attempt>`.
         seconds: How long the lease lives without renewal; also the longest wait for a silent holder.
 
     Raises:
@@ -92,9 +94,15 @@ def _acquire(store: JobStore, job_id: UUID, holder: str, seconds: float) -> Leas
         except LeaseHeld:
             current = store.lease(job_id)
             alive = seen is not None and current is not None and current.expires_at > seen.expires_at
-            if alive or time.monotonic() > deadline:
+            ends = current is not None and _run_of(current.holder) == _run_of(holder)
+            if (alive and not ends) or time.monotonic() > deadline:
                 raise
             if seen is None:
                 log.info("another run holds the lease of this job; waiting to see whether it is alive")
             seen = seen or current
         pause.wait(0.5)
+
+
+def _run_of(holder: str) -> str:
+    """The run in `<run>/<attempt>@<host>:<process>`; a run's id may hold any of these signs."""
+    return holder.rpartition("@")[0].rpartition("/")[0] or holder

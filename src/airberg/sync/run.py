@@ -80,6 +80,9 @@ log = logging.getLogger(__name__)
 
 INSTALL_WITHIN_S = 1800.0
 """A worker that sees a connector for the first time installs it; nobody waits for an answer there."""
+ASKED_GRACE_S = 2.5
+"""What a connector gets to end when the run is asked to. The operator kills us 4 seconds after that: what is
+left is for the store to be told how the run ended, and for the lease to be given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -483,7 +486,7 @@ class _Session:
 
         def stop(_signum: int, _frame: object) -> None:
             self._cancelled = True
-            process.stop()
+            process.stop(ASKED_GRACE_S)
 
         before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
         try:

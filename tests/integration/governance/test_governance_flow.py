@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from airberg.cli.tasks import PR_SET_PDEATHSIG, register_tables
+from airberg.cli.parent import PR_SET_PDEATHSIG
+from airberg.cli.tasks import register_tables
 from airberg.errors import RunError
 from airberg.governance.datahub_settings import DataHubSettings
 from airberg.jobs.model import Job, Run, RunStatus

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 from pathlib import Path
 
 import psutil
 import pytest
 
-from airberg_airflow.child import MAX_LINE, Child, child_environment
+from airberg_airflow.child import MAX_LINE, TASK_VARIABLE, Child, child_environment
 from support.conditions import eventually
 
 
@@ -114,6 +117,33 @@ def test_an_exception_stops_the_child_in_order(tmp_path: Path) -> None:
 
     with pytest.raises(TimeoutError):
         child.follow(say)
+    assert mark.exists()
+
+
+def test_the_child_knows_who_started_it() -> None:
+    """It can find out that we have ended, also before it could ask the kernel."""
+    lines: list[str] = []
+    start(f"echo ${TASK_VARIABLE}").follow(lines.append)
+    assert lines == [str(os.getpid())]
+
+
+@pytest.mark.parametrize("says", ["", "echo more;"], ids=["silent", "talkative"])
+def test_a_supervisor_that_is_killed_takes_the_child_along(tmp_path: Path, says: str) -> None:
+    """The worker of a task gets SIGKILL: the task notices, ends its child in order, and ends itself."""
+    mark, pids = tmp_path / "mark", tmp_path / "pids"
+    script = f"trap 'touch {mark}; exit 143' TERM; echo $$ > {pids}; while :; do {says} sleep 0.05; done"
+    task = textwrap.dedent(f"""
+        import os
+        from airberg_airflow.child import Child
+        Child(["/bin/sh", "-c", {script!r}], dict(os.environ), 4.0).follow(lambda line: None)
+    """)
+    worker = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {task!r}])"
+    with subprocess.Popen([sys.executable, "-c", worker], stderr=subprocess.DEVNULL) as supervisor:
+        eventually(lambda: pids.exists() and pids.read_text().endswith("\n"), 20)
+        running = [*psutil.Process(supervisor.pid).children(recursive=True)]
+        assert int(pids.read_text()) in {process.pid for process in running}
+        supervisor.kill()
+    eventually(lambda: not any(alive(process.pid) for process in running), 10)
     assert mark.exists()
 
 
