@@ -24,7 +24,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
 .PHONY: help run up test chaos model race test-spark test-connectors test-datahub test-kubernetes check lint types sanitize reference lock clean \
-  bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api
+  bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api bench-governance
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -71,7 +71,7 @@ lint: $(ENV)/.dev
 types: $(ENV)/.dev
 	@$(ENV)/bin/mypy
 
-bench: bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api  ## All benchmarks, to benchmarks/results (QUICK=1: tiny)
+bench: bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api bench-governance  ## All benchmarks, to benchmarks/results (QUICK=1: tiny)
 
 bench-append: $(ENV)/.dev $(BENCH_ENV)/.made  ## Rows per second beside DuckDB, pyarrow, PyAirbyte and dlt
 	@$(PY) -m benchmarks.append $(BENCH_OPTIONS)
@@ -96,6 +96,9 @@ bench-columns: $(ENV)/.dev  ## Casts, renames and encryption, and an append with
 
 bench-api: $(ENV)/.dev  ## The HTTP service: start, memory, and fifty clients over 10,000 jobs and a million runs
 	@$(PY) -m benchmarks.api $(BENCH_OPTIONS)
+
+bench-governance: $(ENV)/.dev  ## A hundred tables told to DataHub: requests, bytes, seconds, memory
+	@$(PY) -m benchmarks.governance $(BENCH_OPTIONS)
 
 sanitize: $(ENV)/.dev  ## Test the compiled modules under the address and undefined-behaviour sanitizers
 	@scripts/sanitize.sh $(PY)

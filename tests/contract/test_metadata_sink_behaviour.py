@@ -145,3 +145,22 @@ def test_a_sink_that_cannot_says_so(bench: Bench) -> None:
         bench.sink.send(JOB, uuid4(), [described("x")])
     assert caught.value.code == "metadata-unavailable"
     assert caught.value.message
+
+
+def test_proposals_may_be_made_as_they_are_taken(bench: Bench) -> None:
+    """They need not be there before, nor a second time."""
+    bench.sink.send(JOB, RUN, (make for make in (described("first"), tagged("pii"))))
+    assert bench.received(RUN) == ("first", ["urn:li:tag:pii"])
+
+
+def test_what_making_them_raises_is_not_the_sinks_fault(bench: Bench) -> None:
+    """It reaches whoever made them as it is, and what was sent before is still there."""
+    bench.sink.send(JOB, RUN, [described("whole")])
+
+    def torn() -> Iterator[Proposal]:
+        yield tagged("pii")
+        raise FileNotFoundError("a table's metadata")
+
+    with pytest.raises(FileNotFoundError, match="a table's metadata"):
+        bench.sink.send(JOB, RUN, torn())
+    assert bench.received(RUN) == ("whole", [])

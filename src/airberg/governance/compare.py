@@ -65,7 +65,7 @@ def compare(
     for job in jobs:
         for run, is_whole in _newest(store, job, table):
             asked = True
-            proposals = run_proposals(job, run, catalog, settings, later_runs(store, job, run))
+            proposals = list(run_proposals(job, run, catalog, settings, later_runs(store, job, run)))
             if not is_whole:  # what it is to say of the flow names its other tables too
                 proposals = [p for p in proposals if p.entityType not in OF_FLOWS]
             yield Compared(job, run, tuple(differences(proposals, datahub.read)))

@@ -12,14 +12,17 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from airberg.errors import Unavailable
+from airberg.governance.batches import Packed, restli_body
 from airberg.governance.patch_merge import Stored
-from airberg.governance.port import Proposal
 
 T = TypeVar("T")
 
 PASSING = frozenset({429, 500, 502, 503, 504})
 """Answers that may be others a moment later."""
 BACKOFF_S = 1.0
+BATCH = "ingestProposalBatch"
+OVERTAXED = frozenset({500, 502, 504})
+"""Answers of a service, or of what is before it, that may mean that a request took too much."""
 ENVELOPES_SINCE = (1, 7)
 """Release of the client whose builders put patches into the envelope; a service of that release knows it."""
 
@@ -30,16 +33,24 @@ class NotTaken(Unavailable):
     Attributes:
         answered: Status of its answer, or None when there was none.
         asked_to_wait_s: Seconds after which it wants to be asked again, if it said so.
+        was_cut: There was a connection, and then no answer: it took too long, or the connection ended.
     """
 
     default_code = "metadata-unavailable"
 
     def __init__(
-        self, message: str, guidance: str, answered: int | None, asked_to_wait_s: float | None = None
+        self,
+        message: str,
+        guidance: str,
+        answered: int | None,
+        asked_to_wait_s: float | None = None,
+        *,
+        was_cut: bool = False,
     ) -> None:
         super().__init__(message, guidance=guidance, retry_after=int(asked_to_wait_s or 10))
         self.answered = answered
         self.asked_to_wait_s = asked_to_wait_s
+        self.was_cut = was_cut
 
     @property
     def is_refusal(self) -> bool:
@@ -47,6 +58,16 @@ class NotTaken(Unavailable):
         return (
             self.answered is not None and 400 <= self.answered < 500 and self.answered not in (401, 403, 429)
         )
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether a smaller request would be taken."""
+        return self.answered == 413
+
+    @property
+    def may_be_too_much(self) -> bool:
+        """Whether a smaller request might be done in time."""
+        return self.answered in OVERTAXED or (self.answered is None and self.was_cut)
 
     @property
     def is_conflict(self) -> bool:
@@ -85,6 +106,7 @@ class Connection:
         emitter_class, self._sync, self._failures = _emitter()
         self._server, self._token, self._timeout_s = server.rstrip("/"), token, timeout_s
         self._retries, self._max_wait_s, self._wait = retries, max_wait_s, wait
+        self._openapi = openapi
         self._last: Any = None
         try:
             self._emitter = emitter_class(
@@ -109,13 +131,27 @@ class Connection:
         """End it."""
         self._emitter.close()
 
-    def emit(self, proposals: Sequence[Proposal]) -> None:
+    def emit(self, batch: Sequence[Packed], *, patient: bool = True) -> None:
         """Send proposals, and wait until the primary store has them.
+
+        By rest.li they are one request. DataHub's client would make one of each 200, so it is not asked; by
+        OpenAPI it is one for each kind of entity and each 200.
+
+        Args:
+            batch: The proposals; may be empty.
+            patient: Also when they may be too much for one request, try it again as they are.
 
         Raises:
             NotTaken: It has not, or nobody knows.
         """
-        self._tried(lambda: self._emitter.emit_mcps(list(proposals), emit_mode=self._sync))
+        if not batch:
+            return
+        if self._openapi:
+            proposals = [item.proposal for item in batch]
+            self._tried(lambda: self._emitter.emit_mcps(proposals, emit_mode=self._sync), patient=patient)
+        else:
+            body = restli_body(batch)
+            self._tried(lambda: self._post(f"/aspects?action={BATCH}", body), patient=patient)
 
     def read(self, urn: str, name: str) -> Stored:
         """An aspect, with its version where writes can be conditional on that.
@@ -176,10 +212,13 @@ class Connection:
         answer = self._tried(call)
         return answer if answer is None or isinstance(answer, dict) else {}
 
+    def _post(self, path: str, body: bytes) -> None:
+        self._emitter.session.post(f"{self._server}{path}", data=body).raise_for_status()
+
     def _note(self, response: Any, *_: object, **__: object) -> None:  # noqa: ANN401  # of requests, untyped
         self._last = response
 
-    def _tried(self, call: Callable[[], T]) -> T:
+    def _tried(self, call: Callable[[], T], *, patient: bool = True) -> T:
         """The result of a call, tried again as often and as late as it may be."""
         attempt = 0
         while True:
@@ -192,6 +231,8 @@ class Connection:
                 if pause is None:
                     pause = BACKOFF_S * 2**attempt
                 passes = failure.answered is None or failure.answered in PASSING
+                if not patient and failure.may_be_too_much:
+                    passes = False
                 if not passes or attempt >= self._retries or pause > self._max_wait_s:
                     raise failure from error
             attempt += 1
@@ -209,7 +250,8 @@ class Connection:
         if status is not None and status < 400:
             return self._no_service(self._reason(error), status)
         found, guidance = self._words(status, error, wait_s)
-        return NotTaken(f"DataHub at {shown(self._server)} {found}", guidance, status, wait_s)
+        words = f"DataHub at {shown(self._server)} {found}"
+        return NotTaken(words, guidance, status, wait_s, was_cut=status is None and _was_cut(error))
 
     def _no_service(self, reason: str, status: int | None) -> NotTaken:
         found = f"What answers at {shown(self._server)} is not DataHub's metadata service: {reason}"
@@ -234,6 +276,11 @@ class Connection:
                 "has no such call (404).",
                 "Check AIRBERG_DATAHUB__SERVER; for AIRBERG_DATAHUB__TRANSPORT=openapi it may be too old.",
             )
+        if status == 413:
+            return (
+                f"does not take a request of this size (413): {reason}",
+                "Raise its limit, or that of what is before it (nginx: client_max_body_size).",
+            )
         if status in PASSING:
             return f"could not take the metadata ({status}): {reason}", "The task is tried again."
         return (
@@ -250,7 +297,7 @@ class Connection:
             return f"no connection within {self._timeout_s:g} s"
         if any(isinstance(c, TimeoutError | ReadTimeoutError) for c in causes):
             return f"nothing within {self._timeout_s:g} s"
-        said = getattr(error, "info", None) or {}
+        said = getattr(error, "info", None) or self._said()
         text = str(said.get("message") or getattr(error, "message", None) or error).strip()
         if self._last is None:
             text = f"{type(causes[-1]).__name__}: {causes[-1]}"
@@ -258,6 +305,23 @@ class Connection:
             text = text.replace(self._token, "***")
         first = (text or type(error).__name__).splitlines()[0]
         return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]", "?", first)[:300]
+
+    def _said(self) -> dict[str, Any]:
+        """The object that a refusal came with, if it did."""
+        if self._last is None or self._last.status_code < 400:
+            return {}
+        try:
+            said = self._last.json()
+        except ValueError:
+            return {}
+        return said if isinstance(said, dict) else {}
+
+
+def _was_cut(error: BaseException) -> bool:
+    """Whether there was a connection that ended, or was silent for too long."""
+    from urllib3.exceptions import ProtocolError, ReadTimeoutError
+
+    return any(isinstance(cause, ReadTimeoutError | ProtocolError) for cause in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -43,3 +43,8 @@ class DataHubSettings(BaseModel):
     transport: Literal["restli", "openapi"] = Field(
         "restli", description="DataHub's endpoints for metadata; `openapi` only from DataHub 1.0.1 on."
     )
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        2_000,
+        description="Most change proposals in one request, some thirteen a table; where DataHub does not "
+        "take as many, requests become smaller by themselves.",
+    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 from uuid import UUID
 
 from airberg.errors import Unavailable
@@ -20,34 +21,42 @@ class FileSink:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def send(self, job_id: UUID, run_id: UUID, proposals: Sequence[Proposal]) -> str:
+    def send(self, job_id: UUID, run_id: UUID, proposals: Iterable[Proposal]) -> str:
         """Write the run's file; see `MetadataSink.send`."""
         target = self._folder / str(job_id) / f"{run_id}.json"
-        text = render(proposals)
+        with _unwritable_is_told(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=".tmp")
+        temporary = Path(name)
         try:
-            _write_whole(target, text)
-        except OSError as error:
-            raise Unavailable(
-                f"The metadata file {target} could not be written: {error.strerror or type(error).__name__}.",
-                guidance="Make the folder writable; the task is tried again.",
-                code="metadata-unavailable",
-            ) from error
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                for text in render(proposals):  # what this raises is no fault of the file's
+                    with _unwritable_is_told(target):
+                        file.write(text)
+                with _unwritable_is_told(target):
+                    _replace(file, temporary, target)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
         return str(target)
 
 
-def _write_whole(target: Path, text: str) -> None:
-    """Write beside the target and rename: a reader sees the old file or the new one, never a part."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=".tmp")
-    temporary = Path(name)
+def _replace(file: IO[str], temporary: Path, target: Path) -> None:
+    """What was written beside the target takes its place: a reader sees the old file or the new one."""
+    file.flush()
+    os.fsync(file.fileno())
+    temporary.chmod(0o644)  # mkstemp makes files that only we can read
+    temporary.replace(target)
+
+
+@contextmanager
+def _unwritable_is_told(target: Path) -> Iterator[None]:
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes files that only we can read
-        temporary.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"The metadata file {target} could not be written: {error.strerror or type(error).__name__}.",
+            guidance="Make the folder writable; the task is tried again.",
+            code="metadata-unavailable",
+        ) from error

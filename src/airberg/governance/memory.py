@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +24,7 @@ class MemorySink:
         self.available = available
         self.sent: dict[tuple[UUID, UUID], list[dict[str, Any]]] = {}
 
-    def send(self, job_id: UUID, run_id: UUID, proposals: Sequence[Proposal]) -> str:
+    def send(self, job_id: UUID, run_id: UUID, proposals: Iterable[Proposal]) -> str:
         """Keep the proposals; see `MetadataSink.send`."""
         if not self.available:
             raise Unavailable("The metadata sink is switched off.", code="metadata-unavailable")

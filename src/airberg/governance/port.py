@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
@@ -13,13 +13,14 @@ Proposal: TypeAlias = Any
 class MetadataSink(Protocol):
     """Takes the change proposals of one run."""
 
-    def send(self, job_id: UUID, run_id: UUID, proposals: Sequence[Proposal]) -> str:
+    def send(self, job_id: UUID, run_id: UUID, proposals: Iterable[Proposal]) -> str:
         """Hand over all proposals of a run. Sending the same run again replaces what was sent.
 
         Args:
             job_id: The job.
             run_id: The run of the job.
-            proposals: In the order in which they are to be applied; may be empty.
+            proposals: In the order in which they are to be applied; may be empty. They are taken one by one,
+                and may be made as they are taken; what making them raises is not caught.
 
         Returns:
             Where they went, for people: the path of a file or the address of a server.

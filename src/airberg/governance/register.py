@@ -13,6 +13,8 @@ from airberg.governance.resolve import DOMAIN_PREFIX, domain_name, open_director
 from airberg.governance.wire import without_repeats
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
@@ -61,27 +63,43 @@ def register_run(
 
 def run_proposals(
     job: Job, run: Run, catalog: Catalog, settings: Settings, later: LaterRuns = NO_LATER_RUNS
-) -> list[Proposal]:
+) -> Iterator[Proposal]:
     """Everything that there is to tell of a run, in the order in which it is to be applied.
+
+    Tables are loaded from the catalog as their turn comes, and forgotten afterwards: there may be thousands.
 
     Raises:
         ConfigurationFailed: The job has no plan.
         Unavailable: DataHub is to say which domain is meant, and does not.
     """
+    plan = _plan_of(job)
+    domain = _domain(plan, settings)
+    return without_repeats(_proposals(job, run, catalog, settings, later, domain))
+
+
+def _proposals(
+    job: Job, run: Run, catalog: Catalog, settings: Settings, later: LaterRuns, domain: str | None
+) -> Iterator[Proposal]:
     from airberg.governance.proposals import table_proposals
-    from airberg.governance.runs import flow_proposals
+    from airberg.governance.runs import Edge, flow_proposals
 
     flow_url = f"{settings.airflow_public_url}/dags/{quote(job.flow_id, safe='')}"
-    loads = _loads(job, run, catalog, settings, flow_url, later)
-    proposals = [p for table, facts in loads for p in table_proposals(table, facts)]
-    newest = not later.flow
-    flow = flow_proposals(loads, job, run, flow_url, settings.datahub, newest=newest)
-    return without_repeats([*proposals, *flow])
+    edges: list[Edge] = []
+    for table, facts in _loads(job, run, catalog, settings, flow_url, later, domain):
+        edges.append(Edge.of(table, facts))
+        yield from table_proposals(table, facts)
+    yield from flow_proposals(edges, job, run, flow_url, settings.datahub, newest=not later.flow)
 
 
 def _loads(
-    job: Job, run: Run, catalog: Catalog, settings: Settings, flow_url: str, later: LaterRuns
-) -> list[tuple[Table, TableFacts]]:
+    job: Job,
+    run: Run,
+    catalog: Catalog,
+    settings: Settings,
+    flow_url: str,
+    later: LaterRuns,
+    domain: str | None,
+) -> Iterator[tuple[Table, TableFacts]]:
     """The tables of the run's report with what is known about them, in the order of the report."""
     from pyiceberg.exceptions import NoSuchTableError
 
@@ -89,10 +107,8 @@ def _loads(
 
     plan = _plan_of(job)
     streams = {stream.table: stream for stream in plan.streams}
-    domain = _domain(plan, settings)
     named = None if settings.datahub.server else domain_name(job.request.domain, domain)
     namespace = cache(catalog.load_namespace_properties)
-    loads: list[tuple[Table, TableFacts]] = []
     for report in run.report.streams:
         if (stream := streams.get(report.table)) is None:
             continue
@@ -100,20 +116,21 @@ def _loads(
             table = catalog.load_table((*plan.namespace, report.table))
         except NoSuchTableError:
             continue
-        facts = TableFacts(
-            job=job,
-            run=run,
-            stream=stream,
-            report=report,
-            datahub=settings.datahub,
-            flow_url=flow_url,
-            namespace_properties=namespace(plan.namespace),
-            domain=domain,
-            domain_name=named,
-            superseded=later.has(plan.namespace, report.table),
+        yield (
+            table,
+            TableFacts(
+                job=job,
+                run=run,
+                stream=stream,
+                report=report,
+                datahub=settings.datahub,
+                flow_url=flow_url,
+                namespace_properties=namespace(plan.namespace),
+                domain=domain,
+                domain_name=named,
+                superseded=later.has(plan.namespace, report.table),
+            ),
         )
-        loads.append((table, facts))
-    return loads
 
 
 def _plan_of(job: Job) -> JobPlan:

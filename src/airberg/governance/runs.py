@@ -6,7 +6,8 @@ write the same entities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import NamedTuple
 from urllib.parse import quote
 
 import datahub.emitter.mce_builder as builder
@@ -36,8 +37,25 @@ def flow_urn(job: Job, datahub: DataHubSettings) -> str:
     return str(builder.make_data_flow_urn(ORCHESTRATOR, job.flow_id, *place))
 
 
+class Edge(NamedTuple):
+    """What a run loaded.
+
+    Attributes:
+        source: Urn of the source stream.
+        dataset: Urn of the table.
+    """
+
+    source: str
+    dataset: str
+
+    @classmethod
+    def of(cls, table: Table, facts: TableFacts) -> Edge:
+        """That to a table."""
+        return cls(facts.source, dataset_urn(table, facts.datahub))
+
+
 def flow_proposals(
-    loads: Sequence[tuple[Table, TableFacts]],
+    edges: Iterable[Edge],
     job: Job,
     run: Run,
     flow_url: str,
@@ -50,15 +68,16 @@ def flow_proposals(
     They belong to a run and not to a table: one aspect lists all inputs and outputs.
 
     Args:
-        loads: Tables of the run with their facts; may be empty.
+        edges: From streams to tables of the run; may be empty.
         job: The job.
         run: Its run; the end and its result are told only when the run has ended.
         flow_url: The page of the flow in Airflow.
         datahub: How the Airflow plugin is set up.
         newest: Without a later run of a job that is there; of an older one only the run itself is told.
     """
-    inputs = sorted({facts.source for _, facts in loads})
-    outputs = sorted({dataset_urn(table, facts.datahub) for table, facts in loads})
+    edges = tuple(edges)
+    inputs = sorted({edge.source for edge in edges})
+    outputs = sorted({edge.dataset for edge in edges})
     flow = flow_urn(job, datahub)
     task = str(builder.make_data_job_urn_with_flow(flow, SYNC_TASK))
     instance = _process_instance(job, run, task, flow_url, datahub.flow_cluster, inputs, outputs)

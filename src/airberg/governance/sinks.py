@@ -54,4 +54,5 @@ def open_sink(settings: Settings) -> MetadataSink:
         max_wait_s=datahub.max_wait_s,
         patch_mode=datahub.patch_mode,
         transport=datahub.transport,
+        batch_size=datahub.batch_size,
     )

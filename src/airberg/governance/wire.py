@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from airberg.governance.port import Proposal
@@ -21,19 +22,26 @@ def as_json(proposal: Proposal) -> dict[str, Any]:
     return obj
 
 
-def render(proposals: Sequence[Proposal]) -> str:
-    """The text of a metadata file: a JSON list, in the order given.
+def render(proposals: Iterable[Proposal]) -> Iterator[str]:
+    """The text of a metadata file, a piece for each proposal: a JSON list, in the order given.
 
     Patches stay text with their content type. DataHub's file source takes whatever is unpacked for
     `application/json`, and its OpenAPI client then refuses to send it as a patch.
     """
-    objects = [p.to_obj() if p.changeType == "PATCH" else as_json(p) for p in proposals]
-    return json.dumps(objects, indent=1, ensure_ascii=False) + "\n"
-
-
-def without_repeats(proposals: Iterable[Proposal]) -> list[Proposal]:
-    """The proposals in order, each exact repetition left out (tables of one namespace share a container)."""
-    first: dict[str, Proposal] = {}
+    before = "[\n "
     for proposal in proposals:
-        first.setdefault(json.dumps(as_json(proposal), sort_keys=True), proposal)
-    return list(first.values())
+        obj = proposal.to_obj() if proposal.changeType == "PATCH" else as_json(proposal)
+        yield before + json.dumps(obj, indent=1, ensure_ascii=False).replace("\n", "\n ")
+        before = ",\n "
+    yield "[]\n" if before.startswith("[") else "\n]\n"
+
+
+def without_repeats(proposals: Iterable[Proposal]) -> Iterator[Proposal]:
+    """The proposals in order, each exact repetition left out (tables of one namespace share a container)."""
+    seen: set[bytes] = set()
+    for proposal in proposals:
+        text = json.dumps(as_json(proposal), sort_keys=True)
+        mark = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        if mark not in seen:
+            seen.add(mark)
+            yield proposal

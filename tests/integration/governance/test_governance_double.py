@@ -371,7 +371,8 @@ def test_the_double_is_a_command(tmp_path: Any) -> None:
                 assert (refused.status_code, refused.headers["Retry-After"]) == (429, "3")
                 assert client.post(BATCH, json={"proposals": [proposal(STATUS)]}).status_code == 200
             lines = [process.stdout.readline().strip() for _ in range(2)]
-            assert lines == [f"POST {BATCH} 429", f"POST {BATCH} 200"]
+            size = len(refused.request.content)
+            assert lines == [f"POST {BATCH} 429 {size} B", f"POST {BATCH} 200 {size} B"]
         finally:
             process.terminate()
     assert list(tmp_path.iterdir()) == []

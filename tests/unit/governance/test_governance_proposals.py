@@ -13,7 +13,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 
 from airberg.governance.datahub_settings import DataHubSettings
 from airberg.governance.proposals import TableFacts, extent, table_proposals
-from airberg.governance.runs import flow_proposals
+from airberg.governance.runs import Edge, flow_proposals
 from airberg.governance.wire import as_json
 from airberg.jobs.model import RunStatus
 from airberg.plan.model import HashRule, MaskRule
@@ -54,7 +54,7 @@ def facts_of(**changes: Any) -> TableFacts:
 
 def flow_of(table: Table, facts: TableFacts) -> list[Any]:
     """What is said of the flow and of the run that loaded this table alone."""
-    return flow_proposals([(table, facts)], facts.job, facts.run, FLOW_URL, facts.datahub)
+    return flow_proposals([Edge.of(table, facts)], facts.job, facts.run, FLOW_URL, facts.datahub)
 
 
 def said(proposals: list[Any], name: str) -> list[Any]:
@@ -217,7 +217,7 @@ def test_a_run_has_all_tables_as_outputs(lake: Catalog, customers: Table) -> Non
     run = make_run("customers", "orders")
     orders = facts_of(run=run, stream=ORDERS, report=run.report.streams[1])
     loads = [(customers, facts_of(run=run)), (lake.load_table("sales.orders"), orders)]
-    out = flow_proposals(loads, make_job(), run, FLOW_URL, LAKE)
+    out = flow_proposals([Edge.of(*load) for load in loads], make_job(), run, FLOW_URL, LAKE)
     (links,) = said(out, "dataJobInputOutput")
     assert links["inputDatasets"] == [SOURCE, SOURCE.replace("customers", "orders")]
     assert links["outputDatasets"] == [DATASET, DATASET.replace("customers", "orders")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from uuid import UUID
 
@@ -101,9 +101,9 @@ def test_a_sink_that_is_away_is_tried_again(lake: Catalog) -> None:
 class BrokenSink:
     """Breaks in a way that nobody foresaw."""
 
-    def send(self, job_id: UUID, run_id: UUID, proposals: Sequence[Proposal]) -> str:
+    def send(self, job_id: UUID, run_id: UUID, proposals: Iterable[Proposal]) -> str:
         """Fail with something of its own."""
-        raise RuntimeError(f"plaintext of {job_id}, {run_id}, {len(proposals)}")
+        raise RuntimeError(f"plaintext of {job_id}, {run_id}, {len(list(proposals))}")
 
 
 def test_what_nobody_foresaw_is_tried_again_and_shows_nothing(lake: Catalog) -> None:

@@ -31,11 +31,14 @@ def main(
         Literal["before", "after"] | None, typer.Option(help="End connections before or after the work.")
     ] = None,
     times: Annotated[int | None, typer.Option(min=1, help="Only for so many requests.")] = None,
+    over: Annotated[int, typer.Option(help="Only for requests with a body of more bytes.")] = -1,
 ) -> None:
     """Serve a double of DataHub's metadata service until Ctrl-C. What it is sent is lost then."""
     datahub = DataHubDouble(token, old=old, drops_patches=drops_patches)
     if status is not None or delay or cut is not None:
-        datahub.fault = Fault(status=status, retry_after=retry_after, delay_s=delay, cut=cut, times=times)
+        datahub.fault = Fault(
+            status=status, retry_after=retry_after, delay_s=delay, cut=cut, times=times, over=over
+        )
     with Server(datahub, host, port, report=typer.echo) as server:
         typer.echo(f"AIRBERG_DATAHUB__SERVER={datahub.url}")
         typer.echo(f"AIRBERG_DATAHUB__TOKEN={datahub.token}")

@@ -19,6 +19,7 @@ class Fault:
             half of the answer.
         times: How many requests it hits; None: all, until it is taken away.
         only: It hits only requests whose path contains this.
+        over: It hits only requests with a body of more bytes.
     """
 
     status: int | None = None
@@ -27,6 +28,7 @@ class Fault:
     cut: Literal["before", "after"] | None = None
     times: int | None = None
     only: str = ""
+    over: int = -1
 
 
 class Breakage:
@@ -51,11 +53,11 @@ class Breakage:
             self._fault = fault
             self._left = fault.times if fault else None
 
-    def hits(self, path: str) -> Fault | None:
+    def hits(self, path: str, size: int) -> Fault | None:
         """The fault, if it hits this request; waits as long as it says."""
         with self._lock:
             fault, healed = self._fault, self._healed
-            if fault is None or fault.only not in path or self._left == 0:
+            if fault is None or fault.only not in path or size <= fault.over or self._left == 0:
                 return None
             if self._left is not None:
                 self._left -= 1

@@ -1,0 +1,1 @@
+"""Parts of the benchmark of governance: the tables that are told of, and who tells."""
