@@ -12,6 +12,7 @@ BENCH_ENV := .build/bench-env
 ENGINES_ENV := .build/engines
 DATAHUB_ENV := .build/datahub
 KUBERNETES_ENV := .build/airflow-kubernetes
+CELERY_ENV := .build/airflow-celery
 OIDC_PROVIDER := .build/oidc-provider
 BENCH_OPTIONS := $(if $(filter-out 0,$(QUICK)),--quick)
 export AIRBERG_HOME ?= $(CURDIR)/.airberg
@@ -23,7 +24,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
-.PHONY: help run up test chaos model race test-spark test-connectors test-datahub test-kubernetes check lint types sanitize reference lock clean \
+.PHONY: help run up test chaos model race test-spark test-connectors test-datahub test-kubernetes test-celery check lint types sanitize reference lock clean \
   bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api bench-governance
 
 help:  ## Show this list
@@ -60,6 +61,9 @@ test-datahub: $(ENV)/.dev $(DATAHUB_ENV)/.made  ## Compare what we tell DataHub 
 
 test-kubernetes: $(ENV)/.dev $(KUBERNETES_ENV)/.made  ## Hold pods against Kubernetes' API, run tasks in pods, the image's way too (400 MB)
 	@KUBERNETES_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/kubernetes
+
+test-celery: $(ENV)/.dev $(CELERY_ENV)/.made  ## Jobs on Celery workers that are killed, with Redis and PostgreSQL (360 MB)
+	@CELERY_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/celery
 
 check: lint types  ## Everything that reads the code without running it
 
@@ -119,6 +123,7 @@ lock: $(UV)  ## Lock the dependencies again
 	$(COMPILE) --upgrade requirements/airflow-kubernetes.in -o requirements/airflow-kubernetes.txt
 	$(COMPILE) --upgrade requirements/kubernetes-schemas.in -c requirements/airflow-kubernetes.txt \
 	  -o requirements/kubernetes-schemas.txt
+	$(COMPILE) --upgrade requirements/airflow-celery.in -c requirements/airflow.txt -o requirements/airflow-celery.txt
 	@cd tests/oidc-provider && npm install --silent --package-lock-only --ignore-scripts \
 	  --omit-lockfile-registry-resolved --no-audit --no-fund
 
@@ -168,6 +173,12 @@ $(KUBERNETES_ENV)/.made: requirements/airflow-kubernetes.txt requirements/kubern
 	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(KUBERNETES_ENV)
 	@$(UV) pip install -q --python $(KUBERNETES_ENV)/bin/python --require-hashes \
 	  -r requirements/airflow-kubernetes.txt -r requirements/kubernetes-schemas.txt
+	@touch $@
+
+$(CELERY_ENV)/.made: requirements/airflow-celery.txt | $(UV)
+	@echo "Installing Airflow with Celery, and Redis, for tests"
+	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(CELERY_ENV)
+	@$(UV) pip install -q --python $(CELERY_ENV)/bin/python --compile-bytecode --require-hashes -r requirements/airflow-celery.txt
 	@touch $@
 
 # Versions and hashes are those of the lock file, and no package runs scripts of its own.

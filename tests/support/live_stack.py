@@ -35,7 +35,7 @@ class LiveStack:
     """A running stack and ways to talk to it."""
 
     settings: Settings
-    stack: Stack
+    stack: Stack | None = None
 
     def token(
         self, sub: str = "ann@example.com", scope: str = "ingest:read ingest:write", **claims: Any

@@ -1,0 +1,149 @@
+"""Jobs on the CeleryExecutor: two workers that have no folder in common, and one of them is lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyiceberg.table import Table
+
+from airberg.lake.tables import find_table
+from support.celery_stack import CONCURRENCY, ENVIRONMENT, PAGE, CeleryStack, settings_of_page
+from support.conditions import eventually
+from support.deployment import write_scenario
+from support.duckdb_reader import duckdb_rows
+from support.pages import Page
+
+ROWS = 300
+HELD_AFTER = 200
+STATE_EVERY = 50
+PASSWORD = "hunter2-hunter2"
+JOBS, STREAMS_EACH = 4, 3
+
+
+def described(name: str, **changes: Any) -> dict[str, Any]:
+    """A stream of the scripted source."""
+    fields = {"id": "$i", "name": f"{name} $i"}
+    return {
+        "name": name,
+        "cursor": "id",
+        "state_every": STATE_EVERY,
+        "generate": {"count": ROWS, "from": 1, "fields": fields},
+    } | changes
+
+
+def body(name: str, scenario: Path, **changes: Any) -> dict[str, Any]:
+    """A job that appends the streams of a scenario."""
+    return {
+        "name": name,
+        "source_name": "source-scripted",
+        "source_config": {"scenario": str(scenario), "password": PASSWORD},
+        "schema_name": "shop",
+        "mode": "append",
+    } | changes
+
+
+def table(stack: CeleryStack, name: str) -> Table | None:
+    """A table, in the catalog that all machines share."""
+    return find_table(stack.catalog, ("shop",), name)
+
+
+def assert_loaded_once(stack: CeleryStack, name: str) -> None:
+    """The table holds what the source has, by another engine; and no row was ever written twice."""
+    found = table(stack, name)
+    assert found is not None
+    rows = duckdb_rows(found)
+    assert sorted((r["id"], r["name"]) for r in rows) == [(i, f"{name} {i}") for i in range(1, ROWS + 1)]
+    assert len({r["_airbyte_raw_id"] for r in rows}) == ROWS
+    summaries = [s.summary for s in found.snapshots() if s.summary is not None]
+    assert sum(int(s["added-records"] or 0) for s in summaries) == ROWS
+    assert sum(int(s["deleted-records"] or 0) for s in summaries) == 0
+
+
+def test_airflow_knows_the_options_of_the_page(tmp_path: Path) -> None:
+    """With Celery's provider beside it."""
+    if not ENVIRONMENT.exists():
+        pytest.skip("Celery: `make test-celery` makes its environment")
+    named = {k for b in Page(PAGE).blocks for k in settings_of_page(b.heading) if k.startswith("AIRFLOW__")}
+    code = (
+        "import json, sys\n"
+        "from airflow.providers_manager import ProvidersManager\n"
+        "from airflow.configuration import conf\n"
+        "ProvidersManager().initialize_providers_configuration()\n"
+        "known = conf.configuration_description\n"
+        "parts = [name.lower().split('__')[1:] for name in json.load(sys.stdin)]\n"
+        "print(json.dumps([p for p in parts if p[1] not in known[p[0]]['options']]))\n"
+    )
+    done = subprocess.run(
+        [ENVIRONMENT / "bin" / "python", "-W", "ignore", "-c", code],
+        input=json.dumps(sorted(named)),
+        env={"PATH": "/usr/bin:/bin", "AIRFLOW_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(named) > 10
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_a_job_runs_on_a_worker_that_knows_nothing_of_it(celery_stack: CeleryStack) -> None:
+    """A POST to the service; the worker that gets the run installs the connector and loads the table."""
+    stack = celery_stack
+    scenario = write_scenario(stack.folder, {"streams": [described("people")]}, "people.json")
+    job_id = stack.live.submit(body("people", scenario))
+    run = stack.live.finished_run(job_id)
+    assert (run["status"], run["attempt"]) == ("completed", 1), run
+    assert_loaded_once(stack, "people")
+    sync = next(task for task in stack.tasks(job_id) if task["task_id"] == "sync")
+    [worker] = [w for w in stack.workers if w.address == sync["hostname"]]
+    home = worker.folder / "airberg"
+    assert [*home.glob("connectors/source-scripted/*/launch.json")]
+    assert not (home / "connectors.toml").exists()  # what to install is with the job
+
+
+def test_a_lost_worker_costs_no_row(celery_stack: CeleryStack) -> None:
+    """Twelve streams on both workers; one is lost in the middle, and the other one finishes what it began."""
+    stack, gate = celery_stack, celery_stack.folder / "gate"
+    jobs: dict[str, list[str]] = {}
+    for number in range(JOBS):
+        names = [f"stream_{number}_{i}" for i in range(STREAMS_EACH)]
+        held = [{"after": HELD_AFTER, "steps": [{"wait_for": str(gate)}]}]
+        scenario = {"streams": [described(name, at=held) for name in names]}
+        path = write_scenario(stack.folder, scenario, f"job-{number}.json")
+        jobs[stack.live.submit(body(f"job {number}", path))] = names
+
+    def at_work() -> dict[str, list[str]] | None:
+        """Jobs by the worker that has them, once all are in the middle of their first stream."""
+        by_address: dict[str, list[str]] = {w.address: [] for w in stack.workers}
+        for job_id, names in jobs.items():
+            for task in stack.tasks(job_id, "running"):
+                by_address[task["hostname"]].append(job_id)
+            first = table(stack, names[0])
+            if first is None or len(first.scan().to_arrow()) < HELD_AFTER:
+                return None
+        return by_address
+
+    by_address = eventually(at_work, 120.0, every_s=0.5)
+    assert {a: len(found) for a, found in by_address.items()} == {
+        w.address: CONCURRENCY for w in stack.workers
+    }
+    in_redis = stack.all_in_redis()
+    assert all(job_id.encode() in in_redis for job_id in jobs)
+    assert PASSWORD.encode() not in in_redis
+
+    stack.b.kill()
+    gate.touch()
+    lost = by_address[stack.b.address]
+    for job_id, names in jobs.items():
+        run = stack.live.finished_run(job_id, attempt=2 if job_id in lost else 1)
+        assert (run["status"], run["attempt"]) == ("completed", 2 if job_id in lost else 1), run
+        for name in names:
+            assert_loaded_once(stack, name)
+        ended = {t["task_id"]: t for t in stack.tasks(job_id)}
+        assert {t["hostname"] for t in ended.values()} == {stack.a.address}
+        assert "completed: " in stack.task_log(ended["sync"])  # from the worker's own disk
