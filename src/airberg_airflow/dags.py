@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airberg_airflow.flow_files import UPKEEP_KIND
+from airberg_airflow.flow_options import flow_arguments, late_watch, remarks, task_arguments
+from airberg_airflow.flow_texts import MAX_NAME, shown
 from airberg_airflow.pods import where_tasks_run
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ HASH_MARK = "airberg-spec: "
 """Stands before the spec's hash in a flow's documentation; the service looks for it there."""
 MAX_TAG = 100
 """Longer tags make Airflow refuse the flow."""
-MAX_NAME = 1000
 NEWLY_DUE = timedelta(minutes=1)
 """A new flow without a start runs at once when its schedule has just come true, and not when that was hours
 ago: Airflow's default `False` is documented as never, and means a tenth of the interval."""
@@ -56,11 +57,6 @@ def spec_hash(spec: dict[str, Any]) -> str:
     """Hash of a spec as it arrived. `airberg.flows.model.FlowSpec.spec_hash` computes the same."""
     canonical = json.dumps(spec, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
-
-
-def shown(text: str, limit: int) -> str:
-    """A text that every database of Airflow can store: no control characters, no lone surrogates."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])
 
 
 def common_arguments(spec: dict[str, Any]) -> dict[str, Any]:
@@ -102,17 +98,21 @@ def build_flow(spec: dict[str, Any]) -> DAG:
 
     from airberg_airflow.operator import AirbergOperator
 
+    common = common_arguments(spec)
+    common["default_args"] |= task_arguments(spec)
     with DAG(
         spec["flow_id"],
-        doc_md=f"Job {spec['job_id']} of Airberg.\n\n{HASH_MARK}{spec_hash(spec)}",
+        doc_md=f"Job {spec['job_id']} of Airberg.\n\n{remarks(spec)}{HASH_MARK}{spec_hash(spec)}",
         # Not earlier than the job: a start in the past would make Airflow run the last missed interval.
         start_date=datetime.fromisoformat(spec["created_at"]),
-        **common_arguments(spec),
+        **common,
+        **flow_arguments(spec),
     ) as flow:
         sync = AirbergOperator(
             task_id="sync",
             verb="sync",
             job_id=spec["job_id"],
+            late=late_watch(spec),
             execution_timeout=timedelta(seconds=int(spec["timeout_s"])),
         )
         register = AirbergOperator(

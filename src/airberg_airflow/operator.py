@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -11,6 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from airberg_airflow.changed_tables import MAX_BYTES, VARIABLE, read_changed_tables
 from airberg_airflow.child import Child, SupervisorEnded, child_environment, result_file, result_in
+from airberg_airflow.late import LateWatch
 from airberg_airflow.lineage import lineage_variables
 
 EXIT_CONFIGURATION = 2
@@ -162,14 +164,23 @@ class AirbergOperator(CommandOperator):
     Args:
         verb: `sync` or `register`.
         job_id: The job.
+        late: Tells of a run that has not ended in time.
         **kwargs: What every operator takes.
     """
 
-    def __init__(self, *, verb: str, job_id: str, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        verb: str,
+        job_id: str,
+        late: LateWatch | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         self._alias = AssetAlias(f"airberg_{job_id}")
         super().__init__(**({"outlets": [self._alias]} if verb == "sync" else {}) | kwargs)
         self.verb = verb
         self.job_id = job_id
+        self._late = late
 
     def execute(self, context: Any) -> None:  # noqa: ANN401 - Airflow's context
         """Run the command; raises what `run_command` raises."""
@@ -179,7 +190,8 @@ class AirbergOperator(CommandOperator):
             return
         attempt = str(context["ti"].try_number)
         more = lineage_variables(context["ti"])
-        written = self.run_command(*arguments, "--attempt", attempt, more=more, result_variable=VARIABLE)
+        with self._late.watching(context) if self._late else contextlib.nullcontext():
+            written = self.run_command(*arguments, "--attempt", attempt, more=more, result_variable=VARIABLE)
         tables = read_changed_tables(written)
         events = context["outlet_events"][self._alias]
         for table in tables:

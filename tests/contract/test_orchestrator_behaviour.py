@@ -32,12 +32,14 @@ class Site:
 
     Attributes:
         away: The same kind of orchestrator when it cannot be reached.
+        administrator: Another view of it, by a user who may make pools; `orchestrator` may not.
     """
 
     orchestrator: Orchestrator
     away: Orchestrator
     offer: Callable[[FlowSpec], None]
     remove: Callable[[str], None]
+    administrator: Orchestrator
 
     def registered(self, **changes: Any) -> FlowSpec:
         """A new flow that the orchestrator has."""
@@ -54,18 +56,22 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         feed: dict[str, FlowSpec] = {}
         away = MemoryOrchestrator()
         away.available = False
+        administrator = MemoryOrchestrator(feed=lambda: list(feed.values()))
         yield Site(
-            MemoryOrchestrator(feed=lambda: list(feed.values())),
+            administrator.seen_by_a_lesser_user(),
             away,
             lambda spec: feed.update({spec.flow_id: spec}),
             lambda flow_id: feed.pop(flow_id, None),
+            administrator,
         )
         return
     stack: AirflowStack = request.getfixturevalue("airflow_stack")
     nowhere = stack.settings.model_copy(update={"airflow": AirflowSettings(port=free_ports(1)[0])})
     unreachable = AirflowOrchestrator(nowhere, stack.credentials)
-    yield Site(stack.orchestrator, unreachable, stack.feed.offer, stack.feed.remove)
+    administrator = stack.administrator()
+    yield Site(stack.orchestrator, unreachable, stack.feed.offer, stack.feed.remove, administrator)
     unreachable.close()
+    administrator.close()
 
 
 def a_spec(**changes: Any) -> FlowSpec:
@@ -187,6 +193,31 @@ def test_a_withdrawn_flow_is_gone_with_its_runs(site: Site) -> None:
     assert site.orchestrator.is_paused(neighbour.flow_id) is False
 
 
+@pytest.mark.parametrize("name", ["a pool/of 'ours' 池", "default_pool"])
+def test_a_pool_has_the_slots_that_it_was_set_to(site: Site, name: str) -> None:
+    """Made, set again, resized; the others stay as they are."""
+    others = {n: slots for n, slots in site.orchestrator.pools().items() if n != name}
+    before = site.orchestrator.pools().get(name, 128)
+    for slots in (2, 2, 5, before):
+        site.administrator.set_pool(name, slots)
+        assert site.orchestrator.pools() == others | {name: slots}
+
+
+def test_who_may_not_make_pools_is_told_the_command_that_does(site: Site) -> None:
+    """And is not refused where there is nothing to do."""
+    name = f"pool of {uuid.uuid4()}"
+    with pytest.raises(Unavailable) as refused:
+        site.orchestrator.set_pool(name, 3)
+    assert refused.value.code == "pool-refused"
+    assert f"airflow pools set '{name}' 3 Airberg" in refused.value.guidance
+    assert name not in site.orchestrator.pools()
+    site.administrator.set_pool(name, 3)
+    site.orchestrator.set_pool(name, 3)
+    with pytest.raises(Unavailable):
+        site.orchestrator.set_pool(name, 4)
+    assert site.orchestrator.pools()[name] == 3
+
+
 def test_healthy(site: Site) -> None:
     """It says whether it works, and never raises."""
     assert site.orchestrator.healthy() is True
@@ -203,8 +234,20 @@ def test_healthy(site: Site) -> None:
         lambda o: o.trigger("airberg_x", "airberg__1"),
         lambda o: o.cancel("airberg_x", "airberg__1"),
         lambda o: o.run_state("airberg_x", "airberg__1"),
+        lambda o: o.pools(),
+        lambda o: o.set_pool("default_pool", 3),
     ],
-    ids=["publish", "withdraw", "set_paused", "is_paused", "trigger", "cancel", "run_state"],
+    ids=[
+        "publish",
+        "withdraw",
+        "set_paused",
+        "is_paused",
+        "trigger",
+        "cancel",
+        "run_state",
+        "pools",
+        "set_pool",
+    ],
 )
 def test_unavailable_when_it_is_away(site: Site, call: Callable[[Orchestrator], object]) -> None:
     """Every call that needs an answer says that there is none."""

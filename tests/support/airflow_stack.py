@@ -243,6 +243,12 @@ class AirflowStack:
         answer.raise_for_status()
         return answer.json()
 
+    def administrator(self) -> AirflowOrchestrator:
+        """A client as the user `admin`, to be closed."""
+        airflow = self.settings.airflow.model_copy(update={"username": ADMIN})
+        credentials = msgspec.structs.replace(self.credentials, password=self.credentials.admin_password)
+        return AirflowOrchestrator(self.settings.model_copy(update={"airflow": airflow}), credentials)
+
     def admin(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """A call as the user `admin`."""
         if "Authorization" not in self._admin.headers:

@@ -112,6 +112,8 @@ class JobChanger:
         fields |= {"source_config"} if encode_free(config) != encode_free(stored) else set()
         fields |= {"paused"} if asked.patch.paused not in (None, job.paused) else set()
         self._check(job, request, asked.caller)
+        if "flow" in fields:
+            self._submitter.check_flow(request)
         new_config, prepared, plan = None, None, job.plan
         if fields & READ_AND_WRITTEN:
             if request.connector is None:  # a job of an earlier version of Airberg

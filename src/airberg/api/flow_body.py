@@ -20,8 +20,9 @@ MAX_RETRIES: Final = 100
 MAX_DELAY_S: Final = 24 * 3600
 MAX_DURATION_S: Final = 30 * 24 * 3600
 CONNECTION: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-CHANNEL: Final = re.compile(r"#?[^\s:/#@<>]+")
-ADDRESS: Final = re.compile(r"[^\s@,;:<>\"/]+@[^\s@,;:<>\"/]+")
+CHANNEL: Final = re.compile(r"#?\w[\w.-]*")
+ADDRESS: Final = re.compile(r"[^\s@,;:<>(){}\"/\\]+@[^\s@,;:<>(){}\"/\\]+")
+"""No braces: Airflow's notifiers render what they are given as templates."""
 _OF_TYPES: Final = {"connection": ("slack", "email", "webhook"), "channel": ("slack",), "to": ("email",)}
 _NEEDED: Final = {"slack": "connection", "email": "to", "webhook": "connection"}
 
@@ -142,7 +143,7 @@ class FlowBody(BaseModel):
         None, description="Seconds that one attempt to sync may take; default 21600."
     )
     deadline_s: Annotated[StrictInt, Field(ge=1, le=MAX_DURATION_S)] | None = Field(
-        None, description="A run that has not ended so many seconds after it was queued is told of."
+        None, description="A run that has not ended so many seconds after it was due is told of."
     )
     on_failure: Annotated[list[NotificationBody], Field(max_length=20)] | None = Field(
         None,

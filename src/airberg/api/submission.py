@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from airberg.api.flow_check import check_flow
 from airberg.api.permissions import check_schema, check_sharing, owner_roles
 from airberg.api.rooms import is_visible
 from airberg.api.slots import Slots
@@ -89,6 +90,7 @@ class Submitter:
         request = submission.request
         check_sharing(request.share_with, submission.principal, "/share_with")
         check_schema(self._settings.access, request, submission.principal)
+        self.check_flow(request)
         self.check_name(request, submission.principal)
         prepared = self.prepare(
             request, submission.source_config, submission.principal, preflight=submission.preflight
@@ -125,6 +127,10 @@ class Submitter:
         return Created(self._orchestrator.flow_url(job.flow_id), job.id, self._register(job, wait))
 
     # ---- checks ------------------------------------------------------------------------------------------
+
+    def check_flow(self, request: IngestRequest) -> None:
+        """Refuse options of the flow that do not fit this deployment; raises InvalidRequest."""
+        check_flow(request.flow, self._settings, self._orchestrator)
 
     def check_name(self, request: IngestRequest, caller: Principal) -> None:
         """Refuse a name that the owner has used. Which job it is, is told to who may see it.

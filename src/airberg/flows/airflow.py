@@ -18,8 +18,8 @@ import httpx
 from airberg.errors import Unavailable
 from airberg.flows.credentials import AirflowCredentials
 from airberg.flows.login import AirflowLogin
-from airberg.flows.model import SENTINEL_ID, Spec, hash_in
-from airberg.flows.port import FlowRunState
+from airberg.flows.model import SENTINEL_ID, Spec, flow_url, hash_in
+from airberg.flows.port import FlowRunState, pool_refused
 from airberg.settings import Settings
 
 POLL_S: Final = 0.2
@@ -27,6 +27,8 @@ RESEND_S: Final = 5.0
 WITHDRAW_WITHIN_S: Final = 15.0
 TIMEOUT: Final = httpx.Timeout(10.0, connect=3.0)
 HEALTH_TIMEOUT: Final = httpx.Timeout(3.0)
+PAGE: Final = 100
+POOLS: Final = "/api/v2/pools"
 _OPEN: Final = ("queued", "running")
 
 
@@ -39,7 +41,7 @@ class AirflowOrchestrator:
     """
 
     def __init__(self, settings: Settings, credentials: AirflowCredentials) -> None:
-        self._public_url = settings.airflow_public_url
+        self._settings = settings
         self._http = httpx.Client(
             base_url=settings.airflow_url,
             auth=AirflowLogin(settings.airflow_url, settings.airflow.username, credentials),
@@ -54,7 +56,7 @@ class AirflowOrchestrator:
 
     def flow_url(self, flow_id: str) -> str:
         """Page of the flow."""
-        return f"{self._public_url}/dags/{flow_id}"
+        return flow_url(self._settings, flow_id)
 
     # ---- flows -------------------------------------------------------------------------------------------
 
@@ -123,6 +125,36 @@ class AirflowOrchestrator:
             return None
         state: FlowRunState = answer.json()["state"]
         return state
+
+    # ---- pools -------------------------------------------------------------------------------------------
+
+    def pools(self) -> dict[str, int]:
+        """All of them, page by page."""
+        found: dict[str, int] = {}
+        while True:
+            page = {"limit": PAGE, "offset": len(found), "order_by": "id"}
+            answer = self._call("GET", POOLS, params=page, expect=(200,)).json()
+            found |= {pool["name"]: pool["slots"] for pool in answer["pools"]}
+            if not answer["pools"] or len(found) >= answer["total_entries"]:
+                return found
+
+    def set_pool(self, name: str, slots: int) -> None:
+        """Look first: any role may do that, and only a few may make one."""
+        path = f"{POOLS}/{quote(name, safe='')}"
+        there = self._call("GET", path, expect=(200, 404))
+        if there.status_code == 404:
+            body = {"name": name, "slots": slots, "description": "Made by Airberg."}
+            answer = self._call("POST", POOLS, json=body, expect=(201, 403, 409))
+            if answer.status_code == 409:  # somebody made it meanwhile
+                self.set_pool(name, slots)
+        elif (pool := there.json())["slots"] == slots:
+            return
+        else:  # Airflow wants its name and `include_deferred` too, whatever the mask says
+            body = {"pool": name, "slots": slots, "include_deferred": pool["include_deferred"]}
+            mask = {"update_mask": "slots"}
+            answer = self._call("PATCH", path, json=body, params=mask, expect=(200, 403))
+        if answer.status_code == 403:
+            raise pool_refused(name, slots)
 
     def healthy(self) -> bool:
         """The database, the scheduler and the dag-processor say that they are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -64,8 +64,7 @@ class AirflowSettings(BaseModel):
     )
     pool_slots: dict[Name, Slots] = Field(
         default_factory=dict,
-        description="Pools that are made in Airflow, and kept at so many slots, while jobs use them. "
-        '`{"github": 2}`.',
+        description='Pools that are made in Airflow, with so many slots. `{"github": 2}`.',
     )
     queue: Name | None = Field(None, description="Queue of all tasks; default Airflow's own.")
     source_queues: dict[str, Name] = Field(
@@ -75,10 +74,19 @@ class AirflowSettings(BaseModel):
         DEFAULT_PRIORITY, description="Of jobs that ask for none; table upkeep has 1."
     )
     deadline_s: Annotated[int, Field(ge=1, le=MAX_DURATION_S)] | None = Field(
-        None, description="A run that has not ended so many seconds after it was queued is told of."
+        None, description="A run that has not ended so many seconds after it was due is told of."
+    )
+    deadline_by: Literal["task", "triggerer"] = Field(
+        "task",
+        description="What tells of it: the task that is at work then, or Airflow's own deadline alert, which "
+        "needs its triggerer and also tells of runs that no task is at work for.",
     )
     on_failure: tuple[NotificationBody, ...] = Field(
         (),
         max_length=20,
         description="Who is told of runs that failed, in the words of the member `flow.on_failure`.",
+    )
+    connections: tuple[str, ...] = Field(
+        ("*",),
+        description='Connections that jobs may name in `flow.on_failure`; `*` is any part: `["notify_*"]`.',
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from airberg.errors import Unavailable
 from airberg.flows.model import Spec
-from airberg.flows.port import FlowRunState
+from airberg.flows.port import FlowRunState, pool_refused
 
 
 @dataclass(slots=True)
@@ -27,6 +28,7 @@ class MemoryOrchestrator:
 
     Attributes:
         available: Set to False to let every call fail as when Airflow is away.
+        may_make_pools: Whether our user's role may do that.
     """
 
     def __init__(
@@ -35,10 +37,18 @@ class MemoryOrchestrator:
         feed: Callable[[], Iterable[Spec]] | None = None,
     ) -> None:
         self.available = True
+        self.may_make_pools = True
         self._public_url = public_url.rstrip("/")
         self._feed = feed
         self._flows: dict[str, _Flow] = {}
+        self._pools = {"default_pool": 128}
         self._lock = threading.RLock()
+
+    def seen_by_a_lesser_user(self) -> MemoryOrchestrator:
+        """The same, by a user whose role may look at pools and not make them."""
+        seen = copy.copy(self)
+        seen.may_make_pools = False
+        return seen
 
     def flow_url(self, flow_id: str) -> str:
         """Where a person would see the flow."""
@@ -85,6 +95,20 @@ class MemoryOrchestrator:
         with self._reached():
             flow = self._flows.get(flow_id)
             return None if flow is None else flow.runs.get(flow_run_id)
+
+    def pools(self) -> dict[str, int]:
+        """Pools and their slots."""
+        with self._reached():
+            return dict(self._pools)
+
+    def set_pool(self, name: str, slots: int) -> None:
+        """Have a pool with so many slots."""
+        with self._reached():
+            if self._pools.get(name) == slots:
+                return
+            if not self.may_make_pools:
+                raise pool_refused(name, slots)
+            self._pools[name] = slots
 
     def healthy(self) -> bool:
         """Whether it is available."""

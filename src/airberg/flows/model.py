@@ -25,7 +25,7 @@ FORM = 3
 flow has options."""
 _OF_FLOWS = {
     *("retries", "retry_delay_s", "max_retry_delay_s", "task_timeout_s", "pool", "source_pools", "queue"),
-    *("source_queues", "priority", "deadline_s", "on_failure"),
+    *("source_queues", "priority", "deadline_s", "deadline_by", "on_failure"),
 }
 """Settings that flows are made of."""
 _HASH = re.compile(re.escape(HASH_MARK) + r"([0-9a-f]{32})\b")
@@ -90,6 +90,8 @@ class FlowSpec(Spec, frozen=True, kw_only=True):
         priority: Weight of its tasks where slots are scarce.
         max_retry_delay_s: Longest wait before a retry.
         deadline_s: Seconds after which a run that has not ended is told of; None: never.
+        deadline_by: What tells of it in Airflow.
+        flow_url: Page of the flow, for notices; None where nobody is told.
         on_failure: Who is told of a run that failed: ids of connections, never what is in them.
         version: Number of the form of flows; a new one makes all flows be registered again.
     """
@@ -103,7 +105,9 @@ class FlowSpec(Spec, frozen=True, kw_only=True):
     priority: int = DEFAULT_PRIORITY
     max_retry_delay_s: int = 3600
     deadline_s: int | None = None
+    deadline_by: Literal["task", "triggerer"] = "task"
     on_failure: tuple[Notification, ...] = ()
+    flow_url: str | None = None
     version: int = FORM
 
 
@@ -126,6 +130,8 @@ def flow_spec(job: Job | FlowJob, settings: Settings) -> FlowSpec:
     request, airflow = job.request, settings.airflow
     asked = request.flow or FlowRequest()
     told = asked.on_failure
+    if told is None:
+        told = tuple(n.as_notification() for n in airflow.on_failure)
     return FlowSpec(
         job_id=str(job.id),
         flow_id=job.flow_id,
@@ -144,10 +150,17 @@ def flow_spec(job: Job | FlowJob, settings: Settings) -> FlowSpec:
         queue=asked.queue or airflow.source_queues.get(request.source_name) or airflow.queue,
         priority=_first(asked.priority, airflow.priority),
         deadline_s=airflow.deadline_s if asked.deadline_s is None else asked.deadline_s,
-        on_failure=tuple(n.as_notification() for n in airflow.on_failure) if told is None else told,
+        deadline_by=airflow.deadline_by,
+        on_failure=told,
+        flow_url=flow_url(settings, job.flow_id) if told else None,
         tags=("airberg", request.source_name, *request.tags),
         pods=_pods(settings),
     )
+
+
+def flow_url(settings: Settings, flow_id: str) -> str:
+    """Where a person sees the flow."""
+    return f"{settings.airflow_public_url}/dags/{flow_id}"
 
 
 def upkeep_spec(settings: Settings) -> UpkeepSpec | None:
@@ -175,7 +188,7 @@ def settings_version(settings: Settings) -> str:
     return _short_hash(
         [
             None if upkeep is None else upkeep.spec_hash(),
-            airflow.model_dump(mode="json", include=_OF_FLOWS),
+            airflow.model_dump(mode="json", include=_OF_FLOWS) | {"url": settings.airflow_public_url},
             msgspec.to_builtins(_pods(settings)),
             FORM,
         ]

@@ -6,9 +6,12 @@ from several threads, and raise `Unavailable` when the orchestrator does not ans
 
 from __future__ import annotations
 
+import shlex
 from typing import Literal, Protocol, TypeAlias
 
+from airberg.errors import Unavailable
 from airberg.flows.model import Spec
+from airberg.quoted import quoted
 
 FlowRunState: TypeAlias = Literal["queued", "running", "success", "failed"]
 
@@ -56,6 +59,27 @@ class Orchestrator(Protocol):
         """State of a run; None when it is not known."""
         ...
 
+    def pools(self) -> dict[str, int]:
+        """Pools and their slots; -1: without a limit."""
+        ...
+
+    def set_pool(self, name: str, slots: int) -> None:
+        """Have a pool with so many slots.
+
+        Raises Unavailable, with the code `pool-refused`, when it is not so and our user may not change that.
+        """
+        ...
+
     def healthy(self) -> bool:
         """Whether flows are being parsed and run. Never raises."""
         ...
+
+
+def pool_refused(name: str, slots: int) -> Unavailable:
+    """What `set_pool` raises: with the command that does it."""
+    command = shlex.join(["airflow", "pools", "set", name, str(slots), "Airberg"])
+    return Unavailable(
+        f"Airflow does not let us make the pool {quoted(name)} with {slots} slots.",
+        guidance=f"Run `{command}` where Airflow is, or give our user a role that may (`op`).",
+        code="pool-refused",
+    )

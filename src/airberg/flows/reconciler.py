@@ -15,6 +15,7 @@ from uuid import UUID
 
 from airberg.errors import Unavailable
 from airberg.flows.model import flow_spec, upkeep_spec
+from airberg.flows.pools import DeclaredPools
 from airberg.flows.port import Orchestrator
 from airberg.jobs.model import FlowJob, Job, Run, RunStatus
 from airberg.jobs.port import JobStore
@@ -46,6 +47,7 @@ class FlowReconciler:
         self._settings = settings
         self._seen_version: str | None = None
         self._differing: dict[UUID, None] | None = None
+        self._pools = DeclaredPools(orchestrator, settings.airflow.pool_slots)
         self._upkeep = upkeep_spec(settings)
         self._upkeep_again_s, self._upkeep_limit_s = UPKEEP_AGAIN_S
         self._upkeep_not_before = 0.0
@@ -65,6 +67,7 @@ class FlowReconciler:
         spec = flow_spec(job, self._settings)
         wanted = spec.spec_hash()
         if job.flow_hash != wanted:
+            self._pools.ensure()
             if not self._orchestrator.publish(spec, wait_s):
                 return False
             self._orchestrator.set_paused(job.flow_id, job.paused)
@@ -88,6 +91,7 @@ class FlowReconciler:
         All jobs are looked at once, as settings may have changed before this process started; from then on
         only those that the store notes as changed. Cheap when nothing is: the store's version is compared.
         """
+        self._pools.ensure()
         self._follow_upkeep()
         version = self._store.flows_version()
         open_runs = self._store.open_runs()

@@ -6,6 +6,7 @@ server, the scheduler with its local executor, the dag-processor. No triggerer: 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -18,7 +19,7 @@ import httpx
 import msgspec
 
 from airberg.errors import ConfigurationFailed, TransientFailed
-from airberg.flows.airflow import is_healthy
+from airberg.flows.airflow import AirflowOrchestrator, is_healthy
 from airberg.flows.credentials import ADMIN, AirflowCredentials, write_private
 from airberg.settings import Settings, settings_environment
 from airberg.stack.environments import Report, airflow_environment, ensure_airflow_environment
@@ -113,6 +114,24 @@ class EmbeddedAirflow:
                     guidance=f"See the logs in {self._settings.home / 'logs'}.",
                     code="airflow-not-healthy",
                 )
+
+    def make_pools(self, within_s: float) -> None:
+        """Make the pools of the settings, as the administrator: the service's own role may not.
+
+        Raises:
+            TransientFailed: Airflow was not healthy in time.
+            Unavailable: It does not take them.
+        """
+        settings = self._settings
+        if not settings.airflow.pool_slots:
+            return
+        self.wait_healthy(within_s)
+        airflow = settings.airflow.model_copy(update={"username": ADMIN})
+        credentials = msgspec.structs.replace(self._credentials, password=self._credentials.admin_password)
+        administrator = AirflowOrchestrator(settings.model_copy(update={"airflow": airflow}), credentials)
+        with contextlib.closing(administrator):
+            for name, slots in settings.airflow.pool_slots.items():
+                administrator.set_pool(name, slots)
 
     # ---- configuration -----------------------------------------------------------------------------------
 

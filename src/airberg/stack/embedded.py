@@ -23,6 +23,9 @@ from airberg.stack.environments import Report, ensure_pyairbyte_environment
 from airberg.stack.ports import check_ports
 from airberg.stack.supervisor import Command, Supervisor, wait_until
 
+POOLS_WITHIN_S = 300.0
+"""How long Airflow may take until it is healthy, where there are pools to be made."""
+
 
 class Stack:
     """Starts, watches and stops all of it. `start`, then `wait_ready`, then `stop`; or a `with` block.
@@ -127,6 +130,7 @@ class Stack:
             self._airflow.prepare(report)
             report("starting Airflow")
             self._airflow.start()
+            self._airflow.make_pools(POOLS_WITHIN_S)
 
     def _prepare_connectors(self, report: Report) -> None:
         ensure_pyairbyte_environment(self._settings, report, self._supervisor)

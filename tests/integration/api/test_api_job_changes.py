@@ -92,6 +92,7 @@ def test_what_does_not_concern_the_source(service: Service, job: Changed) -> Non
 def test_options_of_the_flow_are_all_replaced(service: Service, job: Changed) -> None:
     """At once, without asking the source; what is shown can be sent back, and null is none of them."""
     asked = len(service.planner.asked)
+    service.orchestrator.set_pool("github", 2)
     assert job.patch({"flow": {"retries": 0, "pool": "github"}}).status_code == 200
     answer = job.patch({"flow": {"priority": 3, "on_failure": [{"type": "webhook", "connection": "p"}]}})
     shown = json.loads(answer.json()["properties_json"])["flow"]
@@ -102,6 +103,7 @@ def test_options_of_the_flow_are_all_replaced(service: Service, job: Changed) ->
     assert job.patch({"flow": shown}).json()["version"] == answer.json()["version"]
     assert json.loads(job.patch({"flow": None}).json()["properties_json"])["flow"] is None
     assert problem(job.patch({"flow": {"pool": "a,b"}})) == (422, "/flow/pool", "bad-name")
+    assert problem(job.patch({"flow": {"pool": "githob"}})) == (422, "/flow/pool", "unknown-pool")
     assert len(service.planner.asked) == asked
 
 

@@ -88,6 +88,8 @@ def test_both_sides_use_one_mark_and_sentinel() -> None:
         {"priority": 11},
         {"max_retry_delay_s": 1},
         {"deadline_s": 60},
+        {"deadline_by": "triggerer"},
+        {"flow_url": "http://a/dags/x"},
         {"on_failure": (Notification(type="webhook", connection="c"),)},
         {"version": 1},
         {"pods": PodSpec(by="executor")},
@@ -147,6 +149,7 @@ def test_options_are_those_of_the_job_then_of_its_source_then_of_the_deployment(
     other = flow_spec(a_job(request=a_request(source_name="source-other")), DEPLOYMENT)
     assert options(other) == of_all
     assert other.max_retry_delay_s == 99
+    assert other.flow_url == f"http://127.0.0.1:8080/dags/{other.flow_id}"
     faker = flow_spec(a_job(request=a_request(source_name="source-faker")), DEPLOYMENT)
     assert options(faker) == of_all | {"pool": "faker", "queue": "fast"}
     asked = FlowRequest(
@@ -161,6 +164,7 @@ def test_options_are_those_of_the_job_then_of_its_source_then_of_the_deployment(
         on_failure=(),
     )
     own = flow_spec(a_job(request=a_request(source_name="source-faker", flow=asked)), DEPLOYMENT)
+    assert own.flow_url is None, "nobody is told"
     assert options(own) == {name: getattr(asked, name) for name in FlowRequest.__struct_fields__}
 
 
@@ -175,7 +179,12 @@ def test_options_are_those_of_the_job_then_of_its_source_then_of_the_deployment(
             {"pool": "p"},
         ),
         *({"source_pools": {"source-faker": "p"}}, {"queue": "q"}, {"source_queues": {"source-faker": "q"}}),
-        *({"priority": 5}, {"deadline_s": 5}, {"on_failure": [{"type": "webhook", "connection": "c"}]}),
+        *(
+            {"priority": 5},
+            {"deadline_s": 5},
+            {"deadline_by": "triggerer"},
+            {"on_failure": [{"type": "webhook", "connection": "c"}]},
+        ),
     ],
     ids=lambda change: next(iter(change)),
 )
