@@ -13,6 +13,7 @@ ENGINES_ENV := .build/engines
 DATAHUB_ENV := .build/datahub
 KUBERNETES_ENV := .build/airflow-kubernetes
 CELERY_ENV := .build/airflow-celery
+NOTIFIERS_ENV := .build/notifiers
 OIDC_PROVIDER := .build/oidc-provider
 BENCH_OPTIONS := $(if $(filter-out 0,$(QUICK)),--quick)
 export AIRBERG_HOME ?= $(CURDIR)/.airberg
@@ -24,7 +25,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
-.PHONY: help run up test chaos model race test-spark test-connectors test-datahub test-kubernetes test-celery check lint types sanitize reference lock clean \
+.PHONY: help run up test chaos model race test-spark test-connectors test-datahub test-kubernetes test-celery test-notifiers check lint types sanitize reference lock clean \
   bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api bench-governance
 
 help:  ## Show this list
@@ -64,6 +65,9 @@ test-kubernetes: $(ENV)/.dev $(KUBERNETES_ENV)/.made  ## Hold pods against Kuber
 
 test-celery: $(ENV)/.dev $(CELERY_ENV)/.made  ## Jobs on Celery workers that are killed, with Redis and PostgreSQL (360 MB)
 	@CELERY_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/celery
+
+test-notifiers: $(ENV)/.dev $(NOTIFIERS_ENV)/.made  ## Tell people of failures by Airflow's own notifiers for Slack and e-mail (250 MB)
+	@NOTIFIER_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/notifiers
 
 check: lint types  ## Everything that reads the code without running it
 
@@ -120,6 +124,7 @@ lock: $(UV)  ## Lock the dependencies again
 	$(COMPILE) --upgrade requirements/spark.in -o requirements/spark.txt
 	$(COMPILE) --upgrade requirements/engines.in -o requirements/engines.txt
 	$(COMPILE) --upgrade requirements/datahub.in -o requirements/datahub.txt
+	$(COMPILE) --upgrade requirements/notifiers.in -o requirements/notifiers.txt
 	$(COMPILE) --upgrade requirements/airflow-kubernetes.in -o requirements/airflow-kubernetes.txt
 	$(COMPILE) --upgrade requirements/kubernetes-schemas.in -c requirements/airflow-kubernetes.txt \
 	  -o requirements/kubernetes-schemas.txt
@@ -179,6 +184,12 @@ $(CELERY_ENV)/.made: requirements/airflow-celery.txt | $(UV)
 	@echo "Installing Airflow with Celery, and Redis, for tests"
 	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(CELERY_ENV)
 	@$(UV) pip install -q --python $(CELERY_ENV)/bin/python --compile-bytecode --require-hashes -r requirements/airflow-celery.txt
+	@touch $@
+
+$(NOTIFIERS_ENV)/.made: requirements/notifiers.txt | $(UV)
+	@echo "Installing Airflow with its notifiers for tests"
+	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(NOTIFIERS_ENV)
+	@$(UV) pip install -q --python $(NOTIFIERS_ENV)/bin/python --require-hashes -r requirements/notifiers.txt
 	@touch $@
 
 # Versions and hashes are those of the lock file, and no package runs scripts of its own.
