@@ -45,7 +45,7 @@ def build_upkeep(spec: dict[str, Any]) -> DAG:
             task_id="upkeep",
             do_xcom_push=False,
             max_active_tis_per_dag=int(spec["parallelism"]),
-            # Absolute and small: where places are scarce, syncs (which weigh 2) get them first.
+            # Absolute and small: where places are scarce, syncs (which weigh 10) get them first.
             priority_weight=1,
             weight_rule="absolute",
             execution_timeout=timedelta(seconds=int(spec["timeout_s"])),

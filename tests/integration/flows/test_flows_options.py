@@ -120,6 +120,27 @@ def test_tasks_have_what_the_job_asks_for(airflow_stack: AirflowStack) -> None:
     assert airflow_stack.get("/importErrors")["import_errors"] == []
 
 
+def test_pools_of_the_settings_are_made_by_the_embedded_airflows_administrator(
+    airflow_stack: AirflowStack,
+) -> None:
+    """At the start of the stack: the service's own role may not."""
+    name = f"pool {uuid4()}"
+    airflow = airflow_stack.settings.airflow.model_copy(update={"pool_slots": {name: 7}})
+    settings = airflow_stack.settings.model_copy(update={"airflow": airflow})
+    supervisor = Supervisor(settings.home / "logs")
+    EmbeddedAirflow(settings, airflow_stack.credentials, supervisor).make_pools(60.0)
+    assert airflow_stack.orchestrator.pools()[name] == 7
+
+
+def test_a_flow_without_its_notifier_says_so(airflow_stack: AirflowStack) -> None:
+    """This Airflow has no provider for Slack. The flow is as any other, and its page has a remark."""
+    slack = Notification(type="slack", connection="s", channel="#c")
+    spec = airflow_stack.registered(airflow_stack.spec(on_failure=(slack,)))
+    page = airflow_stack.get(f"/dags/{spec.flow_id}/details")["doc_md"]
+    assert "lacks apache-airflow-providers-slack" in page
+    assert "airberg-broken" not in str(airflow_stack.get(f"/dags/{spec.flow_id}")["tags"])
+
+
 def test_a_pool_of_one_slot_keeps_two_jobs_apart(airflow_stack: AirflowStack) -> None:
     """The second waits although a worker is free, and starts when the first has ended."""
     pool = f"pool {uuid4()}"
