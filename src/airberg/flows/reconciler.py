@@ -47,7 +47,7 @@ class FlowReconciler:
         self._settings = settings
         self._seen_version: str | None = None
         self._differing: dict[UUID, None] | None = None
-        self._pools = DeclaredPools(orchestrator, settings.airflow.pool_slots)
+        self._pools = DeclaredPools(orchestrator, settings.airflow)
         self._upkeep = upkeep_spec(settings)
         self._upkeep_again_s, self._upkeep_limit_s = UPKEEP_AGAIN_S
         self._upkeep_not_before = 0.0

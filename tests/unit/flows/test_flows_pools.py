@@ -37,7 +37,7 @@ def test_they_are_made_later_when_airflow_is_away(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("airberg.flows.pools.AGAIN_S", 0.0)
     orchestrator = MemoryOrchestrator()
     orchestrator.available = False
-    pools = DeclaredPools(orchestrator, {"github": 2})
+    pools = DeclaredPools(orchestrator, AirflowSettings(pool_slots={"github": 2}))
     pools.ensure()
     orchestrator.available = True
     assert "github" not in orchestrator.pools()
@@ -53,10 +53,30 @@ def test_who_may_not_make_them_says_what_to_do(caplog: pytest.LogCaptureFixture)
     administrator = MemoryOrchestrator()
     administrator.set_pool("there", 1)
     orchestrator = administrator.seen_by_a_lesser_user()
+    pools = DeclaredPools(orchestrator, AirflowSettings(pool_slots={"github": 2, "there": 1}))
     with caplog.at_level(logging.WARNING):
-        DeclaredPools(orchestrator, {"github": 2, "there": 1}).ensure()
+        pools.ensure()
+        pools.ensure()
     [record] = caplog.records
     assert "airflow pools set github 2 Airberg" in record.getMessage()
+
+
+def test_a_pool_that_the_settings_give_and_nobody_has_made_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, when Airflow answers."""
+    orchestrator = MemoryOrchestrator()
+    orchestrator.set_pool("by hand", 1)
+    settings = AirflowSettings(
+        pool_slots={"github": 2},
+        source_pools={"source-github": "github", "source-x": "misspelt", "source-y": "by hand"},
+        pool="default_pool",
+    )
+    pools = DeclaredPools(orchestrator, settings)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            pools.ensure()
+    assert [r.getMessage() for r in caplog.records] == [
+        "Airflow has no pool misspelt: tasks of jobs that the settings give it will not start"
+    ]
 
 
 @pytest.mark.parametrize("pool", ["github", "default_pool", "made by hand", None])
