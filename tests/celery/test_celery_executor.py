@@ -11,7 +11,7 @@ import pytest
 from pyiceberg.table import Table
 
 from airberg.lake.tables import find_table
-from support.celery_stack import CONCURRENCY, ENVIRONMENT, PAGE, CeleryStack, settings_of_page
+from support.celery_stack import CONCURRENCY, ENVIRONMENT, NEAR, PAGE, CeleryStack, settings_of_page
 from support.conditions import eventually
 from support.deployment import write_scenario
 from support.duckdb_reader import duckdb_rows
@@ -91,21 +91,6 @@ def test_airflow_knows_the_options_of_the_page(tmp_path: Path) -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
-def test_a_job_runs_on_a_worker_that_knows_nothing_of_it(celery_stack: CeleryStack) -> None:
-    """A POST to the service; the worker that gets the run installs the connector and loads the table."""
-    stack = celery_stack
-    scenario = write_scenario(stack.folder, {"streams": [described("people")]}, "people.json")
-    job_id = stack.live.submit(body("people", scenario))
-    run = stack.live.finished_run(job_id)
-    assert (run["status"], run["attempt"]) == ("completed", 1), run
-    assert_loaded_once(stack, "people")
-    sync = next(task for task in stack.tasks(job_id) if task["task_id"] == "sync")
-    [worker] = [w for w in stack.workers if w.address == sync["hostname"]]
-    home = worker.folder / "airberg"
-    assert [*home.glob("connectors/source-scripted/*/launch.json")]
-    assert not (home / "connectors.toml").exists()  # what to install is with the job
-
-
 def test_a_lost_worker_costs_no_row(celery_stack: CeleryStack) -> None:
     """Twelve streams on both workers; one is lost in the middle, and the other one finishes what it began."""
     stack, gate = celery_stack, celery_stack.folder / "gate"
@@ -147,3 +132,21 @@ def test_a_lost_worker_costs_no_row(celery_stack: CeleryStack) -> None:
         ended = {t["task_id"]: t for t in stack.tasks(job_id)}
         assert {t["hostname"] for t in ended.values()} == {stack.a.address}
         assert "completed: " in stack.task_log(ended["sync"])  # from the worker's own disk
+
+
+def test_a_job_has_the_workers_of_its_queue(celery_stack: CeleryStack) -> None:
+    """A worker takes them from it that knew nothing of the job, and installs the connector."""
+    stack = celery_stack
+    stack.start_if_lost(stack.b)
+    scenario = write_scenario(stack.folder, {"streams": [described("people")]}, "people.json")
+    job_id = stack.live.submit(body("people", scenario, flow={"queue": NEAR}))
+    run = stack.live.finished_run(job_id)
+    assert (run["status"], run["attempt"]) == ("completed", 1), run
+    assert_loaded_once(stack, "people")
+    tasks = stack.tasks(job_id)
+    assert {(t["task_id"], t["queue"], t["hostname"]) for t in tasks} == {
+        (task, NEAR, stack.b.address) for task in ("sync", "register")
+    }
+    home = stack.b.folder / "airberg"
+    assert [*home.glob("connectors/source-scripted/*/launch.json")]
+    assert not (home / "connectors.toml").exists()  # what to install is with the job

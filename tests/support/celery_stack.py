@@ -49,6 +49,8 @@ DATABASES = ("airflow", "iceberg")
 CONCURRENCY = 2
 HEARTBEAT_TIMEOUT_S = 15
 GRACE_S = 1.0
+NEAR = "near-the-source"
+"""A queue that only worker `b` takes tasks from."""
 HURRIED = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
     "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
@@ -119,12 +121,14 @@ class Worker:
         name: Of its worker.
         address: Airflow shows it with the tasks that ran there, and asks it for their logs.
         folder: All that this machine has.
+        queues: Those that it takes tasks from.
         killed: Process ids of what ran there when it was lost.
     """
 
     name: str
     address: str
     folder: Path
+    queues: str = "default"
     kept: Kept | None = None
     killed: list[int] = field(default_factory=list)
 
@@ -187,7 +191,7 @@ class CeleryStack:
         self.live = LiveStack(self.settings)
         self.catalog = open_catalog(self.settings)
         self.a = Worker("worker-a", "127.0.0.2", folder / "worker-a")
-        self.b = Worker("worker-b", "127.0.0.3", folder / "worker-b")
+        self.b = Worker("worker-b", "127.0.0.3", folder / "worker-b", f"default,{NEAR}")
         self.workers = (self.a, self.b)
         self._admin = httpx.Client(base_url=self.settings.airflow_url, timeout=30.0, trust_env=False)
 
@@ -223,13 +227,18 @@ class CeleryStack:
 
     def start_worker(self, worker: Worker) -> None:
         """Start a machine's worker."""
-        arguments = ["celery", "worker", "--celery-hostname", worker.name]
+        arguments = ["celery", "worker", "--celery-hostname", worker.name, "--queues", worker.queues]
         if worker is not self.a:
             arguments.append("--skip-serve-logs")
         argv = (str(ENVIRONMENT / "bin" / "airflow"), *arguments)
         environment = self._worker_environment(worker)
         command = Command(worker.name, argv, environment, worker.folder, grace_s=GRACE_S, stop_first=True)
         worker.kept = self._supervisor.start(command)
+
+    def start_if_lost(self, worker: Worker) -> None:
+        """Start a machine's worker again, as it is when it comes back."""
+        if worker.kept is None or worker.kept.poll() is not None:
+            self.start_worker(worker)
 
     def stop(self) -> None:
         """End all of it."""
@@ -392,6 +401,7 @@ class CeleryStack:
             self._machine_environment(worker.folder, worker.address)
             | self._everywhere()
             | of_page("Workers", here)
+            | of_page("When Airflow's API server is away", {})
             | self._for_tests()
         )
 
