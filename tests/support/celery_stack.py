@@ -14,17 +14,14 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import psycopg
 import pytest
 
@@ -32,8 +29,8 @@ import airberg_airflow
 from airberg.flows.airflow import is_healthy
 from airberg.lake.catalog import open_catalog
 from airberg.settings import Settings, load_settings
-from airberg.stack.keeper import descendants, send
-from airberg.stack.supervisor import Command, Kept, Supervisor
+from airberg.stack.supervisor import Command, Supervisor
+from support.celery_worker import Worker
 from support.conditions import eventually
 from support.deployment import SCRIPTED
 from support.free_ports import free_ports
@@ -111,55 +108,6 @@ def publish_scripted_source(index: PackageIndex) -> None:
     modules = {"source_scripted/__init__.py": "", "source_scripted/run.py": program}
     commands = {"source-scripted": "source_scripted.run:run"}
     index.add("airbyte-source-scripted", "1.0.0", modules, commands=commands)
-
-
-@dataclass
-class Worker:
-    """A machine that runs tasks.
-
-    Attributes:
-        name: Of its worker.
-        address: Airflow shows it with the tasks that ran there, and asks it for their logs.
-        folder: All that this machine has.
-        queues: Those that it takes tasks from.
-        killed: Process ids of what ran there when it was lost.
-    """
-
-    name: str
-    address: str
-    folder: Path
-    queues: str = "default"
-    kept: Kept | None = None
-    killed: list[int] = field(default_factory=list)
-
-    @property
-    def ready(self) -> bool:
-        """Whether it takes tasks."""
-        assert self.kept is not None
-        return f"{self.name} ready" in self.kept.log_path.read_text(errors="replace")
-
-    def kill(self) -> None:
-        """Lose the machine: all of its processes at once, and none of them can say or clean up anything.
-
-        They are stopped first, so that none sees another one die.
-        """
-        assert self.kept is not None
-        stopped: set[int] = set()
-        while new := {self.kept.pid, *descendants(self.kept.pid)} - stopped:
-            send(new, signal.SIGSTOP)
-            stopped |= new
-        self.killed = sorted(stopped)
-        send(stopped, signal.SIGKILL)
-        assert self.kept.wait(10.0) is not None
-        eventually(lambda: not any(map(runs, stopped)), 10.0)
-
-
-def runs(pid: int) -> bool:
-    """Whether a process is there and has not ended."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 class CeleryStack:
