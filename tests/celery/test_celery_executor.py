@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pyiceberg.table import Table
 
 from airberg.lake.tables import find_table
@@ -65,8 +64,6 @@ def assert_loaded_once(stack: CeleryStack, name: str) -> None:
 
 def test_airflow_knows_the_options_of_the_page(tmp_path: Path) -> None:
     """With Celery's provider beside it."""
-    if not ENVIRONMENT.exists():
-        pytest.skip("Celery: `make test-celery` makes its environment")
     named = {k for b in Page(PAGE).blocks for k in settings_of_page(b.heading) if k.startswith("AIRFLOW__")}
     code = (
         "import json, sys\n"
