@@ -22,7 +22,6 @@ from pydantic_core import PydanticUndefined
 from airberg.api.app import AppParts, create_app
 from airberg.cli.app import app as cli
 from airberg.flows.memory import MemoryOrchestrator
-from airberg.governance.resolve import SlugDirectory
 from airberg.identity.verifier import build_verifier
 from airberg.jobs.memory import MemoryJobStore
 from airberg.plan.child import ChildPlanner
@@ -184,7 +183,7 @@ def openapi_document() -> dict[str, Any]:
                 store=MemoryJobStore(),
                 planner=ChildPlanner(settings),
                 orchestrator=MemoryOrchestrator(),
-                domains=SlugDirectory(),
+                directory=None,
                 verifier=build_verifier(settings),
                 machine_token="",
             )

@@ -242,7 +242,7 @@ def test_names_of_columns() -> None:
     schema = {"properties": properties | {"_airbyte_meta": number, "": number}}
     request = IngestRequest(name="n", source_name="source-x", schema_name="shop", mode="append")
     connector = Connector("source-x", "1", [{"name": "s", "json_schema": schema}], 0.0)
-    made = build_plan(request, connector, keys_named("default"), domain=None)
+    made = build_plan(request, connector, keys_named("default"))
     named = {c.source: c.name for _, c in all_columns(made.streams[0].columns)}
     checked = set()
     for source, _, column in TABLES.table("Names of columns"):

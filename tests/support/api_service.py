@@ -14,6 +14,7 @@ import httpx
 
 from airberg.api.app import AppParts, create_app
 from airberg.flows.memory import MemoryOrchestrator
+from airberg.governance.directory import EntityDirectory
 from airberg.governance.memory import MemoryDirectory
 from airberg.identity.development import DevelopmentIssuer
 from airberg.identity.verifier import build_verifier
@@ -42,6 +43,9 @@ BODY: dict[str, Any] = {
     "schema_name": "shop",
     "mode": "append",
 }
+ENTITIES = MemoryDirectory(
+    {"urn:li:domain:1": "Sales", "urn:li:domain:2": "Twice", "urn:li:domain:3": "Twice"}
+)
 
 
 class TablePlanner:
@@ -63,7 +67,6 @@ class TablePlanner:
         request: IngestRequest,
         source_config: dict[str, Any],
         *,
-        domain: str | None,
         preflight: bool,
         roles: AbstractSet[str],
     ) -> Prepared:
@@ -80,7 +83,7 @@ class TablePlanner:
         keys = keys_named("default")
         connector = Connector(request.source_name, "1.0", self.streams, 1.0)
         merging = merge_options(request, MergeSettings())
-        plan = build_plan(request, connector, keys, domain=domain, merging=merging) if preflight else None
+        plan = build_plan(request, connector, keys, merging=merging) if preflight else None
         entry = request.connector or ConnectorRegistry().find(request.source_name, request.source_version)
         tables = [".".join((*plan.namespace, s.table)) for s in plan.streams] if plan else []
         config = self.renewed if preflight and self.renewed is not None else source_config
@@ -100,7 +103,7 @@ class Service:
     store: MemoryJobStore
     orchestrator: MemoryOrchestrator
     planner: TablePlanner
-    domains: MemoryDirectory
+    directory: EntityDirectory | None
     api: httpx.Client
     parts: AppParts
     admin: httpx.Client
@@ -122,19 +125,18 @@ def _client(settings: Settings, url: str, who: str, *scopes: str, **claims: Any)
 
 
 @contextlib.contextmanager
-def running_service(home: Path, **changes: Any) -> Iterator[Service]:
+def running_service(
+    home: Path, directory: EntityDirectory | None = ENTITIES, **changes: Any
+) -> Iterator[Service]:
     """The application; it compares jobs and flows every 50 ms. Changes are those of its settings."""
     settings = Settings(home=home, api=ApiSettings(reconcile_every_s=0.05, max_preflights=2), **changes)
     store, orchestrator, planner = MemoryJobStore(), MemoryOrchestrator(), TablePlanner()
-    domains = MemoryDirectory(
-        {"urn:li:domain:1": "Sales", "urn:li:domain:2": "Twice", "urn:li:domain:3": "Twice"}
-    )
     parts = AppParts(
         settings=settings,
         store=store,
         planner=planner,
         orchestrator=orchestrator,
-        domains=domains,
+        directory=directory,
         verifier=build_verifier(settings),
         machine_token="machine-token-of-the-test",
     )
@@ -143,7 +145,7 @@ def running_service(home: Path, **changes: Any) -> Iterator[Service]:
         _client(settings, url, "ann") as api,
         _client(settings, url, "root", roles=["ingest-admin"]) as admin,
     ):
-        yield Service(store, orchestrator, planner, domains, api, parts, admin, url)
+        yield Service(store, orchestrator, planner, directory, api, parts, admin, url)
 
 
 def until(condition: Any, what: str) -> None:

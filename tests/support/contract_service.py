@@ -65,7 +65,6 @@ class UsersPlanner:
         request: IngestRequest,
         source_config: dict[str, Any],
         *,
-        domain: str | None,
         preflight: bool,
         roles: AbstractSet[str],
     ) -> Prepared:
@@ -75,7 +74,7 @@ class UsersPlanner:
         connector = Connector(request.source_name, "1.0", [STREAM], 1.0)
         merging = merge_options(request, MergeSettings())
         keys = keys_named("default", "pii")
-        plan = build_plan(request, connector, keys, domain=domain, merging=merging) if preflight else None
+        plan = build_plan(request, connector, keys, merging=merging) if preflight else None
         return Prepared(plan=plan, public_config=mask_config({}, source_config), connector=entry)
 
 

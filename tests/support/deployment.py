@@ -90,7 +90,7 @@ class Deployment:
             **changes,
         )
         deadline = time.monotonic() + self.wait_s
-        prepared = prepare(request, config, self.settings, self.keys, domain=None, deadline=deadline)
+        prepared = prepare(request, config, self.settings, self.keys, deadline=deadline)
         job = Job(
             id=uuid4(),
             owner_id="ann@example.com",

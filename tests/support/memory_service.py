@@ -80,7 +80,7 @@ def running_memory_service(
         store=store or MemoryJobStore(),
         planner=ChildPlanner(settings),
         orchestrator=MemoryOrchestrator(),
-        domains=MemoryDirectory({}),
+        directory=MemoryDirectory({}),
         verifier=build_verifier(settings),
         machine_token=MACHINE_TOKEN,
     )

@@ -37,7 +37,8 @@ from airberg.api.submission import Submitter
 from airberg.flows.feed import FlowFeed
 from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
-from airberg.governance.resolve import DomainDirectory
+from airberg.governance.directory import EntityDirectory
+from airberg.governance.policies import Policies
 from airberg.identity.service_keys import ServiceKeyVerifier
 from airberg.identity.verifier import Verifier
 from airberg.jobs.port import JobStore
@@ -66,6 +67,7 @@ class AppParts:
     """What the application works with; real parts, or their in-memory twins.
 
     Attributes:
+        directory: What DataHub has; None: there is no DataHub.
         open_keys: Opens the key store, when it is needed first; None: that of the settings.
         recent: What sources were found to offer lately, if it is to be shared with the planner.
         job_tables: Looks after tables between runs; None: worker processes with these settings.
@@ -75,7 +77,7 @@ class AppParts:
     store: JobStore
     planner: Planner
     orchestrator: Orchestrator
-    domains: DomainDirectory
+    directory: EntityDirectory | None
     verifier: Verifier
     machine_token: str
     open_keys: Callable[[], KeyStore] | None = None
@@ -137,7 +139,7 @@ def create_app(parts: AppParts) -> FastAPI:
         parts.planner,
         parts.orchestrator,
         reconciler,
-        parts.domains,
+        Policies(settings.datahub, parts.directory),
         body_key=hashlib.sha256(b"airberg idempotency " + parts.machine_token.encode()).digest(),
         slots=app.state.slots,
     )

@@ -18,6 +18,7 @@ from airberg.api.job_patch import JobPatch, changed_request
 from airberg.api.permissions import check_schema, check_sharing
 from airberg.api.submission import Submitter, with_key_names
 from airberg.errors import Conflict, InvalidRequest, PreconditionFailed
+from airberg.governance.policies import GOVERNED
 from airberg.identity.principal import GROUP, Principal
 from airberg.jobs.audit import Act
 from airberg.jobs.changes import JobChange, NewConfig
@@ -25,7 +26,7 @@ from airberg.jobs.connector import connector_of
 from airberg.jobs.encoding import encode_free
 from airberg.jobs.model import Job
 from airberg.jobs.port import JobStore
-from airberg.plan.model import GovernancePlan, IngestRequest, JobPlan
+from airberg.plan.model import IngestRequest, JobPlan
 from airberg.plan.plan_changes import table_problems
 from airberg.plan.prepared import Prepared
 from airberg.settings import Settings
@@ -114,13 +115,15 @@ class JobChanger:
         self._check(job, request, asked.caller)
         if "flow" in fields:
             self._submitter.check_flow(request)
+        request = self._governed(job, request, fields, asked.caller)
         new_config, prepared, plan = None, None, job.plan
         if fields & READ_AND_WRITTEN:
             if request.connector is None:  # a job of an earlier version of Airberg
                 request = request.pinned(connector_of(job, self._settings))
             prepared, new_config = self._prepared(job, request, asked, config, stored)
             plan = prepared.plan or _stale(job.plan)
-        request, plan = self._governed(request, plan, fields)
+        if plan is not None and request.governance is not None:
+            plan = msgspec.structs.replace(plan, governance=request.governance)
         change = JobChange(
             version=job.version, request=request, plan=plan, config=new_config, paused=asked.patch.paused
         )
@@ -194,19 +197,16 @@ class JobChanger:
             raise InvalidRequest(problems)
 
     def _governed(
-        self, request: IngestRequest, plan: JobPlan | None, fields: AbstractSet[str]
-    ) -> tuple[IngestRequest, JobPlan | None]:
-        """Request and plan with domain, tags and owner as they are to be."""
-        domain = plan.governance.domain if plan is not None else None
-        if "domain" in fields:
-            domain = self._submitter.resolve_domain(request)
-            if plan is None and domain is not None and self._settings.datahub.server:
-                # Without a plan there is no other place for the urn that was found in DataHub.
-                request = msgspec.structs.replace(request, domain=domain)
-        if plan is not None:
-            governance = GovernancePlan(domain=domain, tags=request.tags, owner=request.owner_id)
-            plan = msgspec.structs.replace(plan, governance=governance)
-        return request, plan
+        self, job: Job, request: IngestRequest, fields: AbstractSet[str], caller: Principal
+    ) -> IngestRequest:
+        """The request with domain, tags and owner as DataHub calls them; it is asked for those that change.
+
+        A job of an earlier version without a plan is left to its next run, until one of them changes.
+        """
+        before = job.plan.governance if job.plan is not None else job.request.governance
+        if not fields & GOVERNED:
+            return msgspec.structs.replace(request, governance=before)
+        return self._submitter.governed(request, caller, before=before, changed=fields)
 
 
 def _owns(job: Job, caller: Principal) -> bool:

@@ -80,8 +80,8 @@ def create_ingestion(
         act=acting(request, caller, "job.create", "job", ""),
     )
     if dry_run:
-        prepared = submitter.plan(submission)
-        plan = plan_view(prepared, submission.request, datetime.now(UTC))
+        request_to_be, prepared = submitter.plan(submission)
+        plan = plan_view(prepared, request_to_be, datetime.now(UTC))
         return JSONResponse({"flow_url": "", "job_id": None, "error": None, "plan": plan})
     created = submitter.create(submission)
     response.status_code = 200 if created.again else 201

@@ -162,9 +162,12 @@ class IngestBody(BaseModel):
     timezone: Text | None = Field(None, description="IANA time zone of the schedule; default UTC.")
     schedule: Text | None = Field(None, description="Five-field cron or a preset such as @daily; else once.")
     run_now: StrictBool | None = Field(None, description="Also start now; default true.")
-    domain: Text | None = Field(None, description="DataHub domain: urn, id or name.")
+    domain: Text | None = Field(
+        None,
+        description="DataHub domain: urn, id or name.",
+    )
     tags: Annotated[list[Text], Field(max_length=MAX_TAGS)] | None = Field(
-        None, description="DataHub tags; made when missing."
+        None, description="DataHub tags; made, or refused, when missing."
     )
     owner_id: Text | None = Field(
         None, description="Owner user id, or `group:` and a group of the caller's; default the caller."

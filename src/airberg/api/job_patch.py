@@ -60,8 +60,11 @@ class JobPatch(BaseModel):
     deletes: DeletedRows | None = Field(None, description="What becomes of rows that the source deleted.")
     skip_unchanged: StrictBool | None = Field(None, description="Rows without a change are not written.")
     archive_staging: StrictBool | None = Field(None, description="Keep the raw records of each run.")
-    domain: Text | None = Field(None, description="DataHub domain: urn, id or name.")
-    tags: list[Text] | None = Field(None, description="DataHub tags; made when missing.")
+    domain: Text | None = Field(
+        None,
+        description="DataHub domain: urn, id or name.",
+    )
+    tags: list[Text] | None = Field(None, description="DataHub tags; made, or refused, when missing.")
     share_with: Annotated[list[Group], Field(max_length=50)] | None = Field(
         None, description="Groups whose members see the job and may change it."
     )
@@ -109,5 +112,5 @@ def changed_request(job: Job, patch: JobPatch, caller: Principal) -> IngestReque
     ]
     if problems:
         raise InvalidRequest(problems)
-    kept = {name: getattr(job.request, name) for name in (*FIXED, "connector")}
+    kept = {name: getattr(job.request, name) for name in (*FIXED, "connector", "governance")}
     return msgspec.structs.replace(request, **kept)

@@ -37,6 +37,11 @@ def _is_own(owner_id: str, caller: Principal) -> bool:
     return _group_of(owner_id) is None and owner_id in (caller.owner_id, caller.subject)
 
 
+def datahub_user(owner_id: str, caller: Principal) -> str | None:
+    """What DataHub makes the owner's user id of, where that is the caller and the access token says it."""
+    return caller.datahub_user if _is_own(owner_id, caller) else None
+
+
 def _group_of(owner_id: str) -> str | None:
     """The group that owns, if a group does."""
     return owner_id.removeprefix(GROUP) if owner_id.startswith(GROUP) else None

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import logging
 import time
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,18 +16,18 @@ from uuid import UUID, uuid4
 import msgspec
 
 from airberg.api.flow_check import check_flow
-from airberg.api.permissions import check_schema, check_sharing, owner_roles
+from airberg.api.permissions import check_schema, check_sharing, datahub_user, owner_roles
 from airberg.api.rooms import is_visible
 from airberg.api.slots import Slots
 from airberg.errors import Conflict, Unavailable
 from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
-from airberg.governance.resolve import DomainDirectory
+from airberg.governance.policies import GOVERNED, Policies
 from airberg.identity.principal import Principal
 from airberg.jobs.audit import Act
 from airberg.jobs.model import Job, Run, StoredAnswer
 from airberg.jobs.port import JobStore
-from airberg.plan.model import KEYED, IngestRequest, JobPlan
+from airberg.plan.model import KEYED, GovernancePlan, IngestRequest, JobPlan
 from airberg.plan.prepared import Planner, Prepared
 from airberg.quoted import quoted
 from airberg.settings import Settings
@@ -71,7 +72,7 @@ class Submitter:
         planner: Planner,
         orchestrator: Orchestrator,
         reconciler: FlowReconciler,
-        domains: DomainDirectory,
+        policies: Policies,
         *,
         body_key: bytes,
         slots: Slots,
@@ -81,23 +82,28 @@ class Submitter:
         self._planner = planner
         self._orchestrator = orchestrator
         self._reconciler = reconciler
-        self._domains = domains
+        self._policies = policies
         self._body_key = body_key
         self._slots = slots
 
-    def plan(self, submission: Submission) -> Prepared:
-        """Prepare without creating anything (`dry_run`); refuses what `create` would refuse."""
+    def plan(self, submission: Submission) -> tuple[IngestRequest, Prepared]:
+        """Prepare without creating anything (`dry_run`); refuses what `create` would refuse.
+
+        Returns:
+            The request with what DataHub calls its domain, tags and owner, and what preparing it found.
+        """
         request = submission.request
         check_sharing(request.share_with, submission.principal, "/share_with")
         check_schema(self._settings.access, request, submission.principal)
         self.check_flow(request)
         self.check_name(request, submission.principal)
+        request = self.governed(request, submission.principal)
         prepared = self.prepare(
             request, submission.source_config, submission.principal, preflight=submission.preflight
         )
         if prepared.plan is not None:
             self.check_tables(prepared.plan)
-        return prepared
+        return request, prepared
 
     def create(self, submission: Submission) -> Created:
         """Create the job, register its flow, start its first run.
@@ -111,9 +117,9 @@ class Submitter:
         started = time.monotonic()
         if (known := self._answered(submission)) is not None:
             return known
-        prepared = self.plan(submission)
+        request, prepared = self.plan(submission)
         try:
-            job = self._store_job(submission, prepared)
+            job = self._store_job(submission, request, prepared)
         except Conflict:
             # Two requests with one idempotency key at once: the later one gets the earlier one's answer.
             if (known := self._answered(submission)) is not None:
@@ -147,15 +153,30 @@ class Submitter:
                 code="name-taken",
             )
 
-    def resolve_domain(self, request: IngestRequest) -> str | None:
-        """The urn of the domain that was asked for, if one was.
+    def governed(
+        self,
+        request: IngestRequest,
+        caller: Principal,
+        *,
+        before: GovernancePlan | None = None,
+        changed: AbstractSet[str] = GOVERNED,
+    ) -> IngestRequest:
+        """The request with what DataHub calls its domain, its tags and its owner.
+
+        Args:
+            request: The request.
+            caller: Who sends it.
+            before: What the job had, if it is there already.
+            changed: Members of the request that change.
 
         Raises:
-            InvalidRequest: There is none.
-            Conflict: There are several.
-            Unavailable: DataHub does not answer.
+            InvalidRequest: With all that has to be in DataHub and is not.
+            Conflict: Several there have the name.
+            Unavailable: DataHub has to be asked, and does not answer.
         """
-        return self._domains.resolve(request.domain) if request.domain else None
+        user = datahub_user(request.owner_id, caller)
+        found = self._policies.resolve(request, user=user, before=before, changed=changed)
+        return msgspec.structs.replace(request, governance=found)
 
     def prepare(
         self, request: IngestRequest, source_config: dict[str, Any], caller: Principal, *, preflight: bool
@@ -167,13 +188,11 @@ class Submitter:
             TooManyRequests: Too many are being looked at.
             Unavailable: A part that this needs does not answer.
         """
-        domain = self.resolve_domain(request)
         # Without its source nothing is waited for, and no process is started.
         with self._slots.one() if preflight else contextlib.nullcontext():
             return self._planner.prepare(
                 request,
                 source_config,
-                domain=domain,
                 preflight=preflight,
                 roles=owner_roles(request.owner_id, caller),
             )
@@ -202,13 +221,9 @@ class Submitter:
 
     # ---- storing and registering -------------------------------------------------------------------------
 
-    def _store_job(self, submission: Submission, prepared: Prepared) -> Job:
+    def _store_job(self, submission: Submission, request: IngestRequest, prepared: Prepared) -> Job:
         now = datetime.now(UTC)
-        request = with_key_names(submission.request, self._settings.keys.default_key)
-        request = request.pinned(prepared.connector)
-        if prepared.plan is None and request.domain and self._settings.datahub.server:
-            # Without a plan there is no other place for the urn that was found in DataHub.
-            request = msgspec.structs.replace(request, domain=self._domains.resolve(request.domain))
+        request = with_key_names(request, self._settings.keys.default_key).pinned(prepared.connector)
         job = Job(
             id=uuid4(),
             owner_id=request.owner_id,

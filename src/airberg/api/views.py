@@ -111,6 +111,7 @@ def request_as_sent(request: IngestRequest) -> dict[str, Any]:
     """The request in the contract's words."""
     out: dict[str, Any] = msgspec.to_builtins(request)
     del out["connector"]  # where things are on our machines; its version is in `source_version`
+    del out["governance"]  # not as sent, but as resolved
     out["merge"] = ",".join(request.merge) or None
     out["tables"] = {
         t.stream: {"partition_by": list(t.partition_by), "sort_by": list(t.sort_by)} for t in request.tables

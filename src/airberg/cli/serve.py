@@ -12,7 +12,7 @@ from airberg.api.app import AppParts, create_app
 from airberg.api.connections import server_config
 from airberg.flows.airflow import AirflowOrchestrator
 from airberg.flows.credentials import load_credentials
-from airberg.governance.resolve import open_directory
+from airberg.governance.directory import open_directory
 from airberg.identity.verifier import build_verifier
 from airberg.jobs.open import open_store
 from airberg.plan.child import ChildPlanner
@@ -34,7 +34,7 @@ def real_parts(settings: Settings) -> AppParts:
         store=open_store(settings),
         planner=ChildPlanner(settings, recent),
         orchestrator=AirflowOrchestrator(settings, credentials),
-        domains=open_directory(settings),
+        directory=open_directory(settings),
         verifier=build_verifier(settings),
         machine_token=credentials.bundle_token,
         recent=recent,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 
 class DataHubSettings(BaseModel):
@@ -48,3 +49,41 @@ class DataHubSettings(BaseModel):
         description="Most change proposals in one request, some thirteen a table; where DataHub does not "
         "take as many, requests become smaller by themselves.",
     )
+    domain_policy: Literal["must-exist", "create"] = Field(
+        "must-exist",
+        description="A `domain` that DataHub does not have is refused, or made when its first table is "
+        "registered.",
+    )
+    tag_policy: Literal["create", "must-exist"] = Field(
+        "create", description="Tags that DataHub does not have are made, or refused."
+    )
+    owner_policy: Literal["any", "must-exist"] = Field(
+        "any", description="`must-exist`: an owner that DataHub does not have is refused."
+    )
+    user_claim: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="Claim of tokens that DataHub makes user ids of: `AUTH_OIDC_USER_NAME_CLAIM` there. "
+        "Default: `owner_id` is the user id.",
+    )
+    user_claim_regex: Annotated[str, Field(min_length=1, max_length=500)] = Field(
+        "(.*)",
+        description="What is taken of it, or of `owner_id`: `AUTH_OIDC_USER_NAME_CLAIM_REGEX` there. "
+        "`([^@]+)` drops the domain of an address.",
+    )
+
+    @field_validator("user_claim_regex")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"it is no regular expression: {error}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _somebody_can_be_asked(self) -> DataHubSettings:
+        policies = {"tag_policy": self.tag_policy, "owner_policy": self.owner_policy}
+        if self.server is None and "must-exist" in policies.values():
+            name = next(name for name, policy in policies.items() if policy == "must-exist")
+            raise ValueError(f"{name} must-exist needs server: without DataHub there is nobody to ask")
+        return self

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from airberg.governance.patch_merge import Json, Patch, Stored, holds, patch_of, place_of
-from airberg.governance.port import Proposal
+from airberg.governance.port import MADE_ONCE, Proposal
 from airberg.governance.wire import as_json
 
 Kind: TypeAlias = Literal["missing", "different", "extra", "kept"]
@@ -62,6 +62,8 @@ def differences(proposals: Iterable[Proposal], read: Callable[[str, str], Stored
             wanted.setdefault(place_of(proposal), []).append(proposal)
     for (urn, name), of_place in wanted.items():
         found = read(urn, name).value
+        if name in MADE_ONCE and found is not None:
+            continue
         for proposal in of_place:
             patch = patch_of(proposal)
             pairs = _unpatched(found, patch) if patch else _unlike(_expected(proposal), found)

@@ -1,15 +1,23 @@
-"""In-memory twins of the sink and of the domain directory, for tests of everything that uses them."""
+"""In-memory twins of the sink and of the directory, for tests of everything that uses them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
 from airberg.errors import Unavailable
+from airberg.governance.directory import AT_MOST, Entity, Kind
 from airberg.governance.port import Proposal
-from airberg.governance.resolve import Domain, match_domain
+from airberg.governance.resolve import DOMAIN_PREFIX, GROUP_PREFIX, TAG_PREFIX, USER_PREFIX
 from airberg.governance.wire import as_json
+
+_PREFIXES: Mapping[Kind, str] = {
+    "domain": DOMAIN_PREFIX,
+    "tag": TAG_PREFIX,
+    "user": USER_PREFIX,
+    "group": GROUP_PREFIX,
+}
 
 
 class MemorySink:
@@ -33,18 +41,29 @@ class MemorySink:
 
 
 class MemoryDirectory:
-    """Knows the domains that it was given.
+    """Knows the entities that it was given.
 
     Args:
-        domains: Name by urn.
+        entities: Name by urn; of users and groups the name is not looked at.
     """
 
-    def __init__(self, domains: Mapping[str, str], *, available: bool = True) -> None:
+    def __init__(self, entities: Mapping[str, str], *, available: bool = True) -> None:
         self.available = available
-        self._domains = [Domain(urn, name) for urn, name in domains.items()]
+        self._entities = [Entity(urn, name) for urn, name in entities.items()]
 
-    def resolve(self, text: str) -> str:
-        """The urn of the domain; see `DomainDirectory.resolve`."""
+    def existing(self, urns: Collection[str]) -> frozenset[str]:
+        """See `EntityDirectory.existing`."""
+        self._answer()
+        return frozenset(urns) & {e.urn for e in self._entities}
+
+    def entities(self, kind: Kind) -> list[Entity]:
+        """See `EntityDirectory.entities`."""
+        self._answer()
+        found = [e for e in self._entities if e.urn.startswith(_PREFIXES[kind])]
+        if kind in ("user", "group"):
+            found = [Entity(e.urn) for e in found]
+        return found[: AT_MOST[kind]]
+
+    def _answer(self) -> None:
         if not self.available:
-            raise Unavailable("The domain directory is switched off.", code="datahub-unavailable")
-        return match_domain(text, self._domains)
+            raise Unavailable("The directory is switched off.", code="datahub-unavailable")

@@ -10,6 +10,10 @@ Proposal: TypeAlias = Any
 """A `MetadataChangeProposalWrapper` or `MetadataChangeProposalClass` of acryl-datahub."""
 
 
+MADE_ONCE = frozenset({"domainProperties"})
+"""Aspects that are made where they are missing, and belong to people from then on."""
+
+
 class MetadataSink(Protocol):
     """Takes the change proposals of one run."""
 

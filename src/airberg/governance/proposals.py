@@ -57,7 +57,7 @@ class TableFacts:
         flow_url: The page of the flow in Airflow.
         namespace_properties: Properties of the table's namespace.
         domain: Urn of the domain, or None.
-        domain_name: Name of a domain that DataHub may not have yet; None where the urn was looked up.
+        domain_name: Name of a domain that is to be made if it is missing, or None.
         superseded: A later run has loaded the table: only what this run did is told.
     """
 

@@ -9,7 +9,8 @@ from urllib.parse import quote
 from airberg.errors import AirbergError, ConfigurationFailed, RunError, TransientFailed
 from airberg.governance.facts import table_facts, write_table_facts
 from airberg.governance.later import NO_LATER_RUNS, LaterRuns
-from airberg.governance.resolve import DOMAIN_PREFIX, domain_name, open_directory
+from airberg.governance.policies import open_policies
+from airberg.governance.resolve import DOMAIN_PREFIX, domain_name
 from airberg.governance.wire import without_repeats
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ def _loads(
 
     plan = _plan_of(job)
     streams = {stream.table: stream for stream in plan.streams}
-    named = None if settings.datahub.server else domain_name(job.request.domain, domain)
+    datahub = settings.datahub
+    makes_domains = datahub.server is None or datahub.domain_policy == "create"
+    named = domain_name(job.request.domain, domain) if makes_domains else None
     namespace = cache(catalog.load_namespace_properties)
     for report in run.report.streams:
         if (stream := streams.get(report.table)) is None:
@@ -123,7 +126,7 @@ def _loads(
                 run=run,
                 stream=stream,
                 report=report,
-                datahub=settings.datahub,
+                datahub=datahub,
                 flow_url=flow_url,
                 namespace_properties=namespace(plan.namespace),
                 domain=domain,
@@ -146,4 +149,4 @@ def _domain(plan: JobPlan, settings: Settings) -> str | None:
     domain = plan.governance.domain
     if not domain or domain.startswith(DOMAIN_PREFIX):
         return domain or None
-    return open_directory(settings).resolve(domain)
+    return open_policies(settings).domain(domain)

@@ -13,7 +13,7 @@ from airberg import __version__
 from airberg.governance.batches import Packed, batches, packed
 from airberg.governance.connection import Connection, NotTaken, shown
 from airberg.governance.patch_merge import as_upserts, holds, patch_of, place_of
-from airberg.governance.port import Proposal
+from airberg.governance.port import MADE_ONCE, Proposal
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ class RestSink:
         """Send the proposals; see `MetadataSink.send`.
 
         Each carries the run as `airberg-<run id>`, so that `datahub ingest rollback` can take it back.
+        Domains that are there stay as they are: people may have renamed and described them.
         """
         stamped = _stamped(proposals, pipeline=f"airberg_{job_id}", run=f"airberg-{run_id}")
         with Connection(
@@ -96,7 +97,7 @@ class RestSink:
             wait=self._wait,
         ) as datahub:
             delivery = _Delivery(datahub, self._patch_mode, self._batch_size)
-            for batch in batches(stamped, self._batch_size):
+            for batch in batches(_without_known(datahub, stamped), self._batch_size):
                 delivery.send(batch)
         return shown(self._server)
 
@@ -182,6 +183,11 @@ def _halves(piece: Sequence[Packed], refused: NotTaken) -> bool:
     if refused.is_too_large:
         return len(piece) > 1
     return refused.may_be_too_much and len(piece) > USUAL
+
+
+def _without_known(datahub: Connection, proposals: Iterable[Proposal]) -> Iterator[Proposal]:
+    """Without what is to be made only where it is missing, and is there."""
+    return (p for p in proposals if p.aspectName not in MADE_ONCE or datahub.read(*place_of(p)).value is None)
 
 
 def _stamped(proposals: Iterable[Proposal], *, pipeline: str, run: str) -> Iterator[Proposal]:

@@ -101,9 +101,9 @@ def flow_proposals(
             aspects.DataJobInputOutputClass(inputDatasets=inputs, outputDatasets=outputs),
         ),
     ]
-    if job.owner_id:
+    if owner := (job.plan.governance.owner if job.plan else ""):
         for urn in (flow, task):
-            out += HasOwnershipPatch(urn).add_owner(owner_aspect(job.owner_id)).build()
+            out += HasOwnershipPatch(urn).add_owner(owner_aspect(owner)).build()
     return out + instance
 
 

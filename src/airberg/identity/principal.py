@@ -26,6 +26,7 @@ class Principal:
             who somebody is.
         is_admin: One of the roles is an administrator's.
         service_key: The service key that was sent, if it was no access token.
+        datahub_user: What DataHub makes the caller's user id of, where a claim of the token says it.
     """
 
     issuer: str
@@ -36,6 +37,7 @@ class Principal:
     owner_id: str
     is_admin: bool
     service_key: UUID | None = None
+    datahub_user: str | None = None
 
     @property
     def groups(self) -> frozenset[str]:

@@ -51,6 +51,7 @@ class TokenPolicy:
         subject_claims: Where the identity comes from: the same.
         scope_claims: Where scopes come from: all of these claims.
         role_claims: Where roles and groups come from: all of these claims.
+        datahub_user_claim: Where DataHub's user ids come from, if that is not the owner's name.
     """
 
     issuer: str
@@ -63,6 +64,7 @@ class TokenPolicy:
     subject_claims: tuple[str, ...] = ("sub",)
     scope_claims: tuple[str, ...] = ("scope", "scp")  # `scp`: Entra (a string), Okta (a list)
     role_claims: tuple[str, ...] = ("roles", "realm_access.roles", "groups")  # `realm_access`: Keycloak
+    datahub_user_claim: str | None = None
 
     def __post_init__(self) -> None:
         unfit = sorted(set(self.algorithms) - FITTING_KEY.keys())
@@ -154,8 +156,9 @@ class Verifier:
             client_id=_name(claims.get("client_id")) or _name(claims.get("azp")),
             scopes=_words(claims, self.policy.scope_claims),
             roles=roles,
-            owner_id=self._owner(claims) or _own_name(subject),
+            owner_id=self._owner(claims, self.policy.owner_claims) or _own_name(subject),
             is_admin=not roles.isdisjoint(self.policy.admin_roles),
+            datahub_user=self._owner(claims, (claim,)) if (claim := self.policy.datahub_user_claim) else None,
         )
 
     def _subject(self, claims: dict[str, Any]) -> str | None:
@@ -163,8 +166,8 @@ class Verifier:
         found = next((claims[name] for name in self.policy.subject_claims if name in claims), None)
         return _name(found)
 
-    def _owner(self, claims: dict[str, Any]) -> str | None:
-        for claim in self.policy.owner_claims:
+    def _owner(self, claims: dict[str, Any], names: tuple[str, ...]) -> str | None:
+        for claim in names:
             # An address that nobody has checked could be anybody's.
             if claim == "email" and claims.get("email_verified") in (False, "false"):
                 continue
@@ -244,4 +247,5 @@ def _policy(settings: Settings, issuer: str) -> TokenPolicy:
         subject_claims=auth.subject_claims,
         scope_claims=auth.scope_claims,
         role_claims=auth.role_claims,
+        datahub_user_claim=settings.datahub.user_claim,
     )

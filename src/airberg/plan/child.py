@@ -32,7 +32,6 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     request: IngestRequest
     source_config: dict[str, Any]
-    domain: str | None
     roles: tuple[str, ...] = ()
     timeout_s: float
     recent: Found | None = None
@@ -79,7 +78,6 @@ class ChildPlanner:
         request: IngestRequest,
         source_config: dict[str, Any],
         *,
-        domain: str | None,
         preflight: bool,
         roles: AbstractSet[str],
     ) -> Prepared:
@@ -97,7 +95,6 @@ class ChildPlanner:
         question = Question(
             request=request,
             source_config=source_config,
-            domain=domain,
             roles=tuple(sorted(roles)),
             timeout_s=timeout,
             recent=self._recent.get(key),

@@ -64,6 +64,8 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
             becomes of the registry or of the connectors file does not change the job.
         share_with: Groups (of the access token) whose members see the job, and may change it.
         flow: Options of the job's flow.
+        governance: What DataHub calls the domain, the tags and the owner that were asked for; None in a job
+            of an earlier version of Airberg.
     """
 
     name: str
@@ -90,6 +92,7 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
     connector: ConnectorEntry | None = None
     share_with: tuple[str, ...] = ()
     flow: FlowRequest | None = None
+    governance: GovernancePlan | None = None
 
     def pinned(self, connector: ConnectorEntry | None) -> IngestRequest:
         """The request of a job that keeps this connector; without one, it is as before."""
@@ -269,7 +272,13 @@ class MergeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GovernancePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Domain (urn), tags (names) and owner (user id) of the tables."""
+    """Domain, tags and owner of the tables, as DataHub calls them.
+
+    Attributes:
+        domain: A urn, or None.
+        tags: What comes after `urn:li:tag:`.
+        owner: Id of a user, `group:` and that of a group, or the urn of either.
+    """
 
     domain: str | None = None
     tags: tuple[str, ...] = ()

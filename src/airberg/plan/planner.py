@@ -81,7 +81,6 @@ def build_plan(
     connector: Connector,
     keys: KeyDirectory,
     *,
-    domain: str | None,
     present: Callable[[str], AbstractSet[Path]] = _no_table,
     merging: MergeOptions = AS_EVER,
 ) -> JobPlan:
@@ -91,7 +90,6 @@ def build_plan(
         request: What was asked, its form checked.
         connector: The connector's streams as discovered.
         keys: The encryption keys.
-        domain: The urn of `request.domain`, resolved.
         present: The columns that the table of that name has already, if there is one: names that were given
             once are given again.
         merging: How its merges work.
@@ -129,7 +127,7 @@ def build_plan(
         namespace=namespace,
         mode=request.mode,
         streams=tuple(streams),
-        governance=GovernancePlan(domain=domain, tags=request.tags, owner=request.owner_id),
+        governance=request.governance or GovernancePlan(tags=request.tags, owner=request.owner_id),
         merging=merging,
         add_ingestion_metadata=request.add_ingestion_metadata,
         archive_staging=request.archive_staging,

@@ -18,7 +18,7 @@ from pyiceberg.table import Table
 
 from airberg.columns.arrow import table_fields
 from airberg.errors import ConfigurationFailed, InvalidRequest, Problem
-from airberg.governance.resolve import open_directory
+from airberg.governance.policies import open_policies
 from airberg.jobs.model import Job
 from airberg.keys.access import state_refusal, use_refusal
 from airberg.keys.port import KeyStore
@@ -49,7 +49,6 @@ def prepare(
     settings: Settings,
     keys: KeyStore,
     *,
-    domain: str | None,
     deadline: float,
     roles: AbstractSet[str] = frozenset(),
     recent: Found | None = None,
@@ -59,7 +58,6 @@ def prepare(
 
     Args:
         keys: The keys, which the job's owner must be allowed to use.
-        domain: The resolved domain urn.
         deadline: Moment (of `time.monotonic`) at which an answer must be there.
         roles: The roles of the job's owner, as far as they are known.
         recent: What the source was found to offer a short while ago.
@@ -87,7 +85,7 @@ def prepare(
     tables = TargetTables(settings, request.schema_name)
     owner = request.owner_id
     allowed = functools.partial(use_refusal, keys, owner=owner, roles=roles)
-    plan = _build(request, connector, settings, allowed, domain, tables)
+    plan = _build(request, connector, settings, allowed, tables)
     differences = compare_tables(plan, tables, keys, request.column_transformations)
     notes = table_notes(request, plan, tables.format_versions())
     config = renewed[-1] if renewed else source_config
@@ -127,12 +125,13 @@ def replan(
     timeout = settings.sources.discover_timeout_s
     streams = discover(launch, source_config, timeout, on_config, told, hidden)
     connector = Connector(job.request.source_name, launch.version, streams, time.time())
-    domain = job.plan.governance.domain if job.plan else None
-    if domain is None and job.request.domain:
-        domain = open_directory(settings).resolve(job.request.domain)
+    governance = job.plan.governance if job.plan else job.request.governance
+    if governance is None or (governance.domain is None and job.request.domain):  # of an earlier version
+        governance = open_policies(settings).with_domain(job.request)
+    request = msgspec.structs.replace(job.request, governance=governance)
     tables = TargetTables(settings, job.request.schema_name)
     usable = functools.partial(state_refusal, keys)
-    return _build(job.request, connector, settings, usable, domain, tables)
+    return _build(request, connector, settings, usable, tables)
 
 
 def _build(
@@ -140,14 +139,12 @@ def _build(
     connector: Connector,
     settings: Settings,
     refusal: Refusal,
-    domain: str | None,
     tables: TargetTables,
 ) -> JobPlan:
     return build_plan(
         request,
         connector,
         KeyDirectory(settings.keys.default_key, refusal),
-        domain=domain,
         present=tables.column_paths,
         merging=merge_options(request, settings.merge),
     )

@@ -59,7 +59,6 @@ class Planner(Protocol):
         request: IngestRequest,
         source_config: dict[str, Any],
         *,
-        domain: str | None,
         preflight: bool,
         roles: AbstractSet[str],
     ) -> Prepared:
@@ -68,7 +67,6 @@ class Planner(Protocol):
         Args:
             request: What was asked.
             source_config: The source's configuration, with its secrets.
-            domain: The resolved domain urn.
             preflight: Whether to ask the source.
             roles: The roles of the job's owner, as far as they are known: they may use keys.
 

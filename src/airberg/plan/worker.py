@@ -25,7 +25,6 @@ def answer_to(question: Question) -> Answer:
             question.source_config,
             settings,
             open_keys(settings),
-            domain=question.domain,
             deadline=deadline,
             roles=frozenset(question.roles),
             recent=question.recent,

@@ -76,7 +76,7 @@ def parts_of(settings: Settings) -> AppParts:
         store=MemoryJobStore(),
         planner=ChildPlanner(settings),
         orchestrator=MemoryOrchestrator(),
-        domains=MemoryDirectory({}),
+        directory=MemoryDirectory({}),
         verifier=build_verifier(settings),
         machine_token="machine-token-of-the-test",
     )

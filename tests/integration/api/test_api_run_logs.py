@@ -107,7 +107,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
         store=store,
         planner=ChildPlanner(settings),
         orchestrator=MemoryOrchestrator(),
-        domains=MemoryDirectory({}),
+        directory=MemoryDirectory({}),
         verifier=build_verifier(settings),
         machine_token="machine-token-of-the-test",
     )

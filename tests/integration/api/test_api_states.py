@@ -64,7 +64,7 @@ def service(tmp_path: Path, pyairbyte_dir: Path, connectors_dir: Path) -> Iterat
         store=deployment.store,
         planner=ChildPlanner(settings),
         orchestrator=MemoryOrchestrator(),
-        domains=MemoryDirectory({}),
+        directory=MemoryDirectory({}),
         verifier=build_verifier(settings),
         machine_token="machine-token-of-the-test",
         job_tables=JobTablesHere(settings, deployment.store, deployment.catalog, deployment.store.sealer),

@@ -272,6 +272,31 @@ def test_runs_of_a_deleted_job_do_not_bring_its_flow_back(ground: Ground) -> Non
     assert ("dataset", "schemaMetadata") in names
 
 
+DOMAIN = "urn:li:domain:marketing-ops"
+
+
+@pytest.mark.parametrize("options", [[], ["--from-files"]], ids=["tables", "files"])
+def test_a_domain_is_made_once_and_then_belongs_to_people(ground: Ground, options: list[str]) -> None:
+    """When its first run is sent, however that is; what people make of it stays."""
+    ground.environment.setenv("AIRBERG_DATAHUB__DOMAIN_POLICY", "create")
+    ground.write_file(ground.load(1, "customers"))
+    with serve_datahub() as datahub:
+        assert ground.replay(datahub, *options)[0] == 0
+        assert datahub.aspect(DOMAIN, "domainProperties")["name"] == "Marketing Ops"
+        renamed = {"name": "Marketing", "description": "By people", "parentDomain": "urn:li:domain:all"}
+        datahub.upsert(DOMAIN, "domainProperties", renamed)
+        ground.write_file(ground.load(2, "customers"))
+        assert ground.replay(datahub, *options)[0] == 0
+        assert ground.due() == []
+        assert datahub.aspect(DOMAIN, "domainProperties") == renamed
+        assert datahub.aspect(TABLE, "domains") == {"domains": [DOMAIN]}
+        diff = CliRunner().invoke(app, ["governance", "diff", "--table", "sales.customers"])
+        assert "0 difference(s)" in diff.output, diff.output
+        datahub.delete(DOMAIN)
+        diff = CliRunner().invoke(app, ["governance", "diff", "--table", "sales.customers"])
+        assert f"missing    {DOMAIN} domainProperties" in diff.output
+
+
 FLOW = "urn:li:dataFlow:(airflow,{},prod)"
 TASK = "urn:li:dataJob:(" + FLOW + ",sync)"
 

@@ -11,8 +11,10 @@ import pytest
 from pyiceberg.catalog import Catalog
 
 from airberg.errors import TransientFailed, Unavailable
+from airberg.governance.datahub_settings import DataHubSettings
+from airberg.governance.directory import DataHubDirectory
+from airberg.governance.policies import Policies
 from airberg.governance.register import register_run
-from airberg.governance.resolve import DataHubDirectory
 from airberg.governance.rest import RestSink
 from airberg.settings import Settings
 from airberg.testing.datahub import Fault, serve_datahub
@@ -52,7 +54,9 @@ def test_a_run_is_one_request(lake: Catalog) -> None:
         sink = RestSink(gms.url, token=gms.token, timeout_s=5, retries=0)
         where = register_run(make_job(), make_run("customers", "orders"), lake, Settings(), sink)
     assert where == gms.url
-    assert gms.calls == ["GET /config", "POST /aspects?action=ingestProposalBatch"]
+    domain, *calls = [call for call in gms.calls if call != "GET /config"]
+    assert domain.startswith("GET /openapi/v3/entity/domain/"), "one that is there would keep its name"
+    assert calls == ["POST /aspects?action=ingestProposalBatch"]
     stamps = {(m["runId"], m["pipelineName"]) for m in gms.system_metadata}
     assert stamps == {(f"airberg-{RUN_ID}", f"airberg_{JOB_ID}")}
 
@@ -192,13 +196,13 @@ def test_a_server_that_is_gone_is_told(lake: Catalog) -> None:
     with pytest.raises(Unavailable):
         RestSink(url, timeout_s=2, retries=0).send(JOB_ID, RUN_ID, [])
     with pytest.raises(Unavailable, match="ConnectError"):
-        DataHubDirectory(url, timeout_s=2).resolve("Finance")
+        DataHubDirectory(url, timeout_s=2).entities("domain")
 
 
 def test_the_web_front_end_is_told_from_the_service() -> None:
     """A page that is no JSON is no directory."""
     with serve_datahub() as gms, pytest.raises(Unavailable, match="answered 404"):
-        DataHubDirectory(f"{gms.url}/frontend", token=gms.token).resolve("Finance")
+        DataHubDirectory(f"{gms.url}/frontend", token=gms.token).entities("domain")
 
 
 def test_a_domain_that_the_index_has_not_seen_is_found_by_urn_and_id() -> None:
@@ -206,9 +210,9 @@ def test_a_domain_that_the_index_has_not_seen_is_found_by_urn_and_id() -> None:
     with serve_datahub() as gms:
         gms.add_domain("urn:li:domain:fresh", "Fresh")
         gms.unindexed.add("urn:li:domain:fresh")
-        directory = DataHubDirectory(gms.url, token=gms.token)
-        assert directory.resolve("urn:li:domain:fresh") == "urn:li:domain:fresh"
-        assert directory.resolve("fresh") == "urn:li:domain:fresh"
+        asking = Policies(DataHubSettings(server=gms.url), DataHubDirectory(gms.url, token=gms.token))
+        assert asking.domain("urn:li:domain:fresh") == "urn:li:domain:fresh"
+        assert asking.domain("fresh") == "urn:li:domain:fresh"
 
 
 def test_a_graphql_error_is_no_empty_directory() -> None:
@@ -216,4 +220,4 @@ def test_a_graphql_error_is_no_empty_directory() -> None:
     with serve_datahub() as gms:
         gms.graphql_error = "Validation error"
         with pytest.raises(Unavailable, match="could not say"):
-            DataHubDirectory(gms.url, token=gms.token).resolve("Finance")
+            DataHubDirectory(gms.url, token=gms.token).entities("domain")

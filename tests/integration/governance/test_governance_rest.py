@@ -172,7 +172,7 @@ def test_an_old_service_may_also_break_over_a_patch(
 ) -> None:
     """A 500 that stays, from one that says it is old, is taken as a patch that it does not know."""
     with serve_datahub(touched(DataHubDouble(old=True))) as datahub:
-        datahub.fault = Fault(status=500, only="/aspects", times=3)
+        datahub.fault = Fault(status=500, only="/aspects?action", times=3)
         sink_of(datahub).send(JOB_ID, RUN_ID, proposals)
         assert comparable(datahub) == wanted
 

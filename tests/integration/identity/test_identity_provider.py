@@ -64,7 +64,7 @@ def running_api(provider: OidcProvider, home: Path) -> Iterator[Api]:
         store=MemoryJobStore(),
         planner=TablePlanner(),
         orchestrator=MemoryOrchestrator(),
-        domains=MemoryDirectory({}),
+        directory=MemoryDirectory({}),
         verifier=Verifier(policy, IssuerKeys(provider.issuer, clock=clock)),
         machine_token="machine-token-of-the-test",
     )

@@ -35,7 +35,7 @@ def plan(partition_by: tuple[str, ...] = (), sort_by: tuple[str, ...] = ()) -> J
     request = IngestRequest(
         name="n", source_name="source-x", schema_name="shop", mode="append", tables=(table,)
     )
-    return build_plan(request, Connector("source-x", "1", [USERS], 1.0), keys_named("default"), domain=None)
+    return build_plan(request, Connector("source-x", "1", [USERS], 1.0), keys_named("default"))
 
 
 def merge_plan(**changes: Any) -> JobPlan:
@@ -46,7 +46,6 @@ def merge_plan(**changes: Any) -> JobPlan:
         request,
         Connector("source-x", "1", [stream], 1.0),
         keys_named("default"),
-        domain=None,
         merging=merge_options(request, MergeSettings()),
     )
 

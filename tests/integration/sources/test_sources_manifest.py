@@ -81,9 +81,7 @@ def make_job(deployment: Deployment, url: str) -> Job:
     request = IngestRequest(
         name=str(uuid4()), source_name=NAME, schema_name=f"s{uuid4().hex}", mode="append", owner_id="ann"
     )
-    prepared = prepare(
-        request, config(url), deployment.settings, deployment.keys, domain=None, deadline=soon()
-    )
+    prepared = prepare(request, config(url), deployment.settings, deployment.keys, deadline=soon())
     job = Job(
         id=uuid4(),
         owner_id="ann",

@@ -57,7 +57,7 @@ def test_job_that_is_not_checked_keeps_it_too(deployment: Deployment) -> None:
         name="a", source_name="source-scripted", schema_name="s", mode="append", source_version="2"
     )
     planner = ChildPlanner(deployment.settings)
-    prepared = planner.prepare(request, {}, domain=None, preflight=False, roles=frozenset())
+    prepared = planner.prepare(request, {}, preflight=False, roles=frozenset())
     assert prepared.connector is not None
     assert prepared.connector.known_version == "2"
     kept = request.pinned(prepared.connector)

@@ -85,7 +85,7 @@ def test_keys_that_a_job_may_not_have(deployment: Deployment, tmp_path: Path, *,
 
     def problems(asked: IngestRequest, *roles: str) -> list[tuple[str, str]]:
         try:
-            planner.prepare(asked, config, domain=None, preflight=preflight, roles=frozenset(roles))
+            planner.prepare(asked, config, preflight=preflight, roles=frozenset(roles))
         except InvalidRequest as e:
             return [(p.pointer, p.code) for p in e.problems]
         return []

@@ -374,9 +374,7 @@ def columns_of(properties: dict[str, Any]) -> tuple[ColumnPlan, ...]:
     stream = {"name": "s", "json_schema": schema, "supported_sync_modes": ["full_refresh"]}
     request = IngestRequest(name="n", source_name="source-x", schema_name="shop", mode="append")
     keys = keys_named("default")
-    return (
-        build_plan(request, Connector("source-x", "1", [stream], 1.0), keys, domain=None).streams[0].columns
-    )
+    return build_plan(request, Connector("source-x", "1", [stream], 1.0), keys).streams[0].columns
 
 
 @st.composite

@@ -53,7 +53,7 @@ def test_words_of_the_connector_reach_datahub_and_nothing_else_of_its_schema(tmp
         column_transformations=transformations,
     )
     connector = Connector("source-crm", "1.0", [stream], 1.0)
-    plan = build_plan(request, connector, keys_named("default"), domain=None)
+    plan = build_plan(request, connector, keys_named("default"))
     (planned,) = plan.streams
     table = ensure_table(
         memory_catalog(tmp_path),

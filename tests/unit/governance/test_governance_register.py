@@ -71,11 +71,20 @@ def test_urls_are_those_that_users_see(lake: Catalog) -> None:
     assert flow["aspect"]["json"]["externalUrl"] == f"https://airflow.example.com/dags/airberg_{JOB_ID}"
 
 
-@pytest.mark.parametrize(("server", "named"), [(None, ["Marketing Ops"]), ("http://datahub", [])])
-def test_domains_are_named_in_files_only(lake: Catalog, server: str | None, named: list[str]) -> None:
-    """With a server the domain exists and keeps what people wrote about it."""
+@pytest.mark.parametrize(
+    ("datahub", "named"),
+    [
+        ({}, ["Marketing Ops"]),
+        ({"server": "http://datahub"}, []),
+        ({"server": "http://datahub", "domain_policy": "create"}, ["Marketing Ops"]),
+    ],
+)
+def test_domains_are_named_where_they_may_be_made(
+    lake: Catalog, datahub: dict[str, str], named: list[str]
+) -> None:
+    """In files, and where that is the policy; else the domain is there."""
     sink = MemorySink()
-    settings = Settings(datahub=DataHubSettings(server=server))
+    settings = Settings(datahub=DataHubSettings.model_validate(datahub))
     register_run(make_job(), make_run("orders"), lake, settings, sink)
     sent = sink.sent[JOB_ID, RUN_ID]
     found = [p["aspect"]["json"]["name"] for p in sent if p["aspectName"] == "domainProperties"]

@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 
 from airberg.errors import InvalidRequest
 from airberg.governance.datahub_settings import DataHubSettings
-from airberg.governance.resolve import (
-    DataHubDirectory,
-    SlugDirectory,
-    clean_tags,
-    domain_name,
-    open_directory,
-    owner_urn,
-)
+from airberg.governance.directory import DataHubDirectory, open_directory
+from airberg.governance.policies import Policies
+from airberg.governance.resolve import clean_tags, domain_name, owner_urn
 from airberg.settings import Settings
 
 
@@ -33,7 +28,7 @@ from airberg.settings import Settings
 )
 def test_without_a_server_a_domain_becomes_a_slug(text: str, urn: str) -> None:
     """A urn stays as it is, a name becomes one, in any script."""
-    assert SlugDirectory().resolve(text) == urn
+    assert Policies(DataHubSettings(), None).domain(text) == urn
 
 
 @pytest.mark.parametrize(
@@ -49,7 +44,7 @@ def test_without_a_server_a_domain_becomes_a_slug(text: str, urn: str) -> None:
 def test_without_a_server_what_cannot_be_a_domain_is_refused(text: str, code: str) -> None:
     """The problem points at the field."""
     with pytest.raises(InvalidRequest) as caught:
-        SlugDirectory().resolve(text)
+        Policies(DataHubSettings(), None).domain(text)
     assert [(p.pointer, p.code) for p in caught.value.problems] == [("/domain", code)]
 
 
@@ -58,10 +53,10 @@ def test_without_a_server_what_cannot_be_a_domain_is_refused(text: str, code: st
 def test_a_slug_is_a_urn_that_resolves_to_itself(text: str) -> None:
     """Resolving is idempotent, and what is resolved again has its name found again."""
     try:
-        urn = SlugDirectory().resolve(text)
+        urn = Policies(DataHubSettings(), None).domain(text)
     except InvalidRequest:
         return
-    assert SlugDirectory().resolve(urn) == urn
+    assert Policies(DataHubSettings(), None).domain(urn) == urn
     assert domain_name(text, urn) == (None if text.strip().startswith("urn:") else text.strip())
 
 
@@ -154,6 +149,49 @@ def test_clean_tags_make_urns_that_say_the_tag(tags: list[str]) -> None:
 
 def test_settings_decide_who_knows_the_domains() -> None:
     """A server, if there is one."""
-    assert isinstance(open_directory(Settings()), SlugDirectory)
+    assert open_directory(Settings()) is None
     datahub = DataHubSettings(server="http://localhost:1")
     assert isinstance(open_directory(Settings(datahub=datahub)), DataHubDirectory)
+
+
+def users(**settings: str) -> Policies:
+    """Policies without DataHub."""
+    return Policies(DataHubSettings.model_validate(settings), None)
+
+
+@pytest.mark.parametrize(
+    ("expression", "owner", "claim", "user"),
+    [
+        ("(.*)", "ann@example.com", None, "ann@example.com"),
+        ("([^@]+)", "ann@example.com", None, "ann"),
+        ("([^@]+)", "ann@example.com", "a.nn@corp.example.com", "a.nn"),
+        (".*(?=@example[.]com)", "ann@example.com", None, "ann"),
+        (".*(?=@example[.]com)", "bob@elsewhere.example", None, "bob@elsewhere.example"),
+        ("[0-9]*", "ann", None, "ann"),
+        ("([^@]+)", "group:crm@eu", None, "group:crm@eu"),
+        ("([^@]+)", "urn:li:corpuser:ann@example.com", None, "urn:li:corpuser:ann@example.com"),
+        ("(.*)", "ann", "urn:li:corpGroup:crm", "ann"),
+        ("(.*)", "ann", "group:crm", "ann"),
+        ("[^|]+$", "oidc|group:crm", None, "oidc|group:crm"),
+        ("[^|]+$", "oidc|urn:li:corpGroup:crm", None, "oidc|urn:li:corpGroup:crm"),
+    ],
+)
+def test_user_ids_are_made_as_datahub_makes_them(
+    expression: str, owner: str, claim: str | None, user: str
+) -> None:
+    """The first match, of the claim if there is one; nobody becomes a group by a name."""
+    assert users(user_claim_regex=expression).user_id(owner, claim) == user
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"user_claim_regex": "("}, "no regular expression"),
+        ({"owner_policy": "must-exist"}, "owner_policy must-exist needs server"),
+        ({"tag_policy": "must-exist"}, "tag_policy must-exist needs server"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, str], found: str) -> None:
+    """Are found when the process starts."""
+    with pytest.raises(ValueError, match=found):
+        users(**settings)

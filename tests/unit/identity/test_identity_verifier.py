@@ -303,6 +303,24 @@ def test_owners(claims: dict[str, Any], owner: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("claim", "claims", "user"),
+    [
+        ("upn", {"upn": "ann@corp.example", "email": "a@b.example"}, "ann@corp.example"),
+        ("upn", {"email": "a@b.example"}, None),
+        ("upn", {"upn": "group:sales"}, None),
+        ("email", {"email": "a@b.example", "email_verified": False}, None),
+        (None, {"email": "a@b.example"}, None),
+    ],
+)
+def test_the_claim_of_datahubs_users(claim: str | None, claims: dict[str, Any], user: str | None) -> None:
+    """It changes nothing of who the caller is."""
+    by = verifier(TokenPolicy(issuer=ISSUER, audience=AUDIENCE, datahub_user_claim=claim))
+    caller = by.verify(KEY.sign(good_claims(ISSUER, **claims)))
+    assert caller.datahub_user == user
+    assert caller.owner_id == ("ann" if claims.get("email_verified") is False else claims.get("email", "ann"))
+
+
+@pytest.mark.parametrize(
     ("claims", "subject"),
     [
         ({"uid": "00u1", "sub": "ann@example.com"}, "00u1"),

@@ -51,7 +51,6 @@ def plan(
         IngestRequest(**(base | more | {"column_transformations": rules})),
         Connector("source-x", "1", [stream], 1.0),
         keys_named("default"),
-        domain=None,
         present=lambda _: present,
     )
 

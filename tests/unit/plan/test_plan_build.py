@@ -56,7 +56,7 @@ def plan(offered: list[dict[str, Any]] | None = None, **changes: Any) -> JobPlan
     base: dict[str, Any] = {"name": "n", "source_name": "source-x", "schema_name": "shop", "mode": "append"}
     connector = Connector("source-x", "1.0", offered or [USERS], 1.0)
     keys = keys_named("default", "pii")
-    return build_plan(IngestRequest(**(base | changes)), connector, keys, domain=None)
+    return build_plan(IngestRequest(**(base | changes)), connector, keys)
 
 
 def codes(error: pytest.ExceptionInfo[InvalidRequest]) -> list[tuple[str, str]]:

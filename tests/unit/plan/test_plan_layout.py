@@ -74,7 +74,7 @@ def plan(
     table = TableRequest(stream=stream, partition_by=partition_by, sort_by=sort_by)
     request = IngestRequest(**({**base, "tables": (table,)} | changes))
     keys = keys_named("default")
-    return build_plan(request, Connector("source-x", "1.0", [USERS], 1.0), keys, domain=None)
+    return build_plan(request, Connector("source-x", "1.0", [USERS], 1.0), keys)
 
 
 def users(*args: Any, **changes: Any) -> StreamPlan:
@@ -272,7 +272,7 @@ def test_one_table_is_described_once() -> None:
     request = IngestRequest(name="n", source_name="source-x", schema_name="s", mode="append", tables=tables)
     connector = Connector("source-x", "1.0", [USERS | {"namespace": "public"}], 1.0)
     with pytest.raises(InvalidRequest) as caught:
-        build_plan(request, connector, keys_named("default"), domain=None)
+        build_plan(request, connector, keys_named("default"))
     assert [(p.pointer, p.code) for p in caught.value.problems] == [
         ("/tables/public.users", "conflicting-tables")
     ]

@@ -47,7 +47,6 @@ def plan(offered: dict[str, Any], merging: MergeOptions | None = None, **changes
         IngestRequest(**(base | changes)),
         Connector("source-x", "1", [offered], 1.0),
         keys_named("default"),
-        domain=None,
         merging=merging or MergeOptions(),
     )
 

@@ -29,7 +29,7 @@ def a_stream(name: str, key: str = "id", cursor: str | None = "id", **columns: A
 def a_plan(*streams: dict[str, Any]) -> JobPlan:
     """A plan that merges all of them."""
     request = IngestRequest(name="n", source_name="source-x", schema_name="s", mode="merge")
-    return build_plan(request, Connector("source-x", "1", streams, 0.0), keys_named("default"), domain=None)
+    return build_plan(request, Connector("source-x", "1", streams, 0.0), keys_named("default"))
 
 
 def test_columns_streams_and_cursor() -> None:

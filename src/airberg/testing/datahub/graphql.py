@@ -29,10 +29,15 @@ type SearchResult { entity: Entity! }
 interface Entity { urn: String! type: EntityType! }
 type Domain implements Entity { urn: String! type: EntityType! id: String! properties: DomainProperties }
 type DomainProperties { name: String! description: String }
+type Tag implements Entity { urn: String! type: EntityType! name: String! properties: TagProperties }
+type TagProperties { name: String! description: String }
+type CorpUser implements Entity { urn: String! type: EntityType! username: String! }
+type CorpGroup implements Entity { urn: String! type: EntityType! name: String! }
 type Other implements Entity { urn: String! type: EntityType! }
 """
 _BUILT = build_schema(SCHEMA)
 _KINDS = frozenset(re.findall(r"[A-Z_]+", SCHEMA.partition("enum EntityType {")[2].partition("}")[0]))
+_OBJECTS = {"DOMAIN": "Domain", "TAG": "Tag", "CORP_USER": "CorpUser", "CORP_GROUP": "CorpGroup"}
 _NAMED = ("domainProperties", "tagProperties", "datasetProperties", "containerProperties", "corpUserInfo")
 
 
@@ -58,7 +63,7 @@ def execute(
         str(body.get("query")) if isinstance(body, dict) else "",
         root,
         variable_values=body.get("variables") if isinstance(body, dict) else None,
-        type_resolver=lambda entity, *_: "Domain" if entity["type"] == "DOMAIN" else "Other",
+        type_resolver=lambda entity, *_: _OBJECTS.get(entity["type"], "Other"),
     )
     errors = [{"message": e.message} for e in result.errors or []]
     return {"data": result.data} | ({"errors": errors} if errors else {})
@@ -101,4 +106,7 @@ def _kind(urn: str) -> str:
 
 
 def _entity(urn: str, properties: dict[str, Any]) -> dict[str, Any]:
-    return {"urn": urn, "type": _kind(urn), "id": urn.split(":", 3)[3], "properties": properties}
+    key = urn.split(":", 3)[3]
+    named = properties if properties.get("name") else None  # an entity without that aspect
+    keys = dict.fromkeys(("id", "name", "username"), key)
+    return {"urn": urn, "type": _kind(urn), "properties": named} | keys
