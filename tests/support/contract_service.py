@@ -101,7 +101,7 @@ def memory_parts(settings: Settings, **changes: Any) -> AppParts:
         "job_tables": JobTablesHere(settings, store, open_catalog(settings), Sealer([bytes(32)])),
         "planner": UsersPlanner(),
         "orchestrator": MemoryOrchestrator(),
-        "domains": MemoryDirectory({"urn:li:domain:sales": "Sales"}),
+        "directory": MemoryDirectory({"urn:li:domain:sales": "Sales"}),
         "verifier": build_verifier(settings),
         "machine_token": "machine-token-of-the-test",
         "open_keys": MemoryKeyStore,

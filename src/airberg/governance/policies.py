@@ -140,7 +140,7 @@ class Policies:
         hits = {d.urn for d in known if text in (d.name, d.urn.removeprefix(DOMAIN_PREFIX))}
         hits |= there.intersection(by_id)
         if len(hits) > 1:
-            raise _ambiguous("domain", text, hits)
+            raise _ambiguous("domain", text, hits, code="ambiguous-domain")
         if hits:
             return hits.pop()
         if made is None or made in there:  # of another name: who means that one names it as it is called
@@ -174,7 +174,7 @@ class Policies:
                 continue
             hits = {tag.urn.removeprefix(TAG_PREFIX) for tag in known if tag.name == name}
             if len(hits) > 1:
-                raise _ambiguous("tag", name, {TAG_PREFIX + hit for hit in hits})
+                raise _ambiguous("tag", name, {TAG_PREFIX + hit for hit in hits}, code="ambiguous-tag")
             if hits:
                 found.append(hits.pop())
                 continue
@@ -213,9 +213,6 @@ def open_policies(settings: Settings) -> Policies:
     return Policies(settings.datahub, open_directory(settings))
 
 
-def _ambiguous(kind: str, text: str, urns: AbstractSet[str]) -> Conflict:
-    return Conflict(
-        f"The {kind} {quoted(text)} is ambiguous: {', '.join(sorted(urns))}.",
-        guidance="Name it by its urn.",
-        code="ambiguous-domain" if kind == "domain" else "ambiguous-tag",
-    )
+def _ambiguous(kind: str, text: str, urns: AbstractSet[str], *, code: str) -> Conflict:
+    found = f"The {kind} {quoted(text)} is ambiguous: {', '.join(sorted(urns))}."
+    return Conflict(found, guidance="Name it by its urn.", code=code)
