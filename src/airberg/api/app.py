@@ -38,6 +38,7 @@ from airberg.flows.feed import FlowFeed
 from airberg.flows.port import Orchestrator
 from airberg.flows.reconciler import FlowReconciler
 from airberg.governance.directory import EntityDirectory
+from airberg.governance.ends import EndsOfJobs
 from airberg.governance.policies import Policies
 from airberg.identity.service_keys import ServiceKeyVerifier
 from airberg.identity.verifier import Verifier
@@ -93,16 +94,17 @@ def create_app(parts: AppParts) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
-        thread = threading.Thread(
-            target=reconciler.loop,
-            args=(stop, settings.api.reconcile_every_s),
-            name="reconciler",
-            daemon=True,
-        )
-        thread.start()
+        loops = {"reconciler": reconciler.loop, "ends-of-jobs": EndsOfJobs(parts.store, settings).loop}
+        threads = [
+            threading.Thread(target=loop, args=(stop, settings.api.reconcile_every_s), name=name, daemon=True)
+            for name, loop in loops.items()
+        ]
+        for thread in threads:
+            thread.start()
         yield
         stop.set()
-        thread.join(timeout=5)
+        for thread in threads:
+            thread.join(timeout=5)
 
     app = DocumentedApp(
         public_url=settings.public_url,

@@ -40,12 +40,17 @@ def _replay(
         bool,
         typer.Option(help="Send the files that were written without DataHub, and do not read the tables."),
     ] = False,
+    deleted: Annotated[
+        bool, typer.Option("--deleted", help="No runs: only the jobs that were deleted.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell DataHub of runs that it was not told of, oldest first.
+    """Tell DataHub of runs that it was not told of, oldest first, and then of jobs that were deleted.
 
     Exit code 0: all were sent; 1: some were not, and stay due; 2: there is no DataHub to send to.
     """
+    if deleted and (run is not None or since is not None or from_files):
+        raise typer.BadParameter("it goes with --job and --json only", param_hint="--deleted")
     from airberg.governance.replay import due_runs, from_tables, replay
     from airberg.governance.sinks import open_sink
     from airberg.governance.stored import from_files as from_folder
@@ -56,12 +61,13 @@ def _replay(
     moment = None if since is None else since if since.tzinfo else since.replace(tzinfo=UTC)
     found: Counter[str] = Counter()
     with _store(settings) as store:
+        runs = iter(()) if deleted else due_runs(store, job_id=job, run_id=run, since=moment)
         send = (
             from_folder(settings.metadata_dir, sink)
-            if from_files
+            if from_files or deleted  # of deleted jobs alone the catalog need not be there
             else from_tables(open_catalog(settings), settings, sink)
         )
-        for one in replay(store, due_runs(store, job_id=job, run_id=run, since=moment), send):
+        for one in replay(store, runs, send):
             found[one.outcome] += 1
             if as_json:
                 ids = {"run": str(one.run.id), "job": str(one.run.job_id)}

@@ -50,9 +50,10 @@ def tell_deleted_jobs(
 ) -> Iterator[Retired]:
     """Tell of deleted jobs that DataHub was not told of. What is not taken stays due.
 
-    Of those whose runs it does not know there is nothing to tell.
+    Of those whose runs it does not know there is nothing to tell. Those whose flow is still there wait: a
+    task `register` of it that is at work would tell the contrary.
     """
-    for job in store.metadata_due.deleted_jobs(job_id=job_id, limit=limit):
+    for job in deleted_jobs(store, job_id=job_id, limit=limit):
         tables = _told_tables(store, job)
         if tables is not None:
             try:
@@ -65,6 +66,13 @@ def tell_deleted_jobs(
                 continue
         store.metadata_due.job_told(job.id)
         yield Retired(job)
+
+
+def deleted_jobs(store: JobStore, *, job_id: UUID | None = None, limit: int = AT_ONCE) -> list[Job]:
+    """Deleted jobs that DataHub can be told of now: those whose flow is withdrawn."""
+    return [
+        job for job in store.metadata_due.deleted_jobs(job_id=job_id, limit=limit) if job.flow_hash is None
+    ]
 
 
 def retirement(job: Job, settings: DataHubSettings, tables: tuple[tuple[str, ...], ...]) -> list[Proposal]:
