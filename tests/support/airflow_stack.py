@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -200,6 +200,11 @@ class AirflowStack:
         assert ids is not None
         path = "/dags/{}/dagRuns/{}/taskInstances/look/xcomEntries/return_value"
         return [self.get(path.format(flow_id, quote(run)))["value"] for run in ids]
+
+    def give_variables(self, job_id: str, variables: Mapping[str, str]) -> None:
+        """Let the commands of a job have more settings than the deployment."""
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+        self._behave_after(job_id, f'{exports}exec {shlex.quote(sys.executable)} -m airberg.cli "$@"')
 
     def behave(self, spec: FlowSpec, script: str) -> Path:
         """Let a job's commands run a shell script; `$OUT` in it is the returned folder."""
