@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, model_validator
 from pydantic_core import PydanticCustomError
 
+from airberg.flows.kubernetes_settings import quantity_problem
 from airberg.plan.flow_request import FlowRequest, Notification, NotificationType
 
 MAX_PARALLELISM: Final = 100
@@ -64,8 +65,19 @@ def _address(value: str) -> str:
     return value
 
 
+def _quantity(value: str) -> str:
+    if quantity_problem(value):
+        raise _reject(
+            "bad-quantity",
+            "This is not an amount of processors or memory.",
+            "Write it as Kubernetes does: `500m` or `2` for processors, `512Mi` or `2Gi` for memory.",
+        )
+    return value
+
+
 Name = Annotated[str, Field(max_length=200), AfterValidator(_plain)]
 Connection = Annotated[str, Field(max_length=200), AfterValidator(_connection)]
+Quantity = Annotated[str, Field(max_length=30), AfterValidator(_quantity)]
 Channel = Annotated[str, Field(max_length=100), AfterValidator(_channel)]
 Address = Annotated[str, Field(max_length=320), AfterValidator(_address)]
 
@@ -149,6 +161,15 @@ class FlowBody(BaseModel):
         None,
         description="Who is told of a run that failed; an empty list: nobody; default: the deployment's.",
         examples=[[{"type": "slack", "connection": "slack_loads", "channel": "#loads"}]],
+    )
+
+    cpu: Quantity | None = Field(
+        None,
+        description="Processors that a pod of its tasks asks for, where tasks run in pods.",
+        examples=["500m"],
+    )
+    memory: Quantity | None = Field(
+        None, description="Memory that such a pod asks for, and gets at most.", examples=["2Gi"]
     )
 
     def as_flow_request(self) -> FlowRequest | None:

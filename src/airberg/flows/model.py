@@ -154,7 +154,7 @@ def flow_spec(job: Job | FlowJob, settings: Settings) -> FlowSpec:
         on_failure=told,
         flow_url=flow_url(settings, job.flow_id) if told else None,
         tags=("airberg", request.source_name, *request.tags),
-        pods=_pods(settings),
+        pods=_pods(settings, asked),
     )
 
 
@@ -195,13 +195,19 @@ def settings_version(settings: Settings) -> str:
     )
 
 
-def _pods(settings: Settings) -> PodSpec | None:
-    """What a deployment says about pods; what only the operator needs is no business of the executor's."""
+def _pods(settings: Settings, asked: FlowRequest | None = None) -> PodSpec | None:
+    """What a deployment says about pods, and a job about what it needs.
+
+    What only the operator needs is no business of the executor's.
+    """
     kubernetes = settings.kubernetes
     if kubernetes.pods is None:
         return None
     names = {"cpu", "memory"} if kubernetes.pods == "executor" else set(PodSpec.__struct_fields__) - {"by"}
-    return PodSpec(by=kubernetes.pods, **kubernetes.model_dump(include=names))
+    pods = PodSpec(by=kubernetes.pods, **kubernetes.model_dump(include=names))
+    if asked is None:
+        return pods
+    return msgspec.structs.replace(pods, cpu=asked.cpu or pods.cpu, memory=asked.memory or pods.memory)
 
 
 def hash_in(documentation: str | None) -> str | None:

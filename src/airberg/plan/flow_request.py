@@ -37,6 +37,8 @@ class FlowRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         timeout_s: Seconds that one attempt may take.
         deadline_s: Seconds after which a run that has not ended is told of.
         on_failure: Who is told of a run that failed; empty: nobody.
+        cpu: Processors that a pod of its tasks asks for, as Kubernetes writes them.
+        memory: Memory that such a pod asks for, and gets at most.
     """
 
     parallelism: int | None = None
@@ -48,3 +50,5 @@ class FlowRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     timeout_s: int | None = None
     deadline_s: int | None = None
     on_failure: tuple[Notification, ...] | None = None
+    cpu: str | None = None
+    memory: str | None = None

@@ -28,6 +28,8 @@ FLOW: dict[str, Any] = {
         {"type": "email", "to": ["ann@example.com", "bob@example.com", "ann@example.com"]},
         {"type": "webhook", "connection": "pager"},
     ],
+    "cpu": "500m",
+    "memory": "2Gi",
 }
 
 
@@ -60,6 +62,8 @@ def test_options_reach_the_request() -> None:
             Notification(type="email", to=("ann@example.com", "bob@example.com")),
             Notification(type="webhook", connection="pager"),
         ),
+        cpu="500m",
+        memory="2Gi",
     )
     assert flow(msgspec.to_builtins(asked)) == asked, "what is shown can be sent back"
 
@@ -89,6 +93,10 @@ WRONG = [
     ({"retry_delay_s": 1.5}, "/retry_delay_s", "wrong-type"),
     ({"timeout_s": 0}, "/timeout_s", "out-of-range"),
     ({"deadline_s": 10**9}, "/deadline_s", "out-of-range"),
+    ({"cpu": "many"}, "/cpu", "bad-quantity"),
+    ({"cpu": 2}, "/cpu", "wrong-type"),
+    ({"memory": "2GB"}, "/memory", "bad-quantity"),
+    ({"memory": "9" * 31}, "/memory", "out-of-range"),
     ({"pool": ""}, "/pool", "bad-name"),
     ({"pool": " x"}, "/pool", "bad-name"),
     ({"pool": "a\nb"}, "/pool", "bad-name"),

@@ -8,8 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from airberg.flows.kubernetes_settings import KubernetesSettings, quantity_problem
-from airberg.flows.model import settings_version
+from airberg.flows.model import PodSpec, flow_spec, settings_version
+from airberg.plan.flow_request import FlowRequest
 from airberg.settings import Settings
+from support.jobs import a_job, a_request
 
 
 @pytest.mark.parametrize("value", ["1", "500m", "0.5", "1.5Gi", "2Gi", "100M", "1k"])
@@ -44,6 +46,19 @@ def test_wrong_settings_name_the_field(settings: dict[str, Any], field: str) -> 
     """Kubernetes would refuse each pod, when its time has come."""
     with pytest.raises(ValidationError, match=field):
         KubernetesSettings(**settings)
+
+
+def test_what_a_job_needs_goes_before_what_the_deployment_says() -> None:
+    """Where tasks run in pods; else it is no word."""
+    job = a_job(request=a_request(flow=FlowRequest(memory="8Gi")))
+    kubernetes = KubernetesSettings(pods="executor", cpu="1", memory="2Gi")
+    assert flow_spec(job, Settings(kubernetes=kubernetes)).pods == PodSpec(
+        by="executor", cpu="1", memory="8Gi"
+    )
+    assert flow_spec(a_job(), Settings(kubernetes=kubernetes)).pods == PodSpec(
+        by="executor", cpu="1", memory="2Gi"
+    )
+    assert flow_spec(job, Settings()).pods is None
 
 
 def test_a_change_of_the_settings_is_a_change_of_all_flows() -> None:

@@ -134,12 +134,14 @@ DEPLOYMENT = Settings(
         }
     )
 )
+OF_FLOWS = set(FlowRequest.__struct_fields__) - {"cpu", "memory"}
+"""Options that are members of a spec; the others are those of its pods (`test_flows_kubernetes`)."""
 OPS = Notification(type="webhook", connection="ops")
 
 
 def options(spec: FlowSpec) -> dict[str, Any]:
     """What can be asked for, as a spec has it."""
-    return {name: getattr(spec, name) for name in FlowRequest.__struct_fields__}
+    return {name: getattr(spec, name) for name in OF_FLOWS}
 
 
 def test_options_are_those_of_the_job_then_of_its_source_then_of_the_deployment() -> None:
@@ -165,7 +167,7 @@ def test_options_are_those_of_the_job_then_of_its_source_then_of_the_deployment(
     )
     own = flow_spec(a_job(request=a_request(source_name="source-faker", flow=asked)), DEPLOYMENT)
     assert own.flow_url is None, "nobody is told"
-    assert options(own) == {name: getattr(asked, name) for name in FlowRequest.__struct_fields__}
+    assert options(own) == {name: getattr(asked, name) for name in OF_FLOWS}
 
 
 @pytest.mark.parametrize(
