@@ -33,6 +33,8 @@ NOT_RUN = {
     "import decrypt_email": "needs numpy; tests/integration/engines runs it where that is",
     ".venv/bin/python -m airberg.testing.datahub": "stays; tests/integration/governance starts it",
     ".venv/bin/uv venv .airberg/postgres-lite": "needs the package index",
+    "docker build": "needs Docker; tests/kubernetes runs the commands of the Dockerfile",
+    "kubectl apply": "needs a cluster; tests/kubernetes holds manifests against its API",
     ".venv/bin/uv build": "needs the package index; another test makes a wheel and looks into it",
 }
 """First words of blocks that are not run, and why. Nothing else is left out."""

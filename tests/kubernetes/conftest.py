@@ -22,7 +22,7 @@ def _asked_for() -> None:
     assert PYTHON.exists()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterDouble]:
     """A cluster that knows two images: this very installation, and a shell."""
     if reason := why_not():
@@ -45,7 +45,7 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tasks(airflow_home: Path, cluster: ClusterDouble) -> TaskRunner:
     """Runs flows."""
     return TaskRunner(airflow_home, cluster.kubeconfig())

@@ -23,6 +23,7 @@ from uuid import uuid4
 import psutil
 import yaml
 
+from support.image_build import Image
 from support.pod_sandbox import sandboxed
 
 
@@ -105,6 +106,7 @@ class Pod:
             with self._changed:
                 self.lines.append((at, line.decode(errors="replace").rstrip("\n")))
                 self._changed.notify_all()
+        self._process.stdout.close()
         code = self._process.wait()
         message = termination_log.read_text()[:4096]
         if not message and code != 0:  # terminationMessagePolicy: FallbackToLogsOnError
@@ -132,15 +134,18 @@ class ClusterDouble:
 
     Args:
         folder: For its files.
-        images: Image → entry point, with what the image's `ENV` says as `NAME=value` before it (`env`).
+        images: Image → entry point.
         image_folders: Folders of the host that are part of all images.
 
     Attributes:
         created: Manifests of all pods that were asked for.
         deleted: Names of pods that were deleted, with the grace period that was asked for.
         secrets: Name → what is in it; `config_maps` the same.
-        refuse: When set, the status with which pods are refused.
+        refused: Images whose pods are refused, and the status.
         unknown: Requests that it did not know.
+        layers: Image that was built → what it has in the place of the host's files.
+        environments: Image → its variables.
+        said: Name of a pod that was deleted → the lines of its log.
     """
 
     def __init__(self, folder: Path, images: Mapping[str, list[str]], image_folders: Sequence[Path]) -> None:
@@ -148,10 +153,13 @@ class ClusterDouble:
         self.deleted: list[tuple[str, float]] = []
         self.secrets: dict[str, dict[str, str]] = {}
         self.config_maps: dict[str, dict[str, str]] = {}
-        self.refuse: int | None = None
+        self.refused: dict[str, int] = {}
         self.unknown: list[str] = []
         self.pods: dict[str, Pod] = {}
-        self._folder, self._images, self._image_folders = folder, images, image_folders
+        self.said: dict[str, list[str]] = {}
+        self.layers: dict[str, Path] = {}
+        self.environments: dict[str, dict[str, str]] = {}
+        self._folder, self._images, self._image_folders = folder, dict(images), list(image_folders)
         double = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -178,6 +186,12 @@ class ClusterDouble:
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         ).start()
 
+    def add_image(self, name: str, image: Image) -> None:
+        """An image that was built."""
+        self._images[name] = image.entry_point
+        self.layers[name], self.environments[name] = image.layer, image.environment
+        self._image_folders.append(image.python)
+
     def close(self) -> None:
         """End it, and all pods."""
         self._server.shutdown()
@@ -185,16 +199,20 @@ class ClusterDouble:
         for pod in list(self.pods.values()):
             pod.delete(0)
 
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
     def kubeconfig(self) -> Path:
         """The configuration of a client."""
         path = self._folder / "kubeconfig"
-        address = f"http://127.0.0.1:{self._server.server_port}"
         path.write_text(
             yaml.safe_dump(
                 {
                     "apiVersion": "v1",
                     "kind": "Config",
-                    "clusters": [{"name": "double", "cluster": {"server": address}}],
+                    "clusters": [{"name": "double", "cluster": {"server": self.url}}],
                     "users": [{"name": "airflow", "user": {"token": "a-token"}}],
                     "contexts": [{"name": "double", "context": {"cluster": "double", "user": "airflow"}}],
                     "current-context": "double",
@@ -225,6 +243,8 @@ class ClusterDouble:
                 _send(handler, 200, {"kind": "EventList", "metadata": {}, "items": []})
             case _, ["api", "v1", "namespaces", _, "pods", name, *rest] if name in self.pods:
                 self._answer_pod(handler, method, self.pods[name], rest, query, body)
+            case _, ["api", "v1", "namespaces", _, "pods", name, *_] if name in self.said:
+                _send(handler, 404, _status(404, "NotFound", f"{name} was deleted"))
             case _:
                 self.unknown.append(f"{method} {handler.path}")
                 _send(handler, 404, _status(404, "NotFound", f"{method} {url.path}"))
@@ -260,29 +280,34 @@ class ClusterDouble:
 
     def _delete(self, pod: Pod, grace_s: float) -> None:
         pod.delete(grace_s)
+        self.said[pod.name] = [line for _, line in pod.lines]
         self.pods.pop(pod.name, None)
 
     # ---- the node ----------------------------------------------------------------------------------------
 
     def _create(self, namespace: str, manifest: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.created.append(json.loads(json.dumps(manifest)))
-        if self.refuse:
-            return self.refuse, _status(self.refuse, "Invalid", "the pod is refused")
+        image = manifest["spec"]["containers"][0]["image"]
+        if image in self.refused:
+            return self.refused[image], _status(self.refused[image], "Invalid", "the pod is refused")
         manifest["metadata"] |= {"namespace": namespace, "uid": str(uuid4()), "creationTimestamp": now()}
         pod = Pod(manifest)
         container = manifest["spec"]["containers"][0]
         self.pods[pod.name] = pod
-        command = [*self._images[container["image"]], *container.get("args", [])]
+        entry_point = container.get("command") or self._images[container["image"]]
+        command = [*entry_point, *container.get("args", [])]
         termination_log = self._folder / f"{pod.name}.termination"
         termination_log.touch()
         termination_log.chmod(0o666)
-        argv = sandboxed(manifest, command, termination_log, self._image_folders)
+        layer = self.layers.get(container["image"])
+        argv = sandboxed(manifest, command, termination_log, self._image_folders, layer)
         pod.start(argv, self._environment(container), termination_log)
         return 201, pod.shown()
 
     def _environment(self, container: Mapping[str, Any]) -> dict[str, str]:
         """As a container has it: nothing of the host's; `HOME` as runtimes set it for a user without one."""
         variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "HOSTNAME": "pod"}
+        variables |= self.environments.get(container["image"], {})
         for source in container.get("envFrom", []):
             if "secretRef" in source:
                 variables |= self.secrets[source["secretRef"]["name"]]

@@ -42,10 +42,19 @@ def kubernetes_spec(job_id: str | None = None, **settings: Any) -> FlowSpec:
 
 
 def shapes(
-    operator: Sequence[Any] = (), executor: Sequence[Any] = (), manifests: Sequence[Any] = ()
+    operator: Sequence[Any] = (),
+    executor: Sequence[Any] = (),
+    manifests: Sequence[Any] = (),
+    result: str = "RESULT",
 ) -> dict[str, Any]:
-    """What `pod_shapes_child` answers."""
-    asked = {"operator": operator, "executor": executor, "manifests": manifests, "versions": VERSIONS}
+    """What `pod_shapes_child` answers; `result` is the variable for the operator's commands."""
+    asked = {
+        "operator": operator,
+        "executor": executor,
+        "manifests": manifests,
+        "versions": VERSIONS,
+        "result": result,
+    }
     done = subprocess.run(
         [PYTHON, ROOT / "tests" / "support" / "pod_shapes_child.py"],
         input=json.dumps(asked),

@@ -40,7 +40,11 @@ def image_folders() -> list[Path]:
 
 
 def sandboxed(
-    manifest: Mapping[str, Any], command: Sequence[str], termination_log: Path, image: Sequence[Path]
+    manifest: Mapping[str, Any],
+    command: Sequence[str],
+    termination_log: Path,
+    image: Sequence[Path],
+    layer: Path | None = None,
 ) -> list[str]:
     """The command line that runs a command as the first container of the pod.
 
@@ -49,18 +53,29 @@ def sandboxed(
         command: The image's entry point with the container's arguments.
         termination_log: The file behind `terminationMessagePath`.
         image: Folders of the host that are part of the image.
+        layer: What an image that was built has in the place of the host's files (`image_build`).
     """
     spec, container = manifest["spec"], manifest["spec"]["containers"][0]
     own, all_containers = container.get("securityContext", {}), spec.get("securityContext", {})
     user = own.get("runAsUser", all_containers.get("runAsUser", 0))
     group = own.get("runAsGroup", all_containers.get("runAsGroup", user))
     volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
-    lines = ["set -eu", "mount --make-rprivate /", "mount -t tmpfs tmpfs /media"]
+    root = "" if layer is None else str(layer.parent / "root")
+    outer = ["set -eu", "mount --make-rprivate /"]
+    if layer is not None:
+        outer += [
+            # As the upper one, since lower ones may not lie in each other; it is made read-only below.
+            f"mount -t overlay overlay -o lowerdir=/,upperdir={layer},workdir={layer.parent}/work {root}",
+            f"mount --rbind /dev {root}/dev; mount -t proc proc {root}/proc",
+        ]
+    outer.append(f"mount -t tmpfs tmpfs {root}/media")
     shown = [Path(termination_log), *image]
     shown += [Path(v["hostPath"]["path"]) for v in volumes.values() if "hostPath" in v]
     for number, path in enumerate(shown):
         kind = "mkdir" if path.is_dir() else "touch"
-        lines.append(f"{kind} /media/{number}; mount --bind {shlex.quote(str(path))} /media/{number}")
+        place = f"{root}/media/{number}"
+        outer.append(f"{kind} {place}; mount --bind {shlex.quote(str(path))} {place}")
+    lines = ["set -eu"]
     lines += [f"mount -t tmpfs -o mode=0755 tmpfs {folder}" for folder in COVERED]
     numbers = {str(path): number for number, path in enumerate(shown)}
     for path in image:
@@ -78,7 +93,12 @@ def sandboxed(
     as_user = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", *drop]
     lines.append("cd /; exec " + shlex.join([*as_user, *command]))
     isolated = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-    return [*isolated, "/bin/sh", "-c", "\n".join(lines)]
+    inner = "\n".join(lines)
+    if layer is not None:
+        inner = shlex.join(["exec", "/usr/sbin/chroot", root, "/bin/sh", "-c", inner]).replace(
+            "'exec'", "exec"
+        )
+    return [*isolated, "/bin/sh", "-c", "\n".join([*outer, inner])]
 
 
 def _mounted(mount: Mapping[str, Any], volume: Mapping[str, Any], numbers: Mapping[str, int]) -> list[str]:

@@ -22,7 +22,7 @@ def main() -> None:
     """Answer what standard input asks."""
     asked = json.load(sys.stdin)
     made: dict[str, Any] = {
-        "operator": [operators_pod(one) for one in asked["operator"]],
+        "operator": [operators_pod(one, asked["result"]) for one in asked["operator"]],
         "executor": [executors_pods(one) for one in asked["executor"]],
     }
     pods = [*made["operator"], *(pod for of in made["executor"] for pod in of.values())]
@@ -33,9 +33,9 @@ def main() -> None:
     print(json.dumps(made))
 
 
-def operators_pod(asked: dict[str, Any]) -> Any:
+def operators_pod(asked: dict[str, Any], result: str) -> Any:
     """The pod of one command."""
-    command = PodCommand(asked["pods"], asked["arguments"], asked["variables"], "RESULT", reattach=True)
+    command = PodCommand(asked["pods"], asked["arguments"], asked["variables"], result, reattach=True)
     return plain(command.operator("sync").build_pod_request_obj(dry_run=True))
 
 

@@ -1,7 +1,8 @@
 """Runs flows with Airflow's own `DAG.test`, in an environment that has the provider for Kubernetes.
 
-Standard input: a JSON list of `{"spec": …, "conf": …, "kill": bool}`. Standard output, in its last line: what
-became of each, and the asset events. Nothing of `airberg` is imported: Airflow has none of it.
+Standard input: a JSON list of `{"spec": …, "conf": …}`, with `kill` to end the task `sync` while its pod is
+there, or `orphan` to leave a pod for it. Standard output, in its last line: what became of each, and the
+asset events. Nothing of `airberg` is imported: Airflow has none of it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from airflow.models.asset import AssetEvent
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from airberg_airflow.changed_tables import VARIABLE
 from airberg_airflow.dags import build_all
 from airberg_airflow.flow_files import shard_files
+from airberg_airflow.pod_command import PodCommand
 from kubernetes import client, config
 
 
@@ -47,6 +50,8 @@ def run(asked: dict[str, Any]) -> dict[str, Any]:
     flow = build_all(json.dumps([spec]))[spec["flow_id"]]
     if asked.get("kill"):
         flow.get_task("sync").on_execute_callback = [kill_when_it_runs]
+    if asked.get("orphan"):
+        flow.get_task("sync").on_execute_callback = [leave_a_pod]
     ran = flow.test(run_conf=asked.get("conf"))
     return {
         "state": str(ran.state),
@@ -54,6 +59,14 @@ def run(asked: dict[str, Any]) -> dict[str, Any]:
             [t.task_id, t.map_index, str(t.state), t.try_number] for t in ran.get_task_instances()
         ),
     }
+
+
+def leave_a_pod(context: Any) -> None:
+    """A pod as an earlier attempt of the task leaves it whose worker has died."""
+    task = context["task"]
+    arguments = ("sync", task.job_id, "of-an-earlier-attempt")
+    operator = PodCommand(task.pod, arguments, {}, VARIABLE, reattach=True).operator(task.task_id)
+    operator.pod_manager.create_pod(operator.build_pod_request_obj(context))
 
 
 def kill_when_it_runs(context: Any) -> None:
@@ -67,7 +80,7 @@ def _kill(task: Any) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         found = pods.list_namespaced_pod("airberg", label_selector=f"airberg-job={task.job_id}").items
-        if found and "waiting" in (pods.read_namespaced_pod_log(found[0].metadata.name, "airberg") or ""):
+        if found and "waiting" in str(pods.read_namespaced_pod_log(found[0].metadata.name, "airberg")):
             task.on_kill()
             return
         time.sleep(0.1)

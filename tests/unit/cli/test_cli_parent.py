@@ -13,6 +13,7 @@ import pytest
 
 from airberg.cli.parent import TASK_VARIABLE
 from support.conditions import eventually
+from support.pod_sandbox import why_not
 
 COMMAND = """
 import sys, time
@@ -54,3 +55,15 @@ def test_a_task_that_is_there_or_not_named(tmp_path: Path, task: str) -> None:
         [command] = psutil.Process(parent.pid).children()
         parent.kill()
     eventually(lambda: not command.is_running(), 10)
+
+
+@pytest.mark.skipif(why_not() is not None, reason="namespaces cannot be made here")
+def test_the_first_process_of_a_container_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """Linux gives it no signal that it has no handler for."""
+    works = tmp_path / "works"
+    isolated = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", COMMAND, str(works)]
+    with subprocess.Popen(isolated) as outside:
+        assert eventually(works.exists, 20)
+        [command] = psutil.Process(outside.pid).children()
+        command.terminate()
+        assert outside.wait(20) == 128 + signal.SIGTERM
