@@ -43,6 +43,7 @@ _FAILURE_HOLDS_S = 30.0
 _POLL_S = 0.1
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "NETRC")
 _FOR_UV = ("UV_", "XDG_")
+_CACHES = {"UV_CACHE_DIR", "UV_NO_CACHE", "XDG_CACHE_HOME"}
 
 
 def resolve(entry: ConnectorEntry, settings: Settings, *, deadline: float) -> LaunchDescription:
@@ -185,7 +186,7 @@ def _install(place: _Place, settings: Settings, lock: IO[bytes], deadline: float
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=_install_environment(),
+            env=install_environment(settings),
             cwd=place.folder,
             pass_fds=[lock.fileno()],
             start_new_session=True,
@@ -211,7 +212,23 @@ def _recipe(entry: ConnectorEntry) -> Recipe:
     )
 
 
-def _install_environment() -> dict[str, str]:
-    """What uv needs: its own variables, and where its configuration and its cache are."""
+def install_environment(settings: Settings) -> dict[str, str]:
+    """What uv needs: its own variables, and where its configuration and its cache are.
+
+    Without a home that can be written to (in a container) the cache is below ours.
+    """
     names = {*_PASSED_ON, *NETWORK_VARIABLES}
-    return {n: v for n, v in os.environ.items() if n in names or n.startswith(_FOR_UV)}
+    kept = {n: v for n, v in os.environ.items() if n in names or n.startswith(_FOR_UV)}
+    if not _CACHES & kept.keys() and not _has_a_cache():
+        kept["UV_CACHE_DIR"] = str(settings.home / "uv-cache")
+    return kept
+
+
+def _has_a_cache() -> bool:
+    """Whether uv's own folder can be written to, or made."""
+    try:
+        folder = Path("~/.cache/uv").expanduser()
+    except RuntimeError:  # neither a variable nor the list of users has a home
+        return False
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
