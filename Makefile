@@ -25,7 +25,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
-.PHONY: help run up test chaos model race test-spark test-connectors test-datahub test-kubernetes test-celery test-notifiers check lint types sanitize reference lock clean \
+.PHONY: help run up test chaos model race test-spark test-connectors test-datahub test-kubernetes test-celery test-notifiers smoke-datahub check lint types sanitize reference lock clean \
   bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api bench-governance
 
 help:  ## Show this list
@@ -68,6 +68,9 @@ test-celery: $(ENV)/.dev $(CELERY_ENV)/.made  ## Jobs on Celery workers that are
 
 test-notifiers: $(ENV)/.dev $(NOTIFIERS_ENV)/.made  ## Tell people of failures by Airflow's own notifiers for Slack and e-mail (250 MB)
 	@NOTIFIER_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/notifiers
+
+smoke-datahub: $(ENV)/.dev  ## Load tables, and look at all that a real DataHub then has (needs Docker, or SERVER=…)
+	@AIRBERG_HOME=$(CURDIR)/.build/smoke-datahub $(PY) examples/datahub/smoke_datahub.py $(if $(SERVER),--server $(SERVER))
 
 check: lint types  ## Everything that reads the code without running it
 

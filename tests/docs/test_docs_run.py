@@ -27,6 +27,7 @@ from support.pages import READ_ENCRYPTED, ROOT, Block, Page, blocks, pages
 NOT_RUN = {
     "make help": "sets up an environment; `.ci/run` runs what it lists",
     "make run": "starts the stack that runs here already; what it shows is compared with `quickstart` below",
+    "make smoke-datahub": "needs Docker; tests/integration/governance plays it against the double",
     "make test": "would run these tests within these tests",
     "git clone": "there is no such host; then `make run`",
     "from airflow.sdk": "needs Airflow; tests/integration/flows has Airflow read it",

@@ -13,48 +13,15 @@ from typer.testing import CliRunner
 
 from airberg.cli.app import app
 from airberg.errors import AirbergError
-from airberg.governance.datahub_settings import DataHubSettings
-from airberg.governance.register import register_run
-from airberg.governance.rest import RestSink
-from airberg.jobs.migrate import upgrade
-from airberg.jobs.model import Job, Run, RunReport, RunStatus, StreamReport
-from airberg.jobs.open import open_store
-from airberg.keys.kek import ensure_master_key
-from airberg.lake.catalog import open_catalog
-from airberg.settings import Settings
 from airberg.testing.datahub import DataHubDouble, serve_datahub
-from support.governed_tables import make_customers, make_job, make_orders
-from support.jobs import at
+from support.governed_deployment import GovernedDeployment
 
 CUSTOMERS = "urn:li:dataset:(urn:li:dataPlatform:iceberg,sales.customers,PROD)"
 ORDERS = CUSTOMERS.replace("customers", "orders")
 
 
-class Ground:
-    """A deployment whose job has loaded two tables, in the environment of the command."""
-
-    def __init__(self, home: Path, datahub: DataHubDouble) -> None:
-        self.datahub = datahub
-        about = DataHubSettings.model_validate({"server": datahub.url, "token": datahub.token})
-        self.settings = Settings(home=home).model_copy(update={"datahub": about})
-        ensure_master_key(self.settings)
-        upgrade(self.settings.database_url)
-        self.catalog = open_catalog(self.settings)
-        self.catalog.create_namespace("sales", {"team": "crm"})
-        make_customers(self.catalog)
-        make_orders(self.catalog)
-        self.store = open_store(self.settings)
-        self.job: Job = self.store.add_job(make_job(), {})
-        self.run = self.load(1, "customers", "orders")
-
-    def load(self, minute: float, *tables: str) -> Run:
-        """A completed run of these tables, of which DataHub is told."""
-        run = self.store.start_run(self.job.id, f"r{minute}", 1, at(minute))
-        report = RunReport(streams=tuple(StreamReport(stream=t, table=t, rows_written=1) for t in tables))
-        run = self.store.end_run(run.id, RunStatus.COMPLETED, at(minute + 0.5), report=report)
-        sink = RestSink(self.datahub.url, token=self.datahub.token, retries=0)
-        register_run(self.job, run, self.catalog, self.settings, sink)
-        return run
+class Ground(GovernedDeployment):
+    """With the command, in its environment."""
 
     def diff(self, *options: str) -> tuple[int, list[str]]:
         """Exit code and lines; whatever it says, it writes nothing."""

@@ -182,6 +182,8 @@ def _wrapped(datahub: DataHubDouble, urn: str, name: str, query: dict[str, str])
 
 def _stored(datahub: DataHubDouble, urn: str, name: str) -> Json:
     value = datahub.aspect(urn, name)
+    if value is None and (events := datahub.events(urn, name)):
+        value = events[-1]
     if value is None:
         raise Refused(404, f"no aspect {name} of {urn}")
     return value
