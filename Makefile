@@ -11,6 +11,7 @@ PY     := $(ENV)/bin/python
 BENCH_ENV := .build/bench-env
 ENGINES_ENV := .build/engines
 DATAHUB_ENV := .build/datahub
+OPENLINEAGE_ENV := .build/openlineage
 KUBERNETES_ENV := .build/airflow-kubernetes
 CELERY_ENV := .build/airflow-celery
 NOTIFIERS_ENV := .build/notifiers
@@ -25,7 +26,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
-.PHONY: help run up test chaos model race test-spark test-connectors test-datahub test-kubernetes test-celery test-notifiers smoke-datahub check lint types sanitize reference lock clean \
+.PHONY: help run up test chaos model race test-spark test-connectors test-datahub test-kubernetes test-celery test-notifiers smoke-datahub test-openlineage check lint types sanitize reference lock clean \
   bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api bench-governance
 
 help:  ## Show this list
@@ -68,6 +69,9 @@ test-celery: $(ENV)/.dev $(CELERY_ENV)/.made  ## Jobs on Celery workers that are
 
 test-notifiers: $(ENV)/.dev $(NOTIFIERS_ENV)/.made  ## Tell people of failures by Airflow's own notifiers for Slack and e-mail (250 MB)
 	@NOTIFIER_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/notifiers
+
+test-openlineage: $(ENV)/.dev $(OPENLINEAGE_ENV)/.made  ## A flow's task as the parent of our run, by Airflow's OpenLineage provider (210 MB)
+	@OPENLINEAGE_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/openlineage
 
 smoke-datahub: $(ENV)/.dev  ## Load tables, and look at all that a real DataHub then has (needs Docker, or SERVER=…)
 	@AIRBERG_HOME=$(CURDIR)/.build/smoke-datahub $(PY) examples/datahub/smoke_datahub.py $(if $(SERVER),--server $(SERVER))
@@ -128,6 +132,7 @@ lock: $(UV)  ## Lock the dependencies again
 	$(COMPILE) --upgrade requirements/engines.in -o requirements/engines.txt
 	$(COMPILE) --upgrade requirements/datahub.in -o requirements/datahub.txt
 	$(COMPILE) --upgrade requirements/notifiers.in -o requirements/notifiers.txt
+	$(COMPILE) --upgrade requirements/openlineage.in -o requirements/openlineage.txt
 	$(COMPILE) --upgrade requirements/airflow-kubernetes.in -o requirements/airflow-kubernetes.txt
 	$(COMPILE) --upgrade requirements/kubernetes-schemas.in -c requirements/airflow-kubernetes.txt \
 	  -o requirements/kubernetes-schemas.txt
@@ -193,6 +198,12 @@ $(NOTIFIERS_ENV)/.made: requirements/notifiers.txt | $(UV)
 	@echo "Installing Airflow with its notifiers for tests"
 	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(NOTIFIERS_ENV)
 	@$(UV) pip install -q --python $(NOTIFIERS_ENV)/bin/python --require-hashes -r requirements/notifiers.txt
+	@touch $@
+
+$(OPENLINEAGE_ENV)/.made: requirements/openlineage.txt | $(UV)
+	@echo "Installing Airflow with its OpenLineage provider for tests"
+	@$(UV) venv -q --allow-existing --python $$($(PYTHON) -c 'import sys; print(sys.executable)') $(OPENLINEAGE_ENV)
+	@$(UV) pip install -q --python $(OPENLINEAGE_ENV)/bin/python --require-hashes -r requirements/openlineage.txt
 	@touch $@
 
 # Versions and hashes are those of the lock file, and no package runs scripts of its own.

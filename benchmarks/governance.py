@@ -81,7 +81,7 @@ def measure(contender: str, tables: int, width: int, home: Path) -> dict[str, An
     with served(home / "double.log") as datahub:
         took = tell(contender, tables, width, variables | datahub.variables, home)
         state = datahub.state(tables)
-    return took | _sent(datahub) | {"state": state, "aspects": datahub.aspects}
+    return took | _sent(datahub) | {"state": state}
 
 
 def _sent(datahub: Served) -> dict[str, Any]:

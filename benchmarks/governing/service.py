@@ -6,11 +6,10 @@ import contextlib
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -25,12 +24,10 @@ class Served:
     Attributes:
         variables: Settings that it is reached by.
         log: File of its lines, one a request.
-        aspects: How many aspects and events it has, known when it has ended.
     """
 
     variables: dict[str, str]
     log: Path
-    aspects: str = field(default="", init=False)
 
     def requests(self) -> list[tuple[str, int, int]]:
         """Path, status and bytes of the body of each request that tells of something."""
@@ -64,9 +61,7 @@ def served(log: Path) -> Iterator[Served]:
             found = Served(_settings(process, log), log)
             yield found
         finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
-    found.aspects = log.read_text().splitlines()[-1]
+            process.terminate()
 
 
 def _settings(process: subprocess.Popen[bytes], log: Path) -> dict[str, str]:
