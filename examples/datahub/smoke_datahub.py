@@ -26,9 +26,9 @@ from airberg.errors import AirbergError, Unavailable
 from airberg.governance.compare import compare
 from airberg.governance.connection import Connection
 from airberg.governance.differences import EVENTS
+from airberg.governance.directory import open_directory
 from airberg.governance.entities import upserts
 from airberg.governance.register import run_proposals
-from airberg.governance.resolve import open_directory
 from airberg.governance.sinks import open_connection, open_sink
 from airberg.jobs.model import Job, Run, RunStatus
 from airberg.jobs.open import open_store
@@ -152,7 +152,13 @@ def make_domain(settings: Settings) -> None:
     properties = aspects.DomainPropertiesClass(name=DOMAIN)
     open_sink(settings).send(nobody, nobody, upserts(DOMAIN_URN, properties))
     directory = open_directory(settings)
-    _eventually(lambda: directory.resolve(DOMAIN), FOUND_WITHIN_S)
+
+    def found() -> None:
+        known = directory.entities("domain") if directory else []
+        if DOMAIN_URN not in {entity.urn for entity in known}:
+            raise Unavailable("DataHub's search does not find the domain.", code="smoke-failed")
+
+    _eventually(found, FOUND_WITHIN_S)
 
 
 def _eventually(call: Callable[[], object], within_s: float) -> None:
