@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Set
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -37,8 +38,9 @@ UPKEEP_AGAIN_S = (5.0, 600.0)
 class FlowReconciler:
     """Makes the orchestrator's flows follow the jobs.
 
-    Every step may be repeated: publishing, triggering and withdrawing what is already so does nothing. So a
-    POST and the background loop may work on one job at the same time.
+    Every step may be repeated: publishing, triggering and withdrawing what is already so does nothing. So
+    several processes may work on one job. In one process the background loop gives way to requests: who asks
+    twice at the same moment makes Airflow on SQLite wait for itself, for as long as it waits for a lock.
     """
 
     def __init__(self, store: JobStore, orchestrator: Orchestrator, settings: Settings) -> None:
@@ -48,13 +50,15 @@ class FlowReconciler:
         self._seen_version: str | None = None
         self._differing: dict[UUID, None] | None = None
         self._pools = DeclaredPools(orchestrator, settings.airflow)
+        self._followed: Counter[UUID] = Counter()
+        self._followed_lock = threading.Lock()
         self._upkeep = upkeep_spec(settings)
         self._upkeep_again_s, self._upkeep_limit_s = UPKEEP_AGAIN_S
         self._upkeep_not_before = 0.0
         self._logs_not_before = 0.0
 
     def follow(self, job: Job | FlowJob, wait_s: float) -> bool:
-        """Bring one job's flow, its pause and its queued runs in line.
+        """Bring one job's flow, its pause and its queued runs in line, for a request.
 
         Returns:
             Whether the flow was seen as it should be within `wait_s`.
@@ -62,6 +66,21 @@ class FlowReconciler:
         Raises:
             Unavailable: The orchestrator does not answer.
         """
+        with self._followed_lock:
+            self._followed[job.id] += 1
+        try:
+            return self._bring_in_line(job, wait_s)
+        finally:
+            with self._followed_lock:
+                self._followed[job.id] -= 1
+                self._followed += Counter()  # without those that nobody follows
+
+    def _is_followed(self, job_id: UUID) -> bool:
+        """Whether a request of this process does what is to be done for a job."""
+        with self._followed_lock:
+            return self._followed[job_id] > 0
+
+    def _bring_in_line(self, job: Job | FlowJob, wait_s: float, *, gives_way: bool = False) -> bool:
         if job.deleted_at is not None:
             return self._withdraw(job)
         spec = flow_spec(job, self._settings)
@@ -69,6 +88,8 @@ class FlowReconciler:
         if job.flow_hash != wanted:
             self._pools.ensure()
             if not self._orchestrator.publish(spec, wait_s):
+                return False
+            if gives_way and self._is_followed(job.id):
                 return False
             self._orchestrator.set_paused(job.flow_id, job.paused)
             self._store.set_flow_hash(job.id, wanted)
@@ -116,9 +137,12 @@ class FlowReconciler:
             differing = self._differing = {job.id: None for job in found if self._differs(job)}
         repaired, complete = 0, True
         for one in due.values():
+            if self._is_followed(one.job.id):
+                complete = False
+                continue
             differs = self._differs(one.job)
             repaired += differs
-            if differs and not self.follow(one.job, PUBLISH_WAIT_S):
+            if differs and not self._bring_in_line(one.job, PUBLISH_WAIT_S, gives_way=True):
                 complete = False
                 continue
             self._store.flow_followed(one)
@@ -137,7 +161,7 @@ class FlowReconciler:
             job = self._store.job(job_id)
             differs = self._differs(job)
             repaired += differs
-            followed = not differs or self.follow(job, PUBLISH_WAIT_S)
+            followed = not differs or self._bring_in_line(job, PUBLISH_WAIT_S, gives_way=True)
             del differing[job_id]
             if not followed:
                 differing[job_id] = None  # behind all others, which it must not hold up
@@ -176,7 +200,7 @@ class FlowReconciler:
 
         Nobody is asked about a run that works: there may be hundreds of them.
         """
-        if run.status is RunStatus.RUNNING and not self._is_silent(run):
+        if self._is_followed(run.job_id) or (run.status is RunStatus.RUNNING and not self._is_silent(run)):
             return
         job = self._store.job(run.job_id)
         if job.deleted_at is not None or job.flow_hash is None:

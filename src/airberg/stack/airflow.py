@@ -90,10 +90,17 @@ class EmbeddedAirflow:
         self._supervisor.start(self._command("airflow-dag-processor", "dag-processor", more=token | quiet))
 
     def healthy(self) -> bool:
-        """Whether flows are being parsed and run."""
-        url = f"{self._settings.airflow_url}/api/v2/monitor/health"
+        """Whether flows are being parsed and run.
+
+        What tasks talk to is asked first. The API server makes that part of itself at the first request to
+        it, for which it needs some eight seconds of CPU and answers nobody: that happens here, beside the
+        start of the other processes, and not when the first job waits for its task.
+        """
+        url = self._settings.airflow_url
         try:
-            answer = httpx.get(url, timeout=3.0, trust_env=False)
+            if httpx.get(f"{url}/execution/health", timeout=3.0, trust_env=False).status_code != 200:
+                return False
+            answer = httpx.get(f"{url}/api/v2/monitor/health", timeout=3.0, trust_env=False)
             parts: dict[str, Any] = answer.json() if answer.status_code == 200 else {}
         except (httpx.HTTPError, ValueError):
             return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +11,7 @@ import pytest
 
 from airberg.flows import reconciler as module
 from airberg.flows.memory import MemoryOrchestrator
-from airberg.flows.model import FlowSpec, flow_spec
+from airberg.flows.model import FlowSpec, Spec, flow_spec
 from airberg.flows.port import FlowRunState
 from airberg.flows.reconciler import FlowReconciler
 from airberg.jobs.memory import MemoryJobStore
@@ -34,6 +36,32 @@ class AskedOrchestrator(MemoryOrchestrator):
         """State of a run."""
         self.asked.append(flow_run_id)
         return super().run_state(flow_id, flow_run_id)
+
+
+class SlowOrchestrator(MemoryOrchestrator):
+    """Takes its time to register a flow, and keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.gate, self.trigger_gate = threading.Event(), threading.Event(), threading.Event()
+        self.asked: list[str] = []
+
+    def publish(self, spec: Spec, wait_s: float) -> bool:
+        """Register it, when the gate is open."""
+        self.asked.append("publish")
+        self.entered.set()
+        return self.gate.wait(20) and super().publish(spec, wait_s)
+
+    def run_state(self, flow_id: str, flow_run_id: str) -> FlowRunState | None:
+        """State of a run."""
+        self.asked.append("run_state")
+        return super().run_state(flow_id, flow_run_id)
+
+    def trigger(self, flow_id: str, flow_run_id: str) -> None:
+        """Queue a run."""
+        self.asked.append("trigger")
+        assert self.trigger_gate.wait(20)
+        super().trigger(flow_id, flow_run_id)
 
 
 @dataclass
@@ -129,3 +157,43 @@ def test_nobody_is_asked_about_a_run_that_works() -> None:
     reconciler = FlowReconciler(store, orchestrator, SETTINGS)
     reconciler.reconcile()
     assert sorted(orchestrator.asked) == ["silent", "waiting"]
+
+
+def test_the_loop_gives_way_to_a_request() -> None:
+    """While a request has a flow registered nothing is asked twice; afterwards the loop takes it over."""
+    store, orchestrator = MemoryJobStore(), SlowOrchestrator()
+    job = a_job()
+    job = store.add_job(job, {}, a_run(job.id))
+    reconciler = FlowReconciler(store, orchestrator, SETTINGS)
+    with ThreadPoolExecutor(1) as request:
+        followed = request.submit(reconciler.follow, job, 20.0)
+        assert orchestrator.entered.wait(20)
+        assert reconciler.reconcile() == 0
+        assert orchestrator.asked == ["publish"]
+        orchestrator.gate.set()
+        orchestrator.trigger_gate.set()
+        assert followed.result() is True
+    assert orchestrator.asked == ["publish", "trigger"]
+    assert len(store.flows_due()) == 1
+    assert reconciler.reconcile() == 0
+    assert not store.flows_due()
+    assert orchestrator.asked[2:] == ["run_state"]
+
+
+def test_the_loop_gives_way_when_a_request_comes_later() -> None:
+    """A flow that both have registered is unpaused, and its run started, by the request alone."""
+    store, orchestrator = MemoryJobStore(), SlowOrchestrator()
+    job = a_job()
+    job = store.add_job(job, {}, a_run(job.id))
+    reconciler = FlowReconciler(store, orchestrator, SETTINGS)
+    with ThreadPoolExecutor(2) as pool:
+        looping = pool.submit(reconciler.reconcile)
+        assert orchestrator.entered.wait(20)
+        orchestrator.entered.clear()
+        followed = pool.submit(reconciler.follow, job, 20.0)
+        assert orchestrator.entered.wait(20)
+        orchestrator.gate.set()
+        looping.result()
+        orchestrator.trigger_gate.set()
+        assert followed.result() is True
+    assert orchestrator.asked == ["publish", "publish", "trigger"]
