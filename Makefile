@@ -27,7 +27,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
 .PHONY: help run up test chaos model race test-spark test-connectors test-datahub test-kubernetes test-celery test-notifiers smoke-datahub test-openlineage check lint types sanitize reference lock clean \
-  bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api bench-governance
+  bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api bench-governance bench-flows
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -86,7 +86,7 @@ lint: $(ENV)/.dev
 types: $(ENV)/.dev
 	@$(ENV)/bin/mypy
 
-bench: bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api bench-governance  ## All benchmarks, to benchmarks/results (QUICK=1: tiny)
+bench: bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api bench-governance bench-flows  ## All benchmarks, to benchmarks/results (QUICK=1: tiny)
 
 bench-append: $(ENV)/.dev $(BENCH_ENV)/.made  ## Rows per second beside DuckDB, pyarrow, PyAirbyte and dlt
 	@$(PY) -m benchmarks.append $(BENCH_OPTIONS)
@@ -111,6 +111,9 @@ bench-columns: $(ENV)/.dev  ## Casts, renames and encryption, and an append with
 
 bench-api: $(ENV)/.dev  ## The HTTP service: start, memory, and fifty clients over 10,000 jobs and a million runs
 	@$(PY) -m benchmarks.api $(BENCH_OPTIONS)
+
+bench-flows: $(ENV)/.dev  ## From a POST to a task that runs, parsing and CPU, with 20, 1,000 and 10,000 jobs in Airflow
+	@$(PY) -m benchmarks.flows $(BENCH_OPTIONS)
 
 bench-governance: $(ENV)/.dev  ## A hundred tables told to DataHub: requests, bytes, seconds, memory
 	@$(PY) -m benchmarks.governance $(BENCH_OPTIONS)

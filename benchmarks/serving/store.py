@@ -16,6 +16,7 @@ from airberg.identity.development import DevelopmentIssuer
 from airberg.jobs.encoding import job_columns, run_columns
 from airberg.jobs.engine import engine_of
 from airberg.jobs.model import Job, JobStatus, Run, RunReport, RunStatus, StreamReport
+from airberg.jobs.sql_flows import take_turn
 from airberg.jobs.sql_index import index_request
 from airberg.jobs.tables import jobs, runs
 from airberg.plan.model import IngestRequest
@@ -34,15 +35,37 @@ def owner(number: int) -> str:
     return f"owner{number:03d}@example.com"
 
 
-def fill(settings: Settings, job_count: int, run_count: int) -> None:
-    """Write jobs, registered with their flows, and as many runs of each, all completed."""
+def fill(
+    settings: Settings,
+    job_count: int,
+    run_count: int,
+    *,
+    first: int = 0,
+    schedule: str = "@daily",
+    created: datetime | None = None,
+) -> list[Job]:
+    """Write jobs, registered with their flows, and as many runs of each, all completed.
+
+    Args:
+        settings: Of the deployment, whose job store is there.
+        job_count: How many jobs.
+        run_count: How many runs, over all of them.
+        first: Number of the first one; jobs with other numbers, and in other flow files, may be there.
+        schedule: Of every job.
+        created: When all were made; by default each a minute after the other, the first at `FIRST`. A flow
+            that is new to Airflow, and whose job is older than the last time of its schedule, runs at once.
+    """
     issuer = DevelopmentIssuer(settings).issuer
     engine = engine_of(settings.database_url)
-    made = [_job(number, issuer, settings) for number in range(job_count)]
+    made = [
+        _job(number, issuer, settings, schedule, created or FIRST + timedelta(minutes=number))
+        for number in range(first, first + job_count)
+    ]
     with engine.begin() as c:
         c.execute(jobs.insert(), [job_columns(job) | {"source_config": None} for job in made])
         for job in made:
             index_request(c, job)
+        take_turn(c)
     per_job = run_count // job_count
     rows = _runs(made, per_job)
     while chunk := [row for _, row in zip(range(CHUNK), rows, strict=False)]:
@@ -51,11 +74,19 @@ def fill(settings: Settings, job_count: int, run_count: int) -> None:
     with engine.begin() as c:
         c.execute(sa.text("ANALYZE"))
     engine.dispose()
+    return made
 
 
-def _job(number: int, issuer: str, settings: Settings) -> Job:
+def announce(settings: Settings) -> None:
+    """Give the flows a new version, as a change of any job does."""
+    engine = engine_of(settings.database_url)
+    with engine.begin() as c:
+        take_turn(c)
+    engine.dispose()
+
+
+def _job(number: int, issuer: str, settings: Settings, schedule: str, created: datetime) -> Job:
     mail = owner(number % OWNERS)
-    created = FIRST + timedelta(minutes=number)
     job = Job(
         id=uuid.UUID(int=number + 1),
         owner_id=mail,
@@ -65,7 +96,7 @@ def _job(number: int, issuer: str, settings: Settings) -> Job:
             source_name=SOURCES[number % len(SOURCES)],
             schema_name=f"schema_{number % 100}",
             mode="append",
-            schedule="@daily",
+            schedule=schedule,
             owner_id=mail,
             tags=(TAGS[number % len(TAGS)],),
         ),

@@ -154,6 +154,20 @@ def test_jobs_as_flows_are_made_of_them(store: JobStore) -> None:
     assert list(store.flow_jobs(to_withdraw=True)) == living
 
 
+def test_a_flow_beside_is_one_that_is_there(store: JobStore) -> None:
+    """In the same file, registered, of a job that is not deleted, and another one."""
+    jobs = [store.add_job(a_job(f"job {number}"), {}) for number in range(JOBS_PER_SHARD + 1)]
+    first, second, *_, elsewhere = jobs
+    assert elsewhere.shard != first.shard
+    store.set_flow_hash(first.id, "a" * 32)
+    store.set_flow_hash(elsewhere.id, "a" * 32)
+    assert store.flow_beside(second.id) == first.id
+    assert store.flow_beside(first.id) is None
+    assert store.flow_beside(elsewhere.id) is None
+    store.delete_job(first.id, at(9))
+    assert store.flow_beside(second.id) is None
+
+
 def test_names_are_unique_per_owner(store: JobStore) -> None:
     """A second job of one name is a conflict that names the first; another owner may use the name."""
     first = store.add_job(a_job(), {})

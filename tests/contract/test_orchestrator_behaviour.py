@@ -93,6 +93,15 @@ def a_spec(**changes: Any) -> FlowSpec:
     return FlowSpec(**(fields | changes))
 
 
+def test_a_new_flow_beside_another_one(site: Site) -> None:
+    """Its file is asked for by a flow that is in it; by one that nobody has, it is found all the same."""
+    first = site.registered(shard=80_001)
+    for beside in (first.flow_id, "airberg_nobody"):
+        spec = a_spec(shard=80_001)
+        site.offer(spec)
+        assert site.orchestrator.publish(spec, WAIT_S, beside)
+
+
 def test_a_published_flow_is_there(site: Site) -> None:
     """Publishing says True once the flow is there with its spec, and again when nothing has changed."""
     spec = site.registered()

@@ -60,15 +60,19 @@ class AirflowOrchestrator:
 
     # ---- flows -------------------------------------------------------------------------------------------
 
-    def publish(self, spec: Spec, wait_s: float) -> bool:
-        """Have the bundle refreshed until the flow is there with this spec's hash."""
+    def publish(self, spec: Spec, wait_s: float, beside: str | None = None) -> bool:
+        """Have the bundle refreshed until the flow is there with this spec's hash.
+
+        The file that is asked for is the flow's own, where Airflow knows it by this flow or another one:
+        while Airflow parses all files, one that has had its turn and changes again waits for all others.
+        """
         wanted = spec.spec_hash()
         deadline = time.monotonic() + wait_s
         asked = float("-inf")
         while True:
             if self._registered_hash(spec.flow_id) == wanted:
                 return True
-            if time.monotonic() - asked >= RESEND_S and self._ask_to_parse():
+            if time.monotonic() - asked >= RESEND_S and self._ask_to_parse(spec.flow_id, beside):
                 asked = time.monotonic()
             left = deadline - time.monotonic()
             if left <= 0:
@@ -179,14 +183,21 @@ class AirflowOrchestrator:
         flow = answer.json()
         return None if flow["is_stale"] else hash_in(flow["doc_md"])
 
-    def _ask_to_parse(self) -> bool:
-        """Ask for a refresh of the bundle; False while Airflow has not even seen the sentinel."""
-        sentinel = self._flow(SENTINEL_ID)
-        if sentinel is None:
-            return False
-        path = f"/api/v2/parseDagFile/{quote(sentinel['file_token'], safe='')}"
-        # 409: somebody asked a moment ago and it has not been done yet, which is as good.
-        return self._call("PUT", path, expect=(201, 404, 409)).status_code != 404
+    def _ask_to_parse(self, *flow_ids: str | None) -> bool:
+        """Ask for a refresh of the bundle, and for the file of the first of these flows that there is.
+
+        Returns:
+            False while Airflow has not even seen the sentinel, whose file stands for none in particular.
+        """
+        for flow_id in (*filter(None, flow_ids), SENTINEL_ID):
+            flow = self._flow(flow_id)
+            if flow is None or (flow["is_stale"] and flow_id != SENTINEL_ID):
+                continue
+            path = f"/api/v2/parseDagFile/{quote(flow['file_token'], safe='')}"
+            # 409: somebody asked a moment ago and it has not been done yet, which is as good.
+            if self._call("PUT", path, expect=(201, 404, 409)).status_code != 404:
+                return True
+        return False
 
     def _parse_and_wait(self, deadline: float) -> None:
         """Have the bundle refreshed, and wait until that has happened."""

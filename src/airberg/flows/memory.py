@@ -54,9 +54,9 @@ class MemoryOrchestrator:
         """Where a person would see the flow."""
         return f"{self._public_url}/dags/{flow_id}"
 
-    def publish(self, spec: Spec, wait_s: float) -> bool:
+    def publish(self, spec: Spec, wait_s: float, beside: str | None = None) -> bool:
         """Take the feed over; there is nothing to wait for."""
-        del wait_s
+        del wait_s, beside
         with self._reached():
             self._parse([spec] if self._feed is None else self._feed())
             flow = self._flows.get(spec.flow_id)

@@ -27,8 +27,13 @@ class Orchestrator(Protocol):
         """Where a person sees the flow. Asks nobody."""
         ...
 
-    def publish(self, spec: Spec, wait_s: float) -> bool:
+    def publish(self, spec: Spec, wait_s: float, beside: str | None = None) -> bool:
         """Have a flow registered as the feed now has it.
+
+        Args:
+            spec: The flow.
+            wait_s: How long it may take.
+            beside: A registered flow in the same flow file, where the flow itself is new.
 
         Returns:
             Whether it was seen with exactly this spec within `wait_s`.

@@ -18,7 +18,7 @@ from airberg.errors import Unavailable
 from airberg.flows.model import flow_spec, upkeep_spec
 from airberg.flows.pools import DeclaredPools
 from airberg.flows.port import Orchestrator
-from airberg.jobs.model import FlowJob, Job, Run, RunStatus
+from airberg.jobs.model import FlowJob, Job, Run, RunStatus, flow_id_of
 from airberg.jobs.port import JobStore
 from airberg.settings import Settings
 
@@ -87,7 +87,8 @@ class FlowReconciler:
         wanted = spec.spec_hash()
         if job.flow_hash != wanted:
             self._pools.ensure()
-            if not self._orchestrator.publish(spec, wait_s):
+            other = self._store.flow_beside(job.id)
+            if not self._orchestrator.publish(spec, wait_s, flow_id_of(other) if other else None):
                 return False
             if gives_way and self._is_followed(job.id):
                 return False

@@ -243,6 +243,12 @@ class MemoryJobStore:
         found = reversed(self.jobs(include_deleted=to_withdraw))
         return [job.as_flow_job() for job in found if job.deleted_at is None or job.flow_hash is not None]
 
+    def flow_beside(self, job_id: UUID) -> UUID | None:
+        """See `JobStore.flow_beside`."""
+        shard = self.job(job_id).shard
+        registered = (job for job in self.jobs() if job.flow_hash is not None and job.id != job_id)
+        return next((job.id for job in registered if job.shard == shard), None)
+
     def flows_due(self) -> Sequence[DueFlow]:
         """See `JobStore.flows_due`."""
         with self._lock:

@@ -183,6 +183,10 @@ class JobStore(Protocol):
         """
         ...
 
+    def flow_beside(self, job_id: UUID) -> UUID | None:
+        """Another job whose flow the orchestrator has, in the same flow file; None when there is none."""
+        ...
+
     def flows_due(self) -> Sequence[DueFlow]:
         """Jobs, deleted ones too, whose flow has changed and was not followed since; oldest jobs first."""
         ...

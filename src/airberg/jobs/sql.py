@@ -270,6 +270,11 @@ class SqlJobStore:
         with self._transactions.read() as c:
             return sql_flows.all_jobs(c, to_withdraw)
 
+    def flow_beside(self, job_id: UUID) -> UUID | None:
+        """See `JobStore.flow_beside`."""
+        with self._transactions.read() as c:
+            return sql_flows.beside(c, job_id)
+
     def flows_due(self) -> Sequence[DueFlow]:
         """See `JobStore.flows_due`."""
         with self._transactions.read() as c:

@@ -41,6 +41,15 @@ def all_jobs(c: Connection, to_withdraw: bool) -> Sequence[FlowJob]:
     return [flow_job_of(row) for row in c.execute(query).mappings()]
 
 
+def beside(c: Connection, job_id: UUID) -> UUID | None:
+    """See `JobStore.flow_beside`."""
+    shard = sa.select(jobs.c.shard).where(jobs.c.id == job_id).scalar_subquery()
+    query = sa.select(jobs.c.id).where(
+        jobs.c.shard == shard, jobs.c.deleted_at.is_(None), jobs.c.flow_hash.is_not(None), jobs.c.id != job_id
+    )
+    return c.execute(query.limit(1)).scalar()
+
+
 def due(c: Connection) -> Sequence[DueFlow]:
     """See `JobStore.flows_due`."""
     query = sa.select(flows_due.c.mark, *FLOW_VALUES).join(flows_due, flows_due.c.job_id == jobs.c.id)

@@ -46,11 +46,11 @@ class SlowOrchestrator(MemoryOrchestrator):
         self.entered, self.gate, self.trigger_gate = threading.Event(), threading.Event(), threading.Event()
         self.asked: list[str] = []
 
-    def publish(self, spec: Spec, wait_s: float) -> bool:
+    def publish(self, spec: Spec, wait_s: float, beside: str | None = None) -> bool:
         """Register it, when the gate is open."""
         self.asked.append("publish")
         self.entered.set()
-        return self.gate.wait(20) and super().publish(spec, wait_s)
+        return self.gate.wait(20) and super().publish(spec, wait_s, beside)
 
     def run_state(self, flow_id: str, flow_run_id: str) -> FlowRunState | None:
         """State of a run."""
