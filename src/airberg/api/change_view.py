@@ -11,6 +11,7 @@ from airberg.api.plan_views import PlanView, SkippedPlan, plan_view
 from airberg.jobs.model import Job
 from airberg.plan.plan_changes import column_changes
 from airberg.plan.stream_changes import stream_changes
+from airberg.settings import Settings
 
 
 class PlannedChange(BaseModel):
@@ -27,7 +28,7 @@ class PlannedChange(BaseModel):
     )
 
 
-def planned_change(job: Job, planned: Planned) -> PlannedChange:
+def planned_change(job: Job, planned: Planned, settings: Settings) -> PlannedChange:
     """What a change would do."""
     prepared = planned.prepared
     new = prepared.plan if prepared is not None else None
@@ -41,5 +42,5 @@ def planned_change(job: Job, planned: Planned) -> PlannedChange:
             *(f"{d.table}: {change}" for d in tables for change in d.changes),
             *(f"{d.table}: is made" for d in tables if not d.exists),
         ],
-        plan=None if prepared is None else plan_view(prepared, planned.request, datetime.now(UTC)),
+        plan=None if prepared is None else plan_view(prepared, planned.request, settings, datetime.now(UTC)),
     )

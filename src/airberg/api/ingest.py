@@ -81,7 +81,7 @@ def create_ingestion(
     )
     if dry_run:
         request_to_be, prepared = submitter.plan(submission)
-        plan = plan_view(prepared, request_to_be, datetime.now(UTC))
+        plan = plan_view(prepared, request_to_be, request.app.state.settings, datetime.now(UTC))
         return JSONResponse({"flow_url": "", "job_id": None, "error": None, "plan": plan})
     created = submitter.create(submission)
     response.status_code = 200 if created.again else 201

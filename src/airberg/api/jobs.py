@@ -106,7 +106,7 @@ def change_job(
     )
     if dry_run:
         show_version(response, job)
-        return planned_change(job, changer.plan(job, asked))
+        return planned_change(job, changer.plan(job, asked), request.app.state.settings)
     changed = changer.change(job, asked)
     rooms.follow(changed)
     show_version(response, changed)

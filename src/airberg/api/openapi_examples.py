@@ -173,6 +173,17 @@ _PLAN: Final[dict[str, Any]] = {
         "timezone": "UTC",
         "run_now": True,
         "next_runs": [],
+        "options": {
+            "parallelism": 1,
+            "pool": None,
+            "queue": None,
+            "priority": 10,
+            "retries": 2,
+            "retry_delay_s": 60,
+            "timeout_s": 21600,
+            "deadline_s": None,
+            "on_failure": [{"type": "slack", "connection": "notify_slack", "channel": "#loads", "to": None}],
+        },
     },
     "warnings": [],
 }

@@ -9,10 +9,13 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from airberg.api.views import IngestAnswer
+from airberg.flows.model import FlowOptions, flow_options
 from airberg.flows.schedule import next_times
+from airberg.plan.flow_request import Notification, NotificationType
 from airberg.plan.model import DeleteFormat, EncryptionMode, IngestRequest, Mode, StreamPlan, SyncMode
 from airberg.plan.prepared import Prepared, TableDifference
 from airberg.plan.transformations import columns_as_builtins
+from airberg.settings import Settings
 
 
 class _Shown(BaseModel):
@@ -116,14 +119,38 @@ class PlannedGovernance(_Shown):
     owner: str
 
 
+class PlannedNotification(_Shown):
+    """Who would be told of a run that failed."""
+
+    type: NotificationType
+    connection: str | None = Field(description="Id of Airflow's connection; null: `smtp_default`.")
+    channel: str | None
+    to: list[str] | None
+
+
+class PlannedOptions(_Shown):
+    """How it would run: as the request asks, else as the deployment has it."""
+
+    parallelism: int
+    pool: str | None = Field(description="Null: Airflow's `default_pool`.")
+    queue: str | None = Field(description="Null: that of Airflow's executor.")
+    priority: int
+    retries: int
+    retry_delay_s: int
+    timeout_s: int
+    deadline_s: int | None
+    on_failure: list[PlannedNotification]
+
+
 class PlannedFlow(_Shown):
-    """When it would run."""
+    """When and how it would run."""
 
     id: str
     schedule: str | None
     timezone: str
     run_now: bool
     next_runs: list[datetime]
+    options: PlannedOptions
 
 
 class PlanView(_Shown):
@@ -152,7 +179,9 @@ class PlanAnswer(IngestAnswer):
     plan: PlanView | SkippedPlan
 
 
-def plan_view(prepared: Prepared, request: IngestRequest, now: datetime) -> dict[str, Any]:
+def plan_view(
+    prepared: Prepared, request: IngestRequest, settings: Settings, now: datetime
+) -> dict[str, Any]:
     """A plan for people: what a dry run answers."""
     plan = prepared.plan
     if plan is None:
@@ -174,9 +203,15 @@ def plan_view(prepared: Prepared, request: IngestRequest, now: datetime) -> dict
                 t.isoformat()
                 for t in (next_times(request.schedule, request.timezone, now, 3) if request.schedule else [])
             ],
+            "options": _options_view(flow_options(request, settings)),
         },
         "warnings": list(plan.warnings),
     }
+
+
+def _options_view(options: FlowOptions) -> dict[str, Any]:
+    told = [{n: getattr(one, n) for n in Notification.__struct_fields__} for one in options.on_failure]
+    return msgspec.to_builtins(options) | {"on_failure": told}  # type: ignore[no-any-return]  # of a struct
 
 
 def _stream_view(stream: StreamPlan, table: str, differences: dict[str, TableDifference]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import msgspec
 from airberg.flows.airflow_settings import DEFAULT_PRIORITY
 from airberg.jobs.model import FlowJob, Job
 from airberg.plan.flow_request import FlowRequest, Notification
+from airberg.plan.model import IngestRequest
 from airberg.settings import Settings
 
 SENTINEL_ID = "airberg_sentinel"
@@ -125,13 +126,44 @@ class UpkeepSpec(Spec, frozen=True, kw_only=True):
     version: int = 1
 
 
-def flow_spec(job: Job | FlowJob, settings: Settings) -> FlowSpec:
-    """The flow that a job should have: by what it asks, else by its source, else by the deployment."""
-    request, airflow = job.request, settings.airflow
+class FlowOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of a flow as they are decided; members as in `airberg.plan.flow_request.FlowRequest`."""
+
+    parallelism: int
+    pool: str | None
+    queue: str | None
+    priority: int
+    retries: int
+    retry_delay_s: int
+    timeout_s: int
+    deadline_s: int | None
+    on_failure: tuple[Notification, ...]
+
+
+def flow_options(request: IngestRequest, settings: Settings) -> FlowOptions:
+    """What the job asks for, else what its source has, else the deployment."""
+    airflow, source = settings.airflow, request.source_name
     asked = request.flow or FlowRequest()
     told = asked.on_failure
     if told is None:
         told = tuple(n.as_notification() for n in airflow.on_failure)
+    return FlowOptions(
+        parallelism=_first(asked.parallelism, 1),
+        pool=asked.pool or airflow.source_pools.get(source) or airflow.pool,
+        queue=asked.queue or airflow.source_queues.get(source) or airflow.queue,
+        priority=_first(asked.priority, airflow.priority),
+        retries=_first(asked.retries, airflow.retries),
+        retry_delay_s=_first(asked.retry_delay_s, airflow.retry_delay_s),
+        timeout_s=_first(asked.timeout_s, airflow.task_timeout_s),
+        deadline_s=airflow.deadline_s if asked.deadline_s is None else asked.deadline_s,
+        on_failure=told,
+    )
+
+
+def flow_spec(job: Job | FlowJob, settings: Settings) -> FlowSpec:
+    """The flow that a job should have."""
+    request = job.request
+    options = flow_options(request, settings)
     return FlowSpec(
         job_id=str(job.id),
         flow_id=job.flow_id,
@@ -141,18 +173,18 @@ def flow_spec(job: Job | FlowJob, settings: Settings) -> FlowSpec:
         created_at=job.created_at.isoformat(),
         paused=job.paused,
         shard=job.shard,
-        retries=_first(asked.retries, airflow.retries),
-        retry_delay_s=_first(asked.retry_delay_s, airflow.retry_delay_s),
-        max_retry_delay_s=airflow.max_retry_delay_s,
-        timeout_s=_first(asked.timeout_s, airflow.task_timeout_s),
-        parallelism=_first(asked.parallelism, 1),
-        pool=asked.pool or airflow.source_pools.get(request.source_name) or airflow.pool,
-        queue=asked.queue or airflow.source_queues.get(request.source_name) or airflow.queue,
-        priority=_first(asked.priority, airflow.priority),
-        deadline_s=airflow.deadline_s if asked.deadline_s is None else asked.deadline_s,
-        deadline_by=airflow.deadline_by,
-        on_failure=told,
-        flow_url=flow_url(settings, job.flow_id) if told else None,
+        retries=options.retries,
+        retry_delay_s=options.retry_delay_s,
+        max_retry_delay_s=settings.airflow.max_retry_delay_s,
+        timeout_s=options.timeout_s,
+        parallelism=options.parallelism,
+        pool=options.pool,
+        queue=options.queue,
+        priority=options.priority,
+        deadline_s=options.deadline_s,
+        deadline_by=settings.airflow.deadline_by,
+        on_failure=options.on_failure,
+        flow_url=flow_url(settings, job.flow_id) if options.on_failure else None,
         tags=("airberg", request.source_name, *request.tags),
         pods=_pods(settings, asked),
     )

@@ -258,6 +258,27 @@ def test_a_dry_run_shows_how_a_job_merges(service: Service) -> None:
     assert (sent["readers"], sent["skip_unchanged"], sent["deletes"]) == (["spark"], True, None)
 
 
+def test_a_dry_run_shows_the_options_of_the_flow(service: Service) -> None:
+    """As they are decided: asked for, or the deployment's; a pool that is not there is refused."""
+    service.orchestrator.set_pool("github", 2)
+    pager = {"type": "webhook", "connection": "pager"}
+    flow = {"pool": "github", "retries": 0, "on_failure": [pager]}
+    answer = service.api.post("/api/airbyte/ingest", params={"dry_run": "true"}, json=BODY | {"flow": flow})
+    assert answer.json()["plan"]["flow"]["options"] == {
+        "parallelism": 1,
+        "pool": "github",
+        "queue": None,
+        "priority": 10,
+        "retries": 0,
+        "retry_delay_s": 60,
+        "timeout_s": 21600,
+        "deadline_s": None,
+        "on_failure": [pager | {"channel": None, "to": None}],
+    }
+    refused = service.post(flow={"pool": "gitub"})
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "unknown-pool")
+
+
 def test_a_fault_of_the_deployment_is_not_the_callers(service: Service) -> None:
     """A catalog that is not configured well is a 503, not a 422 about the caller's configuration."""
     failure = as_failure(ConfigurationFailed("The catalog cannot be opened.", code="bad-catalog"))

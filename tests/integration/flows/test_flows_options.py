@@ -200,6 +200,21 @@ def test_a_failed_run_is_told_once_and_is_not_tried_again_in_vain(
     assert logs == []
 
 
+def test_a_run_that_somebody_cancels_is_not_told(airflow_stack: AirflowStack, webhook: Webhook) -> None:
+    """Who did it knows. The next one, which fails by itself, is."""
+    spec = airflow_stack.spec(retries=0, on_failure=(told(airflow_stack, webhook),))
+    out = airflow_stack.behave(spec, WAIT_FOR_GO)
+    airflow_stack.registered(spec)
+    airflow_stack.orchestrator.trigger(spec.flow_id, RUN)
+    assert eventually((out / "started").exists, 60)
+    airflow_stack.orchestrator.cancel(spec.flow_id, RUN)
+    assert airflow_stack.ended(spec, RUN) == "failed"
+    airflow_stack.behave(spec, "exit 1")
+    airflow_stack.orchestrator.trigger(spec.flow_id, "airberg__2")
+    assert eventually(lambda: webhook.posts, 60)
+    assert [body["run_id"] for body in webhook.bodies()] == ["airberg__2"]
+
+
 def test_a_run_that_is_late_is_told_while_it_goes_on(airflow_stack: AirflowStack, webhook: Webhook) -> None:
     """By the task that is at work: it needs no triggerer. A run that ends in time is not told of."""
     told_of = (told(airflow_stack, webhook),)
