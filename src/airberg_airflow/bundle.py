@@ -67,6 +67,7 @@ class AirbergDagBundle(BaseDagBundle):
         """Called every `refresh_interval`, and at once when a file of the bundle is to be parsed again."""
         with self.lock():
             try:
-                self._files.pull()
+                if not self._files.pull():
+                    self._files.touch_fresh()
             except FeedError as e:
                 log.warning("Airberg's API is away, the flows stay as they are: %s", e)

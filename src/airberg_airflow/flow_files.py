@@ -11,6 +11,7 @@ import ipaddress
 import json
 import logging
 import os
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 FEED_PATH = "/internal/airflow/flows"
 FEED_TIMEOUT_S = 10.0
 FEED_LIMIT_BYTES = 256 * 1024 * 1024
+FRESH_S = (2.0, 30.0)
+"""Age of files that may have been written while they were parsed."""
+MAX_TOUCHED = 20
 LAYOUT = 2
 """Number of the form of the files; another one makes all of them be written again."""
 
@@ -88,6 +92,24 @@ class FlowFiles:
         self.write(specs)
         replace_text(self._etag_file, json.dumps({"layout": LAYOUT, "etag": etag}))
         return True
+
+    def touch_fresh(self) -> None:
+        """Have files parsed once more that were written a moment ago, when Airflow is asked to look again.
+
+        A file that is written while Airflow parses it is not parsed again (3.3 compares its time with the
+        parse's end): the change would show when all files are parsed, hours later. The service asks again
+        every few seconds until it sees its change, so this happens only while it does not see one. Files that
+        were touched are too old for the refresh that comes every minute.
+        """
+        now = time.time()
+        fresh = [
+            path
+            for path in self.folder.glob("airberg_*.py")
+            if path.name != SENTINEL_FILE and FRESH_S[0] <= now - path.stat().st_mtime <= FRESH_S[1]
+        ]
+        if len(fresh) <= MAX_TOUCHED:  # more are those of a changed setting, and take minutes
+            for path in fresh:
+                path.touch()
 
     def write(self, specs: Iterable[Any]) -> None:
         """Write the shards of these specs, remove all others. Unchanged files are not touched.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from airberg.flows.airflow import AirflowOrchestrator
@@ -19,6 +22,7 @@ from airberg.flows.model import FlowSpec
 from airberg.plan.flow_request import Notification
 from airberg.stack.airflow import EmbeddedAirflow
 from airberg.stack.supervisor import Supervisor
+from airberg_airflow.flow_files import shard_files
 from support.airflow_stack import AirflowStack
 from support.conditions import eventually
 from support.webhook_listener import Webhook, listening
@@ -213,6 +217,24 @@ def test_a_run_that_somebody_cancels_is_not_told(airflow_stack: AirflowStack, we
     airflow_stack.orchestrator.trigger(spec.flow_id, "airberg__2")
     assert eventually(lambda: webhook.posts, 60)
     assert [body["run_id"] for body in webhook.bodies()] == ["airberg__2"]
+
+
+def test_a_change_that_airflow_missed_is_seen_at_the_next_request(airflow_stack: AirflowStack) -> None:
+    """A file that was written while Airflow parsed it: its time is before the parse's end.
+
+    Callbacks make that likelier, as Airflow parses a file again after each of them.
+    """
+    there = airflow_stack.registered(airflow_stack.spec(shard=37))
+    missed = airflow_stack.spec(shard=37)
+    airflow_stack.feed.offer(missed)
+    folder = airflow_stack.settings.home / "airflow" / "bundles" / "airberg" / "dags"
+    file, written = folder / "airberg_00037.py", time.time() - 5
+    text = shard_files([msgspec.to_builtins(spec) for spec in (there, missed)])
+    part = file.with_suffix(".part")
+    part.write_text(text[file.name])
+    os.utime(part, (written, written))
+    part.replace(file)
+    airflow_stack.registered(missed)
 
 
 def test_a_run_that_is_late_is_told_while_it_goes_on(airflow_stack: AirflowStack, webhook: Webhook) -> None:

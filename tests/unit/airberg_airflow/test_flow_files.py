@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airberg_airflow.flow_files import (
+    MAX_TOUCHED,
     SENTINEL_FILE,
     UPKEEP_FILE,
     FeedError,
@@ -138,6 +141,26 @@ def test_an_unchanged_feed_costs_a_304(feed: FlowFeed, tmp_path: Path) -> None:
     (tmp_path / SENTINEL_FILE).unlink()
     assert files.pull() is True
     assert feed.answers == [200, 304, 304, 200]
+
+
+def test_files_written_a_moment_ago_are_touched(tmp_path: Path) -> None:
+    """Airflow may have missed them; not those of right now, nor those of before, nor very many."""
+    files = FlowFiles(tmp_path, "http://127.0.0.1:1", "t")
+    files.write([entry(number, shard=number) for number in range(3)])
+    now = time.time()
+    ages = {"airberg_00000.py": 0, "airberg_00001.py": 5, "airberg_00002.py": 90, "airberg_sentinel.py": 5}
+    for name, age in ages.items():
+        os.utime(tmp_path / name, (now - age, now - age))
+    before = {name: (tmp_path / name).stat().st_mtime for name in ages}
+    files.touch_fresh()
+    touched = {name for name, at in before.items() if (tmp_path / name).stat().st_mtime != at}
+    assert touched == {"airberg_00001.py"}
+
+    files.write([entry(number, shard=number) for number in range(MAX_TOUCHED + 1)])
+    for path in tmp_path.glob("airberg_0*.py"):
+        os.utime(path, (now - 5, now - 5))
+    files.touch_fresh()
+    assert {int(path.stat().st_mtime) for path in tmp_path.glob("airberg_0*.py")} == {int(now - 5)}
 
 
 def test_a_copy_of_another_layout_is_written_again(feed: FlowFeed, tmp_path: Path) -> None:
