@@ -183,6 +183,8 @@ _PLAN: Final[dict[str, Any]] = {
             "timeout_s": 21600,
             "deadline_s": None,
             "on_failure": [{"type": "slack", "connection": "notify_slack", "channel": "#loads", "to": None}],
+            "cpu": None,
+            "memory": None,
         },
     },
     "warnings": [],

@@ -140,6 +140,8 @@ class PlannedOptions(_Shown):
     timeout_s: int
     deadline_s: int | None
     on_failure: list[PlannedNotification]
+    cpu: str | None = Field(description="Of a pod, where tasks run in pods.")
+    memory: str | None
 
 
 class PlannedFlow(_Shown):

@@ -138,13 +138,15 @@ class FlowOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: int
     deadline_s: int | None
     on_failure: tuple[Notification, ...]
+    cpu: str | None
+    memory: str | None
 
 
 def flow_options(request: IngestRequest, settings: Settings) -> FlowOptions:
     """What the job asks for, else what its source has, else the deployment."""
     airflow, source = settings.airflow, request.source_name
     asked = request.flow or FlowRequest()
-    told = asked.on_failure
+    told, pods = asked.on_failure, _pods(settings, asked)
     if told is None:
         told = tuple(n.as_notification() for n in airflow.on_failure)
     return FlowOptions(
@@ -157,6 +159,8 @@ def flow_options(request: IngestRequest, settings: Settings) -> FlowOptions:
         timeout_s=_first(asked.timeout_s, airflow.task_timeout_s),
         deadline_s=airflow.deadline_s if asked.deadline_s is None else asked.deadline_s,
         on_failure=told,
+        cpu=pods.cpu if pods else None,
+        memory=pods.memory if pods else None,
     )
 
 
@@ -186,7 +190,7 @@ def flow_spec(job: Job | FlowJob, settings: Settings) -> FlowSpec:
         on_failure=options.on_failure,
         flow_url=flow_url(settings, job.flow_id) if options.on_failure else None,
         tags=("airberg", request.source_name, *request.tags),
-        pods=_pods(settings, asked),
+        pods=_pods(settings, request.flow),
     )
 
 

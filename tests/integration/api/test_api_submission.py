@@ -274,6 +274,8 @@ def test_a_dry_run_shows_the_options_of_the_flow(service: Service) -> None:
         "timeout_s": 21600,
         "deadline_s": None,
         "on_failure": [pager | {"channel": None, "to": None}],
+        "cpu": None,
+        "memory": None,
     }
     refused = service.post(flow={"pool": "gitub"})
     assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "unknown-pool")
