@@ -30,11 +30,6 @@ def mark_failed(flow: HeldFlow, _: Processes) -> None:
     flow.ask_airflow("PATCH", path, {"new_state": "failed"})
 
 
-def kill_command(_: HeldFlow, processes: Processes) -> None:
-    """`airberg sync` is killed."""
-    processes.sync.kill()
-
-
 def kill_task(_: HeldFlow, processes: Processes) -> None:
     """The process of the task is killed, as for want of memory."""
     processes.task.kill()
@@ -45,7 +40,7 @@ def kill_worker(_: HeldFlow, processes: Processes) -> None:
     processes.worker.kill()
 
 
-@pytest.mark.parametrize("end", [clear, cancel, mark_failed, kill_command, kill_task, kill_worker])
+@pytest.mark.parametrize("end", [clear, cancel, mark_failed, kill_task, kill_worker])
 def test_connector_ends_and_the_next_run_goes_on(
     live: LiveStack, tmp_path: Path, end: Callable[[HeldFlow, Processes], None]
 ) -> None:
@@ -54,8 +49,7 @@ def test_connector_ends_and_the_next_run_goes_on(
     processes = flow.start()
     end(flow, processes)
     processes.wait_gone()
-    if end is not kill_command:  # which could tell nobody
-        eventually(lambda: flow.status() != "running", GONE_WITHIN_S)
+    eventually(lambda: flow.status() != "running", GONE_WITHIN_S)
     if end is clear:
         assert flow.completed(same_run=True)["attempt"] == 2
     else:

@@ -59,10 +59,14 @@ class HeldFlow:
         live: The stack.
         folder: For its scenario.
         before: Steps of the connector before it stands still.
+        members: Of the job's body.
     """
 
-    def __init__(self, live: LiveStack, folder: Path, before: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(
+        self, live: LiveStack, folder: Path, before: Sequence[dict[str, Any]] = (), **members: Any
+    ) -> None:
         self.live = live
+        self._members = members
         self.schema = f"held_{uuid4().hex}"
         self._folder = folder / self.schema
         self._folder.mkdir()
@@ -91,7 +95,7 @@ class HeldFlow:
             "source_config": {"scenario": str(self._scenario), "password": "hunter2-hunter2"},
             "schema_name": self.schema,
             "mode": "append",
-        }
+        } | self._members
 
     def start(self) -> Processes:
         """Create the job, and wait until its run stands still with what is covered committed."""
@@ -139,7 +143,7 @@ class HeldFlow:
         assert run is not None
         return str(run["status"])
 
-    def completed(self, same_run: bool) -> dict[str, Any]:
+    def completed(self, same_run: bool, within_s: float = 180.0) -> dict[str, Any]:
         """The run that completed: another attempt of the one that stood still, or another run."""
 
         def done() -> dict[str, Any] | None:
@@ -148,7 +152,7 @@ class HeldFlow:
                 return None
             return run
 
-        run = eventually(done, 180.0, every_s=0.3)
+        run = eventually(done, within_s, every_s=0.3)
         assert run is not None
         return run
 

@@ -129,6 +129,17 @@ class LiveStack:
             log = airflow.get(f"{run}/taskInstances/upkeep/logs/1", params={"map_index": 0})
         return state, log.text
 
+    @contextlib.contextmanager
+    def api_away(self, airflow: AirflowStack) -> Iterator[None]:
+        """Our API is stopped while the block lasts: Airflow finds nobody where it gets its flows from."""
+        airflow.feed.close()
+        self.stack.stop()
+        try:
+            yield
+        finally:
+            self.stack = started(self.settings)
+            airflow.feed.open()
+
     def airberg(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run our command line against this home."""
         return subprocess.run(
@@ -153,6 +164,20 @@ def sqlite_text(path: Path) -> str:
         return "\n".join(connection.iterdump())
 
 
+def started(settings: Settings) -> Stack:
+    """The API, ready."""
+    stack = Stack(settings)
+    try:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("TMPDIR", str(temporary_folder(settings.home)))
+            stack.start(lambda _: None)
+        stack.wait_ready(READY_WITHIN_S)
+    except BaseException:
+        stack.stop()
+        raise
+    return stack
+
+
 @contextlib.contextmanager
 def running_stack(airflow: AirflowStack, pyairbyte_dir: Path) -> Iterator[LiveStack]:
     """The real API beside a running Airflow, in the same home; `airflow.feed` serves its flows too."""
@@ -169,17 +194,15 @@ def running_stack(airflow: AirflowStack, pyairbyte_dir: Path) -> Iterator[LiveSt
     before = {k: os.environ.get(k) for k in variables}
     os.environ.update(variables)
     settings = load_settings()
-    stack = Stack(settings)
+    live: LiveStack | None = None
     try:
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("TMPDIR", str(temporary_folder(home)))
-            stack.start(lambda _: None)
-        stack.wait_ready(READY_WITHIN_S)
+        live = LiveStack(settings, started(settings))
         airflow.feed.api_url = settings.api_url
-        yield LiveStack(settings, stack)
+        yield live
     finally:
         airflow.feed.api_url = None
-        stack.stop()
+        if live is not None:
+            live.stack.stop()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

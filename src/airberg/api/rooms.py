@@ -64,12 +64,14 @@ class Rooms:
     def view(self, job: Job) -> JobView:
         """The job as shown."""
         runs = list(self.store.runs(job.id, limit=10))
-        return job_view(job, runs, self.orchestrator, datetime.now(UTC))
+        registered = self.reconciler.registered(job)
+        return job_view(job, runs, self.orchestrator, datetime.now(UTC), registered=registered)
 
     def listed(self, listed: ListedJob) -> JobView:
         """The job as shown in a list."""
         runs = [] if listed.newest_run is None else [listed.newest_run]
-        return job_view(listed.job, runs, self.orchestrator, datetime.now(UTC), listed.tables)
+        now, registered = datetime.now(UTC), self.reconciler.registered(listed.job)
+        return job_view(listed.job, runs, self.orchestrator, now, listed.tables, registered=registered)
 
     def run(self, run_id: UUID, caller: Principal) -> tuple[Run, Job]:
         """The run with its job, if the caller may see the job; see `job`."""

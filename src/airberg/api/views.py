@@ -68,8 +68,14 @@ def job_view(
     orchestrator: Orchestrator,
     now: datetime,
     tables: Sequence[str] | None = None,
+    *,
+    registered: bool,
 ) -> JobView:
-    """A job with its newest runs; with its tables, where it comes without its plan."""
+    """A job with its newest runs; with its tables, where it comes without its plan.
+
+    Args:
+        registered: Whether the orchestrator has its flow as it should be.
+    """
     request = job.request
     if tables is None:
         tables = [".".join((*job.plan.namespace, s.table)) for s in job.plan.streams] if job.plan else []
@@ -100,7 +106,7 @@ def job_view(
         version=job.version,
         flow_id=job.flow_id,
         flow_url=orchestrator.flow_url(job.flow_id),
-        flow_registered=job.flow_hash is not None,
+        flow_registered=registered,
         next_runs=upcoming,
         tables=list(tables),
         runs=[run_summary(r) for r in runs],

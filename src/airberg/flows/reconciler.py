@@ -100,6 +100,10 @@ class FlowReconciler:
                 self._orchestrator.trigger(job.flow_id, run.flow_run_id)
         return True
 
+    def registered(self, job: Job) -> bool:
+        """Whether the orchestrator was seen to have the flow as it should be; of a deleted job: still."""
+        return job.flow_hash is not None and (job.deleted_at is not None or not self._differs(job))
+
     def _withdraw(self, job: Job | FlowJob) -> bool:
         if job.flow_hash is not None:
             self._orchestrator.withdraw(job.flow_id)

@@ -32,6 +32,10 @@ PARSE_AGAIN_S = 6 * 3600
 GIVEN_UP_S = 120
 """After how long a task without a sign of life has failed, and may be tried again; Airflow's default is 300.
 Not less: signs of life wait for the database too (`LOCKED_S`)."""
+ASK_AGAIN, ASK_AGAIN_S = 60, 3.0
+"""How often a worker asks an API server again that does not answer, and how long it waits in between at most:
+two minutes together. By default it gives up after some seconds, and a task has failed for good that was due
+when all started together: the scheduler is up before the API server is."""
 LOCKED_S = 60
 """How long a process of Airflow waits for its database while another one writes."""
 _FOREIGN = ("AIRFLOW_", "_AIRFLOW", "AIRBERG_", "PYTHON", "VIRTUAL_ENV")
@@ -189,6 +193,8 @@ class EmbeddedAirflow:
             ("DAG_PROCESSOR", "REFRESH_INTERVAL"): str(REFRESH_S),
             ("DAG_PROCESSOR", "MIN_FILE_PROCESS_INTERVAL"): str(PARSE_AGAIN_S),
             ("SCHEDULER", "TASK_INSTANCE_HEARTBEAT_TIMEOUT"): str(GIVEN_UP_S),
+            ("WORKERS", "EXECUTION_API_RETRIES"): str(ASK_AGAIN),
+            ("WORKERS", "EXECUTION_API_RETRY_WAIT_MAX"): str(ASK_AGAIN_S),
             ("LOGGING", "BASE_LOG_FOLDER"): str(self.home / "logs"),
         }
 

@@ -69,9 +69,14 @@ def test_orchestrator_away(service: Service) -> None:
 
 
 def test_changes_while_the_orchestrator_is_away(service: Service) -> None:
-    """Pause and delete are taken, and follow later."""
+    """A change, a pause and a delete are taken, and follow later; the job says whether they have."""
     job_id = service.post().json()["job_id"]
-    flow_id = f"airberg_{job_id}"
+    flow_id, url = f"airberg_{job_id}", f"/api/jobs/{job_id}"
+    assert service.api.get(url).json()["flow_registered"] is True
+    service.orchestrator.available = False
+    assert service.api.patch(url, json={"name": "another"}).json()["flow_registered"] is False
+    service.orchestrator.available = True
+    until(lambda: service.api.get(url).json()["flow_registered"], "the new name")
     service.orchestrator.available = False
     assert service.api.post(f"/api/jobs/{job_id}/pause").json()["paused"] is True
     service.orchestrator.available = True
