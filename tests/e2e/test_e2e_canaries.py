@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
+import psutil
 import pytest
 
+from airberg.flows.credentials import load_credentials
 from support.canaries import Canaries, Hit
 from support.canary_source import MERGED, RULES, accounts, noise, people, quoting
 from support.deployment import write_scenario
@@ -18,6 +21,8 @@ from support.live_stack import LiveStack, sqlite_text, wait_for
 
 BIG = ("venv", "pyairbyte", "site-packages", "behaviours")
 """Environments, which were made before anything was planted; scripts of other tests."""
+LOGGED = re.compile(r"\S+ \S+ ([A-Z]+) +(airberg\.\S+): (.*)")
+"""A line of our log in that of a task."""
 
 
 class Stage:
@@ -52,6 +57,17 @@ class Stage:
         file.write_text(f"{secret}\n")
         return secret
 
+    def connection(self) -> str:
+        """A connection of Airflow with a secret, over which nobody can be told; returns its id."""
+        name = f"canary_{uuid4().hex}"
+        secret = self.canaries.text("secret of a connection")
+        body = {"connection_id": name, "conn_type": "http", "host": "127.0.0.1", "port": 1, "login": "hook"}
+        with self.live.airflow() as airflow:
+            answer = airflow.post("/api/v2/connections", json=body | {"password": secret})
+            assert answer.status_code == 201, answer.text
+            self.answers.append(answer)
+        return name
+
     def submit(
         self,
         name: str,
@@ -59,9 +75,10 @@ class Stage:
         mode: str,
         rules: list[dict[str, str]],
         password: str | None = None,
+        **members: Any,
     ) -> str:
         """Try it as a dry run, then create it; `password` in the place of a secret."""
-        body = self.body(name, scenario, mode, column_transformations=rules)
+        body = self.body(name, scenario, mode, column_transformations=rules, **members)
         if password is not None:
             body["source_config"]["password"] = password
         tried = self.live.post(body, dry_run="true")
@@ -82,12 +99,13 @@ class Stage:
         with self.live.client(scope="ingest:read keys:admin") as api, self.live.airflow() as airflow:
             for path in ("/api/jobs", "/api/keys", "/api/keys/default"):
                 self.ask(api, path)
-            for path in ("/api/v2/importErrors", "/api/v2/dagWarnings", "/api/v2/eventLogs"):
-                self.ask(airflow, path, limit="1000")
+            for path in ("importErrors", "dagWarnings", "eventLogs", "connections"):
+                self.ask(airflow, f"/api/v2/{path}", limit="1000")
             for job in self.jobs:
                 self.ask(api, f"/api/jobs/{job}")
                 for run in self.ask(api, f"/api/jobs/{job}/runs").json():
                     self.ask(api, f"/api/runs/{run['id']}")
+                    self.ask(api, f"/api/runs/{run['id']}/logs")
                 self._look_at_flow(airflow, f"/api/v2/dags/airberg_{job}")
 
     def _look_at_flow(self, airflow: httpx.Client, dag: str) -> None:
@@ -97,11 +115,43 @@ class Stage:
             tasks = f"{dag}/dagRuns/{run['dag_run_id']}/taskInstances"
             for task in self.ask(airflow, tasks).json()["task_instances"]:
                 one = f"{tasks}/{task['task_id']}"
-                self.ask(airflow, one)
-                self.ask(airflow, f"{one}/xcomEntries")
-                if task["try_number"]:
-                    log = self.ask(airflow, f"{one}/logs/{task['try_number']}", full_content="true")
+                assert "rendered_fields" in self.ask(airflow, one).json()
+                self.ask(airflow, f"{one}/tries")
+                for entry in self.ask(airflow, f"{one}/xcomEntries").json()["xcom_entries"]:
+                    self.ask(airflow, f"{one}/xcomEntries/{entry['key']}")
+                for attempt in range(1, task["try_number"] + 1):
+                    log = self.ask(airflow, f"{one}/logs/{attempt}", full_content="true")
                     assert "airberg" in log.text
+
+    def look_at_processes(self, job_id: str) -> None:
+        """The connector of a job at work, and what is between it and the task, hold nothing of Airflow's."""
+        [sync] = [
+            p for p in psutil.process_iter(["cmdline"]) if {"sync", job_id} <= {*(p.info["cmdline"] or ())}
+        ]
+        below = sync.children(recursive=True)
+        assert len(below) >= 2
+        for process in (sync, *below):
+            environment = process.environ()
+            assert not [n for n in environment if n.startswith(("AIRFLOW__", "_AIRFLOW")) or "TOKEN" in n]
+            if process is not sync:
+                assert [n for n in environment if "AIRBERG" in n or "AIRFLOW" in n] == ["AIRBERG_CONNECTOR"]
+            seen = "\n".join([*process.cmdline(), *(f"{k}={v}" for k, v in environment.items())])
+            assert self.canaries.in_text(seen, f"process {process.pid}") == []
+            assert not [s for s in load_credentials(self.live.settings).secrets() if s in seen]
+
+    def check_logs(self, job_id: str) -> None:
+        """What the log of a completed run has is in that of its task, and nothing beside it."""
+        with self.live.client() as api, self.live.airflow() as airflow:
+            for run in api.get(f"/api/jobs/{job_id}/runs").json():
+                kept = api.get(f"/api/runs/{run['id']}/logs").json()
+                lines = [(k["level"], k["logger"], k["message"].split("\n")[0]) for k in kept]
+                task = f"/api/v2/dags/airberg_{job_id}/dagRuns/{run['flow_run_id']}/taskInstances/sync"
+                log = airflow.get(f"{task}/logs/{run['attempt']}", params={"full_content": "true"}).json()
+                shown = [m.groups() for e in log["content"] if (m := LOGGED.fullmatch(e.get("event", "")))]
+                assert [line for line in shown if line in lines] == lines
+                first, last = shown.index(lines[0]), shown.index(lines[-1])
+                assert shown[first : last + 1] == lines
+                assert any(logger.startswith("airberg.connector") for _, logger, _ in lines), lines
 
     def found(self) -> list[str]:
         """Where canaries are, one line a hit."""
@@ -142,8 +192,8 @@ def misplaced(canaries: Canaries, body: dict[str, Any]) -> Iterator[tuple[dict[s
 def test_canaries_are_nowhere(stage: Stage) -> None:
     """Jobs that fail, are cancelled and complete, whose connector quotes what it must not.
 
-    One appends and shouts until it fails; one merges by an encrypted key, with a password that it only refers
-    to; one is cancelled in the middle.
+    One appends and shouts until it fails, of which a connection of Airflow is to tell; one merges by an
+    encrypted key, with a password that it only refers to; one is cancelled in the middle.
     """
     live, canaries = stage.live, stage.canaries
     error = {"message": quoting(canaries, "error"), "failure_type": "config_error"}
@@ -152,7 +202,8 @@ def test_canaries_are_nowhere(stage: Stage) -> None:
     here = stage.folder / "here"
     waits = [{"temporary": quoting(canaries, "temporary")}, {"touch": str(here)}, {"sleep": 300}]
     waiting = people(canaries, stage.others, 6, at=[{"after": 7, "steps": waits}])
-    failing = stage.submit("append", {"streams": [shouting]}, "append", RULES)
+    told = {"retries": 0, "on_failure": [{"type": "webhook", "connection": stage.connection()}]}
+    failing = stage.submit("append", {"streams": [shouting]}, "append", RULES, flow=told)
     first = accounts(canaries, dict.fromkeys(range(9), 1))
     report = stage.folder / "merge-report.json"
     reports = {"read": {"steps": [{"report": str(report)}, {"leak": "stdout"}, {"leak": "stderr"}]}}
@@ -170,6 +221,7 @@ def test_canaries_are_nowhere(stage: Stage) -> None:
     changed = accounts(canaries, dict.fromkeys(range(5, 12), 2), frozenset({6}))
     write_scenario(stage.folder, {"streams": [changed]} | reports, "merge.json")
     wait_for(lambda: here.exists() or None, 60, "the connector to wait")
+    stage.look_at_processes(cancelled)
     run = live.newest_run(cancelled)
     assert run is not None
     with live.client() as api:
@@ -181,6 +233,7 @@ def test_canaries_are_nowhere(stage: Stage) -> None:
         shown = json.loads(api.get(f"/api/jobs/{merging}").json()["properties_json"])
     assert shown["source_config"]["password"] == reference
 
+    stage.check_logs(merging)
     stage.look_everywhere()
     assert any("airberg-sealed:" in answer.text for answer in stage.answers)
     assert stage.found() == []
