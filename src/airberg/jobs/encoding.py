@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import RowMapping
 
-from airberg.jobs.model import FlowJob, Job, JobStatus, Run, RunReport, RunStatus
+from airberg.jobs.model import FlowJob, Job, JobStatus, Run, RunReport, RunRequest, RunStatus
 from airberg.plan.model import IngestRequest, decode_plan, encode_plan
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -147,6 +147,7 @@ def run_columns(run: Run) -> dict[str, Any]:
         "started_at": run.started_at,
         "ended_at": run.ended_at,
         "metadata_due": run.metadata_due,
+        "asked": None if run.asked == RunRequest() else encode_struct(run.asked),
     }
 
 
@@ -164,4 +165,5 @@ def run_of(row: RowMapping) -> Run:
         created_at=row["created_at"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
+        asked=RunRequest() if row["asked"] is None else decode_struct(row["asked"], RunRequest),
     )

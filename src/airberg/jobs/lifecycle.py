@@ -11,7 +11,7 @@ import msgspec
 
 from airberg.errors import Conflict, LeaseHeld, NotFound
 from airberg.jobs.encoding import storable_text
-from airberg.jobs.model import Job, JobStatus, Run, RunReport, RunStatus
+from airberg.jobs.model import Job, JobStatus, Run, RunReport, RunRequest, RunStatus
 from airberg.plan.model import JobPlan
 from airberg.quoted import quoted
 from airberg.sources.entry import ConnectorEntry
@@ -41,9 +41,9 @@ def with_connector(job: Job, connector: ConnectorEntry, plan: JobPlan | None) ->
     return replace(job, request=job.request.pinned(connector), plan=plan, version=job.version + 1)
 
 
-def new_run(job_id: UUID, flow_run_id: str, at: datetime) -> Run:
-    """A run that the orchestrator started by itself (by schedule)."""
-    return Run(id=uuid4(), job_id=job_id, flow_run_id=flow_run_id, created_at=at)
+def new_run(job_id: UUID, flow_run_id: str, at: datetime, asked: RunRequest | None = None) -> Run:
+    """A run that the orchestrator started by itself (by schedule, or for a person on its page)."""
+    return Run(id=uuid4(), job_id=job_id, flow_run_id=flow_run_id, created_at=at, asked=asked or RunRequest())
 
 
 def started(job: Job, run: Run, attempt: int, at: datetime) -> tuple[Job, Run]:

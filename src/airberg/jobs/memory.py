@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from airberg.identity.service_keys import MemoryServiceKeys
@@ -20,8 +20,6 @@ from airberg.jobs.lifecycle import (
     ended,
     free_shard,
     is_newer,
-    lease_held,
-    lease_lost,
     name_taken,
     new_run,
     no_job,
@@ -31,6 +29,7 @@ from airberg.jobs.lifecycle import (
     with_connector,
     with_schedule,
 )
+from airberg.jobs.memory_leases import MemoryLeases
 from airberg.jobs.metadata_due import MemoryMetadataDue, MetadataDue
 from airberg.jobs.model import (
     DueFlow,
@@ -40,10 +39,12 @@ from airberg.jobs.model import (
     Lease,
     Run,
     RunReport,
+    RunRequest,
     RunStatus,
     StoredAnswer,
 )
 from airberg.jobs.run_logs import MemoryRunLogs, RunLogs
+from airberg.jobs.run_parts import MemoryRunParts, RunParts
 from airberg.jobs.totals import MemoryTotals
 from airberg.plan.model import JobPlan
 from airberg.sources.entry import ConnectorEntry
@@ -57,8 +58,7 @@ class MemoryJobStore:
         self._jobs: dict[UUID, Job] = {}
         self._configs: dict[UUID, str] = {}
         self._runs: dict[UUID, Run] = {}
-        self._leases: dict[UUID, Lease] = {}
-        self._held: set[UUID] = set()
+        self._leases = MemoryLeases()
         self._answers: dict[tuple[str, str], StoredAnswer] = {}
         self._flows_version = 0
         self._flows_due: dict[UUID, str] = {}
@@ -73,6 +73,8 @@ class MemoryJobStore:
         self._untold: set[UUID] = set()
         self.metadata_due: MetadataDue = MemoryMetadataDue(self._jobs, self._runs, self._untold, self._lock)
         """See `JobStore.metadata_due`."""
+        self.run_parts: RunParts = MemoryRunParts(self._jobs, self._runs, self._lock)
+        """See `JobStore.run_parts`."""
 
     # ---- jobs --------------------------------------------------------------------------------------------
 
@@ -339,11 +341,21 @@ class MemoryJobStore:
             ]
         return sorted(found, key=lambda r: (r.created_at, r.id.hex))
 
-    def start_run(self, job_id: UUID, flow_run_id: str, attempt: int, at: datetime) -> Run:
+    def start_run(
+        self,
+        job_id: UUID,
+        flow_run_id: str,
+        attempt: int,
+        at: datetime,
+        *,
+        asked: RunRequest | None = None,
+    ) -> Run:
         """See `JobStore.start_run`. Raises NotFound for a job that is unknown or deleted."""
         with self._lock:
             known = self.find_run(job_id, flow_run_id)
-            job, run = started(self.job(job_id), known or new_run(job_id, flow_run_id, at), attempt, at)
+            job, run = started(
+                self.job(job_id), known or new_run(job_id, flow_run_id, at, asked), attempt, at
+            )
             self._jobs[job_id], self._runs[run.id] = job, run
             return run
 
@@ -373,50 +385,28 @@ class MemoryJobStore:
 
     # ---- leases ------------------------------------------------------------------------------------------
 
-    def acquire_lease(self, job_id: UUID, holder: str, seconds: float) -> Lease:
+    def acquire_lease(
+        self, job_id: UUID, holder: str, seconds: float, *, tables: Collection[str] = ()
+    ) -> Lease:
         """See `JobStore.acquire_lease`. Raises NotFound for an unknown job."""
         with self._lock:
             self.job(job_id)
-            held = self.lease(job_id)
-            if held is not None and held.holder != holder:
-                raise lease_held(job_id)
-            last = self._leases.get(job_id)
-            token = held.token if held else (last.token if last else 0) + 1
-            return self._hold(Lease(job_id=job_id, holder=holder, token=token, expires_at=_in(seconds)))
+            return self._leases.acquire(job_id, holder, seconds, tables)
 
     def renew_lease(self, lease: Lease, seconds: float) -> Lease:
         """See `JobStore.renew_lease`."""
         with self._lock:
-            if not self._still(lease):
-                raise lease_lost(lease.job_id)
-            return self._hold(replace(lease, expires_at=_in(seconds)))
+            return self._leases.renew(lease, seconds)
 
     def release_lease(self, lease: Lease) -> None:
         """See `JobStore.release_lease`."""
         with self._lock:
-            if self._still(lease):
-                self._held.discard(lease.job_id)
+            self._leases.release(lease)
 
-    def lease(self, job_id: UUID) -> Lease | None:
+    def lease(self, job_id: UUID, *, tables: Collection[str] = ()) -> Lease | None:
         """See `JobStore.lease`."""
         with self._lock:
-            lease = self._leases.get(job_id)
-            if lease is None or job_id not in self._held or lease.expires_at <= datetime.now(UTC):
-                return None
-            return lease
-
-    def _hold(self, lease: Lease) -> Lease:
-        self._leases[lease.job_id] = lease  # stays when given back: its token is the last one
-        self._held.add(lease.job_id)
-        return lease
-
-    def _still(self, lease: Lease) -> bool:
-        known = self._leases.get(lease.job_id)
-        return (
-            known is not None
-            and lease.job_id in self._held
-            and (known.token, known.holder) == (lease.token, lease.holder)
-        )
+            return self._leases.current(job_id, tables)
 
     # ---- answers and flows -------------------------------------------------------------------------------
 
@@ -432,7 +422,3 @@ class MemoryJobStore:
 
     def close(self) -> None:
         """See `JobStore.close`: nothing to release."""
-
-
-def _in(seconds: float) -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=seconds)

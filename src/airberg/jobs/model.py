@@ -122,10 +122,43 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     guidance: str | None = None
 
 
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is asked of one run of a job.
+
+    Attributes:
+        streams: Names of the only streams to sync; empty: all of the job's.
+        full_refresh: Read them from their beginning, whatever was read before.
+    """
+
+    streams: tuple[str, ...] = ()
+    full_refresh: bool = False
+
+
+class RunPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a run: the tables that one task of the flow fills. Statuses and errors as of a `Run`.
+
+    Attributes:
+        number: From 0.
+        tables: Names of the tables in the job's namespace, sorted.
+        report: What the part did; what it did to its tables is in the report of the run.
+    """
+
+    number: int
+    tables: tuple[str, ...]
+    status: RunStatus = RunStatus.QUEUED
+    attempt: int = 0
+    error: str | None = None
+    error_code: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    report: RunReport
+
+
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a run did, stream by stream; `metadata` names what `register` wrote or sent.
 
     Attributes:
+        parts: Where the streams of a run are synced side by side, by several tasks: what each of them did.
         lineage_open: Number of an attempt that OpenLineage was told to have begun and not to have ended.
         lineage_error: Why OpenLineage was not told everything.
     """
@@ -137,6 +170,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     lineage_error: str | None = None
     records_of_unknown_streams: int = 0
     attempts: tuple[AttemptReport, ...] = ()
+    parts: tuple[RunPart, ...] = ()
 
     @property
     def metadata_sent(self) -> bool:
@@ -237,6 +271,8 @@ class Run:
         attempt: Number of the attempt that wrote last, from 1; 0 while queued.
         error: One sentence for people when it failed; no secrets.
         error_code: Stable code of the error.
+        asked: What is asked of this run.
+        part: Number of the part of a run that this is; None: it is a whole one, and in the store.
     """
 
     id: UUID
@@ -250,6 +286,8 @@ class Run:
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    asked: RunRequest = field(default_factory=RunRequest)
+    part: int | None = None
 
     @property
     def metadata_due(self) -> bool:
@@ -270,9 +308,15 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right to run a job. `token` grows with every new holder, so that a late one can be told apart."""
+    """The right to run a job, or to fill some of its tables.
+
+    Attributes:
+        token: Grows with every new holder, so that a late one can be told apart.
+        tables: Names of the tables, sorted; empty: the whole job.
+    """
 
     job_id: UUID
     holder: str
     token: int
     expires_at: datetime
+    tables: tuple[str, ...] = ()

@@ -20,10 +20,12 @@ from airberg.jobs.model import (
     Lease,
     Run,
     RunReport,
+    RunRequest,
     RunStatus,
     StoredAnswer,
 )
 from airberg.jobs.run_logs import RunLogs
+from airberg.jobs.run_parts import RunParts
 from airberg.jobs.totals import TotalsReader
 from airberg.plan.model import JobPlan
 from airberg.sources.entry import ConnectorEntry
@@ -53,6 +55,11 @@ class JobStore(Protocol):
     @property
     def run_logs(self) -> RunLogs:
         """Keeps the logs of the runs."""
+        ...
+
+    @property
+    def run_parts(self) -> RunParts:
+        """Keeps the parts of runs whose streams are synced side by side."""
         ...
 
     @property
@@ -237,8 +244,24 @@ class JobStore(Protocol):
         """Runs that have not ended, of all jobs that are not deleted."""
         ...
 
-    def start_run(self, job_id: UUID, flow_run_id: str, attempt: int, at: datetime) -> Run:
-        """Set a run (made if unknown) and its job to running; clears an earlier attempt's error."""
+    def start_run(
+        self,
+        job_id: UUID,
+        flow_run_id: str,
+        attempt: int,
+        at: datetime,
+        *,
+        asked: RunRequest | None = None,
+    ) -> Run:
+        """Set a run (made if unknown) and its job to running; clears an earlier attempt's error.
+
+        Args:
+            job_id: The job.
+            flow_run_id: The orchestrator's id of the run.
+            attempt: Number of the attempt, from 1.
+            at: When it began.
+            asked: What is asked of the run, if it is made now; a known one keeps what was asked of it.
+        """
         ...
 
     def report_run(self, run_id: UUID, report: RunReport) -> None:
@@ -262,11 +285,19 @@ class JobStore(Protocol):
         """Set a job's status without a run (for example: its flow could not be registered)."""
         ...
 
-    def acquire_lease(self, job_id: UUID, holder: str, seconds: float) -> Lease:
+    def acquire_lease(
+        self, job_id: UUID, holder: str, seconds: float, *, tables: Collection[str] = ()
+    ) -> Lease:
         """Take the job's lease if it is free, expired, or already held by `holder`.
 
+        Args:
+            job_id: The job.
+            holder: Who asks.
+            seconds: How long it lives without renewal.
+            tables: Only these tables of the job; others may be held by others. Empty: all of the job.
+
         Raises:
-            LeaseHeld: Somebody else holds it.
+            LeaseHeld: Somebody else holds it, or some of it.
         """
         ...
 
@@ -278,8 +309,13 @@ class JobStore(Protocol):
         """Give a lease back; does nothing when it was lost."""
         ...
 
-    def lease(self, job_id: UUID) -> Lease | None:
-        """The job's lease if it is held and not expired."""
+    def lease(self, job_id: UUID, *, tables: Collection[str] = ()) -> Lease | None:
+        """A lease that is held and not expired: of the job, or of some of its tables.
+
+        Args:
+            job_id: The job.
+            tables: Only one that covers any of these; empty: any.
+        """
         ...
 
     def stored_answer(self, caller: str, key: str) -> StoredAnswer | None:

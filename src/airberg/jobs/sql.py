@@ -54,12 +54,15 @@ from airberg.jobs.model import (
     Lease,
     Run,
     RunReport,
+    RunRequest,
     RunStatus,
     StoredAnswer,
 )
 from airberg.jobs.run_logs import RunLogs, SqlRunLogs
+from airberg.jobs.run_parts import RunParts, SqlRunParts
 from airberg.jobs.sql_finding import JOB_VALUES, has_newer_run, page_of_jobs, page_of_runs
 from airberg.jobs.sql_index import index_plan, index_request
+from airberg.jobs.sql_rows import find_run_in, set_job, set_outcome, set_run, stored_job, stored_run
 from airberg.jobs.sql_service_keys import SqlServiceKeys
 from airberg.jobs.tables import flows_state, job_tables, jobs, runs
 from airberg.jobs.totals import SqlTotals, TotalsReader
@@ -103,6 +106,8 @@ class SqlJobStore:
         """See `JobStore.run_logs`."""
         self.metadata_due: MetadataDue = SqlMetadataDue(engine)
         """See `JobStore.metadata_due`."""
+        self.run_parts: RunParts = SqlRunParts(engine)
+        """See `JobStore.run_parts`."""
 
     # ---- jobs --------------------------------------------------------------------------------------------
 
@@ -134,12 +139,12 @@ class SqlJobStore:
             if run is not None:
                 c.execute(runs.insert().values(run_columns(run)))
             record(c, act)
-            return _job(c, job.id)
+            return stored_job(c, job.id)
 
     def job(self, job_id: UUID) -> Job:
         """See `JobStore.job`."""
         with self._transactions.read() as c:
-            return _job(c, job_id)
+            return stored_job(c, job_id)
 
     def find_job(self, owner_id: str, name: str) -> Job | None:
         """See `JobStore.find_job`."""
@@ -197,10 +202,10 @@ class SqlJobStore:
         """See `JobStore.replace_source_config`. Raises NotFound for a deleted job."""
         values = {"source_config": self._seal(job_id, source_config), "public_config": encode_free(public)}
         with self._transactions.write() as c:
-            require_living(_job(c, job_id, lock=True))
+            require_living(stored_job(c, job_id, lock=True))
             if instead_of is not None and self._config(c, job_id) != instead_of:
                 return False
-            _set_job(c, job_id, values)
+            set_job(c, job_id, values)
             return True
 
     def update(self, job_id: UUID, change: JobChange, *, act: Act | None = None) -> Job:
@@ -208,14 +213,14 @@ class SqlJobStore:
         sealed = {"source_config": self._seal(job_id, change.config.config)} if change.config else {}
         with self._transactions.write() as c:
             sql_flows.take_turn(c)
-            job = changed(_job(c, job_id, lock=True), change)
+            job = changed(stored_job(c, job_id, lock=True), change)
             if change.config and self._config(c, job_id) != change.config.instead_of:
                 raise changed_meanwhile(job_id)
             taken = c.execute(_named(job.owner_id, job.request.name, jobs.c.id)).scalar()
             if taken not in (None, job_id):
                 raise name_taken(job.request.name, taken)
             values = job_columns(job)
-            _set_job(c, job_id, {name: values[name] for name in CHANGED_BY_PEOPLE} | sealed)
+            set_job(c, job_id, {name: values[name] for name in CHANGED_BY_PEOPLE} | sealed)
             index_request(c, job)
             index_plan(c, job_id, job.plan)
             sql_flows.note_due(c, job_id)
@@ -228,8 +233,8 @@ class SqlJobStore:
         """See `JobStore.set_schedule`. Raises NotFound for a deleted job."""
         with self._transactions.write() as c:
             sql_flows.take_turn(c)
-            job = with_schedule(require_living(_job(c, job_id, lock=True)), schedule, timezone)
-            _set_job(c, job_id, {"request": encode_struct(job.request), "version": job.version})
+            job = with_schedule(require_living(stored_job(c, job_id, lock=True)), schedule, timezone)
+            set_job(c, job_id, {"request": encode_struct(job.request), "version": job.version})
             sql_flows.note_due(c, job_id)
             record(c, act)
             return job
@@ -238,18 +243,18 @@ class SqlJobStore:
         """See `JobStore.set_paused`. Raises NotFound for a deleted job."""
         with self._transactions.write() as c:
             sql_flows.take_turn(c)
-            job = require_living(_job(c, job_id, lock=True))
-            _set_job(c, job_id, {"paused": paused, "version": job.version + 1})
+            job = require_living(stored_job(c, job_id, lock=True))
+            set_job(c, job_id, {"paused": paused, "version": job.version + 1})
             sql_flows.note_due(c, job_id)
             record(c, act)
-            return _job(c, job_id)
+            return stored_job(c, job_id)
 
     def set_plan(self, job_id: UUID, plan: JobPlan, *, version: int | None = None) -> bool:
         """See `JobStore.set_plan`. Raises NotFound."""
         with self._transactions.write() as c:
-            if version not in (None, _job(c, job_id, lock=True).version):
+            if version not in (None, stored_job(c, job_id, lock=True).version):
                 return False
-            _set_job(c, job_id, {"plan": encode_plan(plan)})
+            set_job(c, job_id, {"plan": encode_plan(plan)})
             index_plan(c, job_id, plan)
             return True
 
@@ -258,10 +263,10 @@ class SqlJobStore:
     ) -> Job:
         """See `JobStore.set_connector`. Raises NotFound for a deleted job."""
         with self._transactions.write() as c:
-            job = require_version(require_living(_job(c, job_id, lock=True)), version)
+            job = require_version(require_living(stored_job(c, job_id, lock=True)), version)
             job = with_connector(job, connector, plan)
             values = job_columns(job)
-            _set_job(c, job_id, {name: values[name] for name in ("request", "plan", "version")})
+            set_job(c, job_id, {name: values[name] for name in ("request", "plan", "version")})
             index_plan(c, job_id, job.plan)
             return job
 
@@ -288,12 +293,12 @@ class SqlJobStore:
     def set_flow_hash(self, job_id: UUID, flow_hash: str | None) -> None:
         """See `JobStore.set_flow_hash`. Raises NotFound."""
         with self._transactions.write() as c:
-            _set_job(c, job_id, {"flow_hash": flow_hash})
+            set_job(c, job_id, {"flow_hash": flow_hash})
 
     def set_job_status(self, job_id: UUID, status: JobStatus, message: str | None) -> None:
         """See `JobStore.set_job_status`. Raises NotFound."""
         with self._transactions.write() as c:
-            _set_job(c, job_id, {"status": status.value, "status_message": storable_text(message)})
+            set_job(c, job_id, {"status": status.value, "status_message": storable_text(message)})
 
     def delete_job(
         self, job_id: UUID, at: datetime, *, version: int | None = None, act: Act | None = None
@@ -301,7 +306,7 @@ class SqlJobStore:
         """See `JobStore.delete_job`. Deleting twice changes nothing. Raises NotFound."""
         with self._transactions.write() as c:
             sql_flows.take_turn(c)
-            job = _job(c, job_id, lock=True)
+            job = stored_job(c, job_id, lock=True)
             if job.deleted_at is not None:
                 return job
             require_version(job, version)
@@ -311,18 +316,18 @@ class SqlJobStore:
                 "version": job.version + 1,
                 "metadata_due": True,
             }
-            _set_job(c, job_id, gone)
+            set_job(c, job_id, gone)
             sql_flows.note_due(c, job_id)
             record(c, act)
-            return _job(c, job_id)
+            return stored_job(c, job_id)
 
     # ---- runs --------------------------------------------------------------------------------------------
 
     def add_run(self, run: Run, *, act: Act | None = None) -> Run:
         """See `JobStore.add_run`. Raises NotFound for a job that is unknown or deleted."""
         with self._transactions.write() as c:
-            require_living(_job(c, run.job_id, lock=True))
-            known = _find_run(c, run.job_id, run.flow_run_id)
+            require_living(stored_job(c, run.job_id, lock=True))
+            known = find_run_in(c, run.job_id, run.flow_run_id)
             if known is None:
                 c.execute(runs.insert().values(run_columns(run)))
                 record(c, act)
@@ -331,12 +336,12 @@ class SqlJobStore:
     def run(self, run_id: UUID) -> Run:
         """See `JobStore.run`."""
         with self._transactions.read() as c:
-            return _run(c, run_id)
+            return stored_run(c, run_id)
 
     def find_run(self, job_id: UUID, flow_run_id: str) -> Run | None:
         """See `JobStore.find_run`."""
         with self._transactions.read() as c:
-            return _find_run(c, job_id, flow_run_id)
+            return find_run_in(c, job_id, flow_run_id)
 
     def runs(
         self, job_id: UUID, *, limit: int = 50, before: Place | None = None, status: RunStatus | None = None
@@ -357,17 +362,25 @@ class SqlJobStore:
         with self._transactions.read() as c:
             return [run_of(row) for row in c.execute(still_open).mappings()]
 
-    def start_run(self, job_id: UUID, flow_run_id: str, attempt: int, at: datetime) -> Run:
+    def start_run(
+        self,
+        job_id: UUID,
+        flow_run_id: str,
+        attempt: int,
+        at: datetime,
+        *,
+        asked: RunRequest | None = None,
+    ) -> Run:
         """See `JobStore.start_run`. Raises NotFound for a job that is unknown or deleted."""
         with self._transactions.write() as c:
-            job = _job(c, job_id, lock=True)
-            known = _find_run(c, job_id, flow_run_id)
-            job, run = started(job, known or new_run(job_id, flow_run_id, at), attempt, at)
+            job = stored_job(c, job_id, lock=True)
+            known = find_run_in(c, job_id, flow_run_id)
+            job, run = started(job, known or new_run(job_id, flow_run_id, at, asked), attempt, at)
             if known is None:
                 c.execute(runs.insert().values(run_columns(run)))
             else:
-                c.execute(runs.update().where(runs.c.id == run.id).values(run_columns(run)))
-            _set_outcome(c, job)
+                set_run(c, run)
+            set_outcome(c, job)
             return run
 
     def report_run(self, run_id: UUID, report: RunReport) -> None:
@@ -392,21 +405,23 @@ class SqlJobStore:
         """See `JobStore.end_run`. Raises NotFound."""
         ending = Ending(status=status, at=at, error=error, error_code=error_code, report=report)
         with self._transactions.write() as c:
-            job = _job(c, _run(c, run_id).job_id, lock=True)
-            run = _run(c, run_id)  # again, now that nobody else can change it
+            job = stored_job(c, stored_run(c, run_id).job_id, lock=True)
+            run = stored_run(c, run_id)  # again, now that nobody else can change it
             job, run = ended(job, run, ending, newest=not has_newer_run(c, run))
-            c.execute(runs.update().where(runs.c.id == run_id).values(run_columns(run)))
-            _set_outcome(c, job)
+            set_run(c, run)
+            set_outcome(c, job)
             return run
 
     # ---- leases ------------------------------------------------------------------------------------------
 
-    def acquire_lease(self, job_id: UUID, holder: str, seconds: float) -> Lease:
+    def acquire_lease(
+        self, job_id: UUID, holder: str, seconds: float, *, tables: Collection[str] = ()
+    ) -> Lease:
         """See `JobStore.acquire_lease`. Raises NotFound for an unknown job."""
         with self._transactions.write() as c:
             if c.execute(sa.select(jobs.c.id).where(jobs.c.id == job_id)).first() is None:
                 raise no_job(job_id)
-            return sql_leases.acquire(c, job_id, holder, seconds)
+            return sql_leases.acquire(c, job_id, holder, seconds, tables)
 
     def renew_lease(self, lease: Lease, seconds: float) -> Lease:
         """See `JobStore.renew_lease`."""
@@ -418,10 +433,10 @@ class SqlJobStore:
         with self._transactions.write() as c:
             sql_leases.release(c, lease)
 
-    def lease(self, job_id: UUID) -> Lease | None:
+    def lease(self, job_id: UUID, *, tables: Collection[str] = ()) -> Lease | None:
         """See `JobStore.lease`."""
         with self._transactions.read() as c:
-            return sql_leases.current(c, job_id)
+            return sql_leases.current(c, job_id, tables)
 
     # ---- answers and flows -------------------------------------------------------------------------------
 
@@ -447,36 +462,3 @@ def _named(owner_id: str, name: str, *columns: sa.Column[Any]) -> sa.Select[Any]
     return sa.select(*columns).where(
         jobs.c.owner_id == owner_id, jobs.c.name == name, jobs.c.deleted_at.is_(None)
     )
-
-
-def _job(c: Connection, job_id: UUID, *, lock: bool = False) -> Job:
-    query = sa.select(*JOB_VALUES).where(jobs.c.id == job_id)
-    row = c.execute(query.with_for_update() if lock else query).mappings().first()
-    if row is None:
-        raise no_job(job_id)
-    return job_of(row)
-
-
-def _set_job(c: Connection, job_id: UUID, values: dict[str, Any]) -> None:
-    if c.execute(jobs.update().where(jobs.c.id == job_id).values(values)).rowcount == 0:
-        raise no_job(job_id)
-
-
-def _set_outcome(c: Connection, job: Job) -> None:
-    """Store what a run changes of its job."""
-    changed = ("status", "status_message", "last_started_at", "last_completed_at", "last_failed_at")
-    values = job_columns(job)
-    _set_job(c, job.id, {name: values[name] for name in changed})
-
-
-def _run(c: Connection, run_id: UUID) -> Run:
-    row = c.execute(sa.select(runs).where(runs.c.id == run_id)).mappings().first()
-    if row is None:
-        raise no_run(run_id)
-    return run_of(row)
-
-
-def _find_run(c: Connection, job_id: UUID, flow_run_id: str) -> Run | None:
-    query = sa.select(runs).where(runs.c.job_id == job_id, runs.c.flow_run_id == flow_run_id)
-    row = c.execute(query).mappings().first()
-    return None if row is None else run_of(row)

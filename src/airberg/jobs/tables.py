@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0005"
 """The migration that these tables are the result of."""
 
 metadata = MetaData(
@@ -155,6 +155,7 @@ runs = Table(
     Column("started_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
     Column("metadata_due", Boolean, nullable=False, server_default=false()),  # as `Run.metadata_due`
+    Column("asked", Text),  # null: nothing special
     UniqueConstraint("job_id", "flow_run_id"),
     Index(None, "job_id", "created_at"),
     Index(None, "ended_at"),
@@ -189,6 +190,17 @@ leases = Table(
     Column("token", BigInteger, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
 )
+
+table_leases = Table(
+    "table_leases",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id"), primary_key=True),
+    Column("table", Text, primary_key=True),  # its name in the job's namespace
+    Column("holder", Text),
+    Column("token", BigInteger, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+"""Leases of tables of a job, for runs whose streams are synced side by side; columns as in `leases`."""
 
 answers = Table(
     "answers",
