@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from pyiceberg.table import Table
 
 from airberg.jobs.migrate import upgrade
-from airberg.jobs.model import Job, Run
+from airberg.jobs.model import Job, Run, RunRequest
 from airberg.jobs.open import open_store
 from airberg.keys.kek import ensure_master_key
 from airberg.keys.open import open_keys
@@ -22,7 +22,8 @@ from airberg.lake.tables import find_table
 from airberg.plan.model import IngestRequest, Transformation
 from airberg.plan.preparation import prepare
 from airberg.settings import CatalogSettings, KeySettings, Settings, SourceSettings, SyncSettings
-from airberg.sync.run import Parts, run_sync
+from airberg.sync.backends import Backends
+from airberg.sync.run import plan_run, run_part, run_sync
 
 SCRIPTED = Path(__file__).parent / "connectors" / "scripted_source.py"
 
@@ -64,7 +65,7 @@ class Deployment:
         self.store = open_store(self.settings)
         self.catalog = open_catalog(self.settings)
         self.keys = open_keys(self.settings)
-        self.parts = Parts(
+        self.parts = Backends(
             settings=self.settings,
             store=self.store,
             keys=self.keys,
@@ -102,10 +103,27 @@ class Deployment:
         )
         return self.store.add_job(job, config)
 
-    def run(self, job: Job | UUID, flow_run_id: str = "run-1", attempt: int = 1) -> Run:
+    def run(
+        self,
+        job: Job | UUID,
+        flow_run_id: str = "run-1",
+        attempt: int = 1,
+        *,
+        asked: RunRequest | None = None,
+    ) -> Run:
         """Run a job in this process."""
         job_id = job if isinstance(job, UUID) else job.id
-        return run_sync(self.parts, job_id, flow_run_id, attempt)
+        return run_sync(self.parts, job_id, flow_run_id, attempt, asked=asked)
+
+    def plan(
+        self, job: Job, flow_run_id: str = "run-1", attempt: int = 1, *, asked: RunRequest | None = None
+    ) -> Run:
+        """Begin a run and share it out, in this process."""
+        return plan_run(self.parts, job.id, flow_run_id, attempt, asked=asked)
+
+    def part(self, job: Job, number: int, flow_run_id: str = "run-1", attempt: int = 1) -> Run:
+        """Do a part of a run in this process."""
+        return run_part(self.parts, job.id, flow_run_id, number, attempt)
 
     def table(self, name: str, schema: str = "shop") -> Table:
         """A table as it is now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 from uuid import UUID
 
 import typer
@@ -16,6 +16,9 @@ from airberg.cli.maintenance import add_upkeep_commands
 from airberg.errors import AirbergError, InvalidRequest, RunError
 from airberg.hardening import forbid_core_dumps, log_without_messages
 from airberg.settings import load_settings
+
+if TYPE_CHECKING:
+    from airberg.jobs.model import RunRequest
 
 app = typer.Typer(
     name="airberg",
@@ -39,6 +42,13 @@ add_upkeep_commands(tables)
 
 JobId = Annotated[UUID, typer.Argument(help="Id of the job.")]
 FlowRunId = Annotated[str, typer.Option(help="The orchestrator's id of the run.")]
+Attempt = Annotated[int, typer.Option(min=1, help="Number of the attempt.")]
+Streams = Annotated[
+    list[str] | None, typer.Option(help="The only stream to sync; may be given several times.")
+]
+FullRefresh = Annotated[
+    bool, typer.Option("--full-refresh", help="Read the streams from their beginning and replace the tables.")
+]
 
 
 def _version(show: bool) -> None:
@@ -87,10 +97,32 @@ def serve() -> None:
 
 
 @app.command()
+def plan(
+    job_id: JobId,
+    flow_run_id: FlowRunId,
+    attempt: Attempt = 1,
+    stream: Streams = None,
+    full_refresh: FullRefresh = False,
+) -> None:
+    """Begin a run and share its streams out: what the flow's task `plan` starts, of jobs with parallelism."""
+    from airberg.cli.tasks import plan_job
+
+    settings = load_settings()
+    log_to_stdout(settings)
+    log_without_messages()
+    plan_job(settings, job_id, flow_run_id, attempt, asked=_asked(stream, full_refresh))
+
+
+@app.command()
 def sync(
     job_id: JobId,
     flow_run_id: FlowRunId,
-    attempt: Annotated[int, typer.Option(min=1, help="Number of the attempt.")] = 1,
+    attempt: Attempt = 1,
+    stream: Streams = None,
+    full_refresh: FullRefresh = False,
+    part: Annotated[
+        int | None, typer.Option(min=0, help="Number of the part, of a run that `airberg plan` has begun.")
+    ] = None,
 ) -> None:
     """Run a job once: what the flow's task `sync` starts. The exit code says whether to retry."""
     from airberg.cli.tasks import sync_job
@@ -98,14 +130,22 @@ def sync(
     settings = load_settings()
     log_to_stdout(settings)
     log_without_messages()
-    sync_job(settings, job_id, flow_run_id, attempt)
+    if part is not None and (stream or full_refresh):
+        raise typer.BadParameter("What is asked of a run is given to `airberg plan`.", param_hint="--part")
+    sync_job(settings, job_id, flow_run_id, attempt, part=part, asked=_asked(stream, full_refresh))
+
+
+def _asked(streams: list[str] | None, full_refresh: bool) -> RunRequest:
+    from airberg.jobs.model import RunRequest
+
+    return RunRequest(streams=tuple(dict.fromkeys(streams or ())), full_refresh=full_refresh)
 
 
 @app.command()
 def register(
     job_id: JobId,
     flow_run_id: FlowRunId,
-    attempt: Annotated[int, typer.Option(min=1, help="Number of the attempt.")] = 1,
+    attempt: Attempt = 1,
 ) -> None:
     """Register a run's tables in DataHub: what the flow's task `register` starts."""
     from airberg.cli.tasks import register_tables

@@ -1,9 +1,10 @@
-"""The two commands that a flow's tasks start: `sync` and `register`."""
+"""The commands that a flow's tasks start: `plan`, `sync` and `register`."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from uuid import UUID
 
 import msgspec
@@ -11,14 +12,16 @@ import msgspec
 from airberg.cli.parent import die_with_parent
 from airberg.errors import AirbergError, ConfigurationFailed
 from airberg.flows.changed_tables import write_changed_tables
-from airberg.jobs.model import RunStatus
+from airberg.flows.planned_parts import write_parts
+from airberg.jobs.model import RunRequest, RunStatus
 from airberg.jobs.open import open_store
 from airberg.jobs.port import JobStore
 from airberg.keys.open import open_keys
 from airberg.lake.catalog import open_catalog
 from airberg.logs.context import note_for_process
 from airberg.settings import Settings
-from airberg.sync.run import Parts, run_sync
+from airberg.sync.backends import Backends
+from airberg.sync.run import plan_run, run_part, run_sync
 
 log = logging.getLogger(__name__)
 
@@ -26,24 +29,78 @@ DELETED_AT_ONCE = 10
 """Deleted jobs that DataHub is told of at the end of a run."""
 
 
-def sync_job(settings: Settings, job_id: UUID, flow_run_id: str, attempt: int) -> None:
-    """Run a job once.
+def sync_job(
+    settings: Settings,
+    job_id: UUID,
+    flow_run_id: str,
+    attempt: int,
+    *,
+    part: int | None = None,
+    asked: RunRequest | None = None,
+) -> None:
+    """Run a job once, or do a part of a run that was planned.
+
+    Args:
+        settings: Of the deployment.
+        job_id: The job.
+        flow_run_id: The orchestrator's id of the run.
+        attempt: Number of the attempt, from 1.
+        part: Number of the part; None: a whole run.
+        asked: What is asked of a whole run, if nobody has announced it.
+
+    Raises:
+        RunError: It did not succeed.
+    """
+    die_with_parent()
+    of_part = {} if part is None else {"part": str(part)}
+    note_for_process(job_id=str(job_id), flow_run_id=flow_run_id, attempt=str(attempt), **of_part)
+    with _backends(settings) as backends:
+        if part is None:
+            run = run_sync(backends, job_id, flow_run_id, attempt, asked=asked)
+        else:
+            run = run_part(backends, job_id, flow_run_id, part, attempt)
+        write_changed_tables(backends.store.job(job_id), run, settings)
+
+
+def plan_job(
+    settings: Settings,
+    job_id: UUID,
+    flow_run_id: str,
+    attempt: int,
+    *,
+    asked: RunRequest | None = None,
+) -> None:
+    """Begin a run and share its tables out among parts.
+
+    Args:
+        settings: Of the deployment.
+        job_id: The job.
+        flow_run_id: The orchestrator's id of the run.
+        attempt: Number of the attempt, from 1.
+        asked: What is asked of the run, if nobody has announced it.
 
     Raises:
         RunError: It did not succeed.
     """
     die_with_parent()
     note_for_process(job_id=str(job_id), flow_run_id=flow_run_id, attempt=str(attempt))
+    with _backends(settings) as backends:
+        run = plan_run(backends, job_id, flow_run_id, attempt, asked=asked)
+    for part in run.report.parts:
+        log.info("part %d: %s", part.number, ", ".join(part.tables))
+    write_parts(run.report.parts)
+
+
+@contextlib.contextmanager
+def _backends(settings: Settings) -> Iterator[Backends]:
     with contextlib.closing(open_store(settings)) as store:
-        parts = Parts(
+        yield Backends(
             settings=settings,
             store=store,
             keys=open_keys(settings),
             catalog=open_catalog(settings),
             sealer=store.sealer,
         )
-        run = run_sync(parts, job_id, flow_run_id, attempt)
-        write_changed_tables(store.job(job_id), run, settings)
 
 
 def register_tables(settings: Settings, job_id: UUID, flow_run_id: str, attempt: int) -> None:

@@ -32,9 +32,9 @@ from airberg.lake.keyscan import Found, scan_keys
 from airberg.lake.live import LiveFile, live_files
 from airberg.lake.mergekeys import Candidates, key_rows, locate, locate_any, top_columns
 from airberg.lake.note import Note
-from airberg.lake.rewrite import Rewrites, RowDeletes, Strategy
+from airberg.lake.rewrite import Outcome, Rewrites, RowDeletes, Strategy
 from airberg.lake.scan import file_batches
-from airberg.lake.snapshots import FileChanges
+from airberg.lake.snapshots import FileChanges, current_files
 from airberg.lake.staging import StagedFile
 from airberg.lake.writers import CommitReport, MergeKey, StagingWriter, WriterSettings, report
 from airberg.plan.names import METADATA_COLUMNS
@@ -47,14 +47,18 @@ class MergeWriter(StagingWriter):
         committer: Of the table.
         key: What to merge by, and how.
         settings: `key_memory` or `spill_dir` is needed.
+        replaces: What is staged takes the place of all rows of the table, in one commit by `finish`.
 
     Raises:
         ConfigurationFailed: The key, the cursor or the deleted column is not a column of the table with a
             type that can be compared.
     """
 
-    def __init__(self, committer: Committer, key: MergeKey, settings: WriterSettings) -> None:
+    def __init__(
+        self, committer: Committer, key: MergeKey, settings: WriterSettings, *, replaces: bool = False
+    ) -> None:
         super().__init__(committer, settings)
+        self._replaces = replaces
         if not key.columns:
             raise ValueError("a merge needs a key")
         schema = committer.table.schema()
@@ -91,7 +95,7 @@ class MergeWriter(StagingWriter):
 
     def commit(self, note: Note) -> CommitReport:
         """See `TableWriter.commit`."""
-        if self._staging.rows == self.rows_since_mark:
+        if self._staging.rows == self.rows_since_mark and not self._replaces:
             return report(self._committer.commit(note, lambda _: FileChanges()))
         # Files are closed, which is mostly compressing, while the table is looked through for their keys.
         with ThreadPoolExecutor(1, "close-files") as beside:
@@ -130,12 +134,15 @@ class MergeWriter(StagingWriter):
 
     def _plan(self, table: Table, closing: Future[list[StagedFile]], candidates: Candidates) -> FileChanges:
         self._check_types(table)
-        files = self._look(table, candidates.of(table, live_files(table)))
+        there = [] if self._replaces else live_files(table)
+        files = self._look(table, candidates.of(table, there))
         staged = closing.result()
         if self._skip_unchanged:
             self._compare(table, files, staged)
         outcome = self._strategy(table).apply(table, self._index, staged, files)
         self._written += outcome.written
+        if self._replaces:
+            return self._instead_of_all(table, outcome)
         return FileChanges(
             added=tuple(outcome.added),
             removed=tuple(outcome.removed),
@@ -143,6 +150,17 @@ class MergeWriter(StagingWriter):
             deletes_removed=tuple(outcome.deletes_removed),
             rows_written=outcome.rows,
             rows_deleted=outcome.rows_gone,
+        )
+
+    def _instead_of_all(self, table: Table, outcome: Outcome) -> FileChanges:
+        removed, has_deletes = current_files(table)
+        return FileChanges(
+            added=tuple(outcome.added),
+            removed=tuple(removed),
+            deletes_added=tuple(outcome.deletes_added),
+            drop_deletes=has_deletes,
+            rows_written=outcome.rows,
+            rows_deleted=sum(file.record_count for file in removed),
         )
 
     def _strategy(self, table: Table) -> Strategy:

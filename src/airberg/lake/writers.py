@@ -379,6 +379,7 @@ def open_writer(
     sealer: Sealer | None = None,
     key: MergeKey | None = None,
     at_swap: Mapping[str, str | None] = MappingProxyType({}),
+    replaces: bool = False,
 ) -> TableWriter:
     """A writer for one run of a job into one table.
 
@@ -393,6 +394,7 @@ def open_writer(
         sealer: Encrypts the state in the note; for streams whose state holds values of encrypted columns.
         key: For mode merge.
         at_swap: For mode overwrite: table properties to set together with the new rows; None removes one.
+        replaces: In the other modes: the rows take the place of all that are there, in one commit at the end.
 
     Raises:
         LeaseHeld: Another run has written since the note was read.
@@ -401,13 +403,13 @@ def open_writer(
     committer = Committer(
         catalog, table, job_id, started_from=started_from, sealer=sealer, guard=guard or (lambda: None)
     )
-    if mode == "append":
+    if mode == "append" and not replaces:
         return AppendWriter(committer, settings)
-    if mode == "overwrite":
+    if mode in ("append", "overwrite"):
         return OverwriteWriter(committer, settings, at_swap)
     if key is None:
         raise ValueError("a merge needs a key")
     # Here, not above: it needs DuckDB, which the other modes do not, and it builds on this module.
     from airberg.lake.merge import MergeWriter
 
-    return MergeWriter(committer, key, settings or WriterSettings())
+    return MergeWriter(committer, key, settings or WriterSettings(), replaces=replaces)

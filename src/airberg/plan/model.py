@@ -286,7 +286,12 @@ class GovernancePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole plan of a job. `discovered_at` is seconds since the epoch, 0 when discovery was skipped."""
+    """The whole plan of a job.
+
+    Attributes:
+        discovered_at: Seconds since the epoch; 0 when discovery was skipped.
+        shared_state: The source was seen to give its streams a state in common.
+    """
 
     version: int = 1
     source_name: str
@@ -300,6 +305,7 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     archive_staging: bool = False
     discovered_at: float = 0.0
     warnings: tuple[str, ...] = ()
+    shared_state: bool = False
 
     @property
     def table_names(self) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ import msgspec
 
 from airberg.errors import RunCancelled, RunError
 from airberg.governance.openlineage.story import Story
+from airberg.jobs.lifecycle import Ending
 from airberg.jobs.model import AttemptReport, Run, RunReport, RunStatus
-from airberg.jobs.port import JobStore
+from airberg.sync.record import RunRecord
 
 KEPT = 20
 """The newest ones; who lets a run be tried again more often knows why."""
@@ -49,7 +50,7 @@ class Attempts:
 
 
 def record_end(
-    store: JobStore,
+    record: RunRecord,
     run_id: UUID,
     attempts: Attempts,
     report: Callable[[], RunReport],
@@ -59,7 +60,7 @@ def record_end(
     """Store how the newest attempt has ended, and with it the run.
 
     Args:
-        store: The job store.
+        record: Keeps the run.
         run_id: The run.
         attempts: Those of the run.
         report: Makes the run's report, with its attempts.
@@ -72,9 +73,10 @@ def record_end(
     now = datetime.now(UTC)
     if error is None:
         attempts.end(RunStatus.COMPLETED, now, None)
-        return story.end(store.end_run(run_id, RunStatus.COMPLETED, now, report=report()))
+        ending = Ending(status=RunStatus.COMPLETED, at=now, report=report())
+        return story.end(record.end(run_id, ending))
     status = RunStatus.CANCELLED if isinstance(error, RunCancelled) else RunStatus.FAILED
     attempts.end(status, now, error)
-    said, code = error.sentence(), error.code
-    story.end(store.end_run(run_id, status, now, error=said, error_code=code, report=report()))
+    ending = Ending(status=status, at=now, error=error.sentence(), error_code=error.code, report=report())
+    story.end(record.end(run_id, ending))
     raise error

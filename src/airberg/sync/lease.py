@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from uuid import UUID
 
 from airberg.errors import AirbergError, LeaseHeld
@@ -69,30 +69,37 @@ class LeaseKeeper:
 
 
 @contextlib.contextmanager
-def job_lease(store: JobStore, job_id: UUID, run: str, seconds: float) -> Iterator[LeaseKeeper]:
+def job_lease(
+    store: JobStore, job_id: UUID, run: str, seconds: float, *, tables: Collection[str] = ()
+) -> Iterator[LeaseKeeper]:
     """Hold the job's lease for the time of a `with` block.
 
     Args:
+        store: The job store.
+        job_id: The job.
         run: Names the run and attempt, `<run>/<attempt>`.
         seconds: How long the lease lives without renewal; also the longest wait for a silent holder.
+        tables: Only these tables of the job; empty: all of it.
 
     Raises:
         LeaseHeld: Another run of the job is alive (it renewed its lease while we watched).
     """
     holder = f"{run}@{socket.gethostname()}:{os.getpid()}"
-    with LeaseKeeper(store, _acquire(store, job_id, holder, seconds), seconds) as keeper:
+    with LeaseKeeper(store, _acquire(store, job_id, holder, seconds, tables), seconds) as keeper:
         yield keeper
 
 
-def _acquire(store: JobStore, job_id: UUID, holder: str, seconds: float) -> Lease:
+def _acquire(store: JobStore, job_id: UUID, holder: str, seconds: float, tables: Collection[str]) -> Lease:
     seen: Lease | None = None
     pause = threading.Event()
     deadline = time.monotonic() + 2 * seconds + 5
     while True:
         try:
-            return store.acquire_lease(job_id, holder, seconds)
+            return store.acquire_lease(job_id, holder, seconds, tables=tables)
         except LeaseHeld:
-            current = store.lease(job_id)
+            current = store.lease(job_id, tables=tables)
+            if seen is not None and (current is None or current.holder != seen.holder):
+                seen = None  # another one holds it by now
             alive = seen is not None and current is not None and current.expires_at > seen.expires_at
             ends = current is not None and _run_of(current.holder) == _run_of(holder)
             if (alive and not ends) or time.monotonic() > deadline:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from airberg.columns.native import NativeReader
-from airberg.errors import RunError
+from airberg.errors import ConfigurationFailed, RunError
 from airberg.protocol.ledger import Ledger
 from airberg.protocol.messages import Control, Log, Message, Record, decode
 from airberg.protocol.state import State, StateKey
@@ -31,6 +31,8 @@ class Reader:
         on_config: Stores a new configuration that the connector hands out (CONTROL).
         progress: Told after each block and each checkpoint.
         connector_log: Takes what the connector logs.
+        on_shared_state: For one of several readers that work side by side, each on its own streams: called
+            when the connector turns out to give streams a state in common, before the read is given up.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Reader:
         on_config: Callable[[dict[str, Any]], None],
         progress: ProgressKeeper,
         connector_log: ConnectorLog,
+        on_shared_state: Callable[[], None] | None = None,
     ) -> None:
         self._sinks = sinks
         self._ledger = ledger
@@ -49,6 +52,7 @@ class Reader:
         self._on_config = on_config
         self._progress = progress
         self._connector_log = connector_log
+        self._on_shared_state = on_shared_state
         self._line = 0
         self._messages = 0
 
@@ -124,6 +128,13 @@ class Reader:
 
         The counts are compared first: a state whose records did not all arrive must not be committed.
         """
+        if message.key is None and self._on_shared_state is not None:
+            self._on_shared_state()
+            raise ConfigurationFailed(
+                "The source gives its streams a state in common: they cannot be synced side by side.",
+                guidance="Nothing is lost. The next run syncs all streams of the job in one task.",
+                code="shared-state",
+            )
         records = self._ledger.add_state(message)
         covered = covered_by(message, self._sinks)
         for sink in covered:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -31,23 +31,57 @@ class Begin:
         generation_id: Grows with each full copy, and is kept when a failed run is tried again
             (Airbyte protocol, refreshes).
         done: This very run has already completed the stream in an earlier attempt.
+        fresh: The stream is read from its beginning whatever its state is, and its rows take the place of
+            those that are there, at the end.
     """
 
     note: Note | None
     generation_id: int
     done: bool
+    fresh: bool = False
 
 
-def begin(stream: StreamPlan, note: Note | None, run_id: str) -> Begin:
+def begin_all(
+    streams: Sequence[StreamPlan],
+    notes: Mapping[str, Note | None],
+    run_id: str,
+    *,
+    full_refresh: bool = False,
+) -> dict[str, Begin]:
+    """How all streams of a run begin, by table.
+
+    Args:
+        streams: The streams.
+        notes: By table, what it says.
+        run_id: The orchestrator's id of the run.
+        full_refresh: All of them are asked to be read from their beginning.
+    """
+    begins = {s.table: begin(s, notes[s.table], run_id, full_refresh=full_refresh) for s in streams}
+    sharing = [s.table for s in streams if shares_state(notes[s.table])]
+    if full_refresh and not all(begins[table].done for table in sharing):
+        # Tables that share a state must come out of one and the same read.
+        begins |= {table: replace(begins[table], done=False, fresh=True) for table in sharing}
+    return begins
+
+
+def begin(stream: StreamPlan, note: Note | None, run_id: str, *, full_refresh: bool = False) -> Begin:
     """Decide how a stream begins from the note in its table."""
+    whole = stream.sync_mode == "full_refresh"
     if note is None:
-        return Begin(None, 1 if stream.sync_mode == "full_refresh" else 0, False)
+        return Begin(None, 1 if whole else 0, False)
     same_run = note.run_id == run_id
-    done = same_run and note.complete and stream.sync_mode == "full_refresh"
+    done = same_run and note.complete and (whole or full_refresh)
     generation = note.generation_id
-    if stream.sync_mode == "full_refresh" and not same_run:
+    if (whole or full_refresh) and not same_run:
         generation += 1
-    return Begin(note, generation, done)
+    return Begin(note, generation, done, fresh=full_refresh and not done)
+
+
+def shares_state(note: Note | None) -> bool:
+    """Whether a table holds a state that its stream shares with others."""
+    if note is None or note.state is None:
+        return False
+    return note.shared > 0 or state_from_json(str(note.state).encode()).key is None
 
 
 def earlier_report(run: Run, stream: StreamPlan, table: Table) -> StreamReport | None:
@@ -77,10 +111,11 @@ def states(streams: Sequence[StreamPlan], begins: Mapping[str, Begin]) -> bytes:
     behind: dict[str, tuple[int, int, int]] = {}
     fresh: set[StateKey] = set()
     for stream in streams:
-        note = begins[stream.table].note
+        start = begins[stream.table]
+        note = start.note
         if stream.sync_mode != "incremental":
             continue
-        if note is None or note.state is None:
+        if note is None or note.state is None or start.fresh:
             fresh.add(stream.state_key)
             continue
         state = state_from_json(str(note.state).encode())
@@ -131,6 +166,7 @@ def configured_catalog(
         if start.done:
             continue
         key = stream.merge_key or stream.primary_key
+        replaced = stream.mode == "overwrite" or start.fresh
         out.append(
             {
                 "stream": stream.catalog_stream,
@@ -139,7 +175,7 @@ def configured_catalog(
                 "cursor_field": list(stream.cursor),
                 "primary_key": [list(p) for p in key],
                 "generation_id": start.generation_id,
-                "minimum_generation_id": start.generation_id if stream.mode == "overwrite" else 0,
+                "minimum_generation_id": start.generation_id if replaced else 0,
                 "sync_id": sync_id,
             }
         )

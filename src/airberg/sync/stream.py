@@ -75,7 +75,8 @@ class StreamSink:
         self._stamp = stamp
         self._policy = policy
         self._archive = archive
-        self._state: str | None = begin.note.state if begin.note else None
+        self._fresh = begin.fresh
+        self._state: str | None = begin.note.state if begin.note and not begin.fresh else None
         self._began_from = self._state
         self._shown = shown
         self._own_state = self._state is not None and state_from_json(self._state.encode()).key is not None
@@ -109,6 +110,10 @@ class StreamSink:
         Only what is read incrementally: a full copy without an end cannot be told from a complete one, and
         a retry would read it again from the start.
         """
+        return self._keeps_state and not self._fresh
+
+    @property
+    def _keeps_state(self) -> bool:
         return self.plan.sync_mode == "incremental" and self.plan.mode != "overwrite"
 
     @property
@@ -161,9 +166,10 @@ class StreamSink:
             records: How many records it covers since the state before it, by our own count.
         """
         self._covered_records += records
-        if self.commits_early:
+        if self._keeps_state:
             self._own_state = state.key is not None
             self._state = state.raw.decode()
+        if self.commits_early:
             self._covered = self._builder.total
             self._new_state = True
 
@@ -176,13 +182,13 @@ class StreamSink:
 
     @property
     def own_state(self) -> bool:
-        """See `airberg.sync.checkpoint.Sink`. Also true of streams that are committed at the end only."""
-        return self._own_state or not self.commits_early
+        """See `airberg.sync.checkpoint.Sink`. Also true of streams that keep no state."""
+        return self._own_state or not self._keeps_state
 
     @property
     def shares_state(self) -> bool:
-        """See `airberg.sync.checkpoint.Sink`."""
-        return self._state is not None and not self.own_state
+        """See `airberg.sync.checkpoint.Sink`. A table whose rows are replaced is committed alone."""
+        return self._state is not None and not self.own_state and self.commits_early
 
     @property
     def waits(self) -> bool:

@@ -57,7 +57,8 @@ _SCHEDULED = re.compile(r"scheduled__(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)
 
 def run_id(attempt: Attempt) -> UUID:
     """OpenLineage's id of an attempt: always the same for the same one, whoever tells of it."""
-    data = f"{attempt.namespace}.{attempt.job.id}.{attempt.run.id}.{attempt.run.attempt}"
+    part = "" if attempt.run.part is None else f".part-{attempt.run.part}"
+    data = f"{attempt.namespace}.{attempt.job.id}.{attempt.run.id}.{attempt.run.attempt}{part}"
     return generate_static_uuid(attempt.run.created_at, data.encode())
 
 

@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +23,7 @@ from airberg.errors import AirbergError
 from airberg.governance.openlineage.attempts import Attempt, LoadedTables
 from airberg.governance.openlineage.configured import is_configured, job_namespace
 from airberg.jobs.model import Job, Run, RunStatus
+from airberg.jobs.parts import part_of
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -111,6 +112,8 @@ class AttemptStory:
         self._catalog = catalog
         self._job = job
         self._run = run
+        parts = run.report.parts if run.part is None else store.run(run.id).report.parts
+        self._tables = frozenset(t for part in parts if part.number == run.part for t in part.tables)
         self._parent = {k: v for k, v in environment.items() if k.startswith("OPENLINEAGE_")}
         self._namespace = job_namespace(settings, environment)
         self._began_at = datetime.now(UTC)
@@ -166,21 +169,31 @@ class AttemptStory:
 
     def _tell_ends_of_others(self) -> None:
         """Attempts that began and were not told to have ended: they are over, as the lease is ours."""
-        runs = [self._run, *self._store.runs(self._job.id, limit=EARLIER_RUNS)]
-        others = {run.id: run for run in reversed(runs) if run.report.lineage_open}
-        for run in others.values():
+        me = (self._run.id, self._run.part)
+        runs = [self._run, *self._ours(self._store.runs(self._job.id, limit=EARLIER_RUNS))]
+        others = {(run.id, run.part): run for run in reversed(runs) if run.report.lineage_open}
+        for key, run in others.items():
             number = run.report.lineage_open
-            if (run.id, number) == (self._run.id, self._run.attempt):
+            if (key, number) == (me, self._run.attempt):
                 continue  # the same attempt once more: it tells its end itself
-            if run.id != self._run.id:
+            if key != me:
                 self._others.append(run)
             self._tell_end_of(self._attempt(_as_of(run, number)))
+
+    def _ours(self, runs: Iterable[Run]) -> Iterator[Run]:
+        """Runs, and parts of runs, that nobody can be at work on while we hold our lease."""
+        for run in runs:
+            yield run
+            for part in run.report.parts:
+                if self._run.part is None or self._tables.issuperset(part.tables):
+                    yield part_of(run, part.number)
 
     def _tell_end_of(self, attempt: Attempt) -> None:
         self._courier.post(lambda: _events().end_event(attempt, _ended(attempt.run), None, {}))
 
     def _attempt(self, run: Run) -> Attempt:
-        parent = self._parent if run.id == self._run.id and run.attempt == self._run.attempt else {}
+        me = (self._run.id, self._run.part, self._run.attempt)
+        parent = self._parent if (run.id, run.part, run.attempt) == me else {}
         return Attempt(job=self._job, run=run, namespace=self._namespace, parent=parent)
 
     # ---- what is kept ------------------------------------------------------------------------------------
@@ -188,7 +201,10 @@ class AttemptStory:
     def _kept(self, run: Run, *, open_attempt: int, error: str | None) -> Run:
         report = msgspec.structs.replace(run.report, lineage_open=open_attempt, lineage_error=error)
         try:
-            self._store.report_run(run.id, report)
+            if run.part is None:
+                self._store.report_run(run.id, report)
+            else:
+                self._store.run_parts.report(run.id, run.part, report)
         except AirbergError as problem:
             log.warning("OpenLineage: what was told could not be noted: %s", problem.message)
         return replace(run, report=report)
