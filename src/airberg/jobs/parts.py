@@ -113,13 +113,11 @@ def part_ended(job: Job, run: Run, number: int, ending: Ending, *, newest: bool)
     if not status.ended:
         return job, run
     failed = [one for one in run.report.parts if one.status in (RunStatus.FAILED, RunStatus.CANCELLED)]
-    whole = Ending(
-        status=status,
-        at=ending.at,
-        error=_told(failed, len(run.report.parts)) if failed else None,
-        error_code=_code(failed),
-        report=run.report,
-    )
+    whole = Ending(status=status, at=ending.at, report=run.report)
+    if failed:
+        whole = replace(whole, error=_told(failed, len(run.report.parts)), error_code="parts-failed")
+    if len(codes := {one.error_code for one in failed}) == 1:
+        whole = replace(whole, error_code=codes.pop())
     # Not what an earlier end has said: other parts may have failed then.
     return ended(job, replace(run, error=None, error_code=None), whole, newest=newest)
 
@@ -140,11 +138,3 @@ def _told(failed: Sequence[RunPart], of: int) -> str:
     told = "; ".join(f"{', '.join(one.tables)}: {one.error}" for one in failed[:TOLD_FAILURES])
     more = f"; and {len(failed) - TOLD_FAILURES} more" if len(failed) > TOLD_FAILURES else ""
     return f"{len(failed)} of {of} parts did not succeed. {told}{more}"
-
-
-def _code(failed: Sequence[RunPart]) -> str | None:
-    """The code that all of them have, or one that says to look at the parts."""
-    codes = {part.error_code for part in failed}
-    if not failed:
-        return None
-    return codes.pop() if len(codes) == 1 else "parts-failed"

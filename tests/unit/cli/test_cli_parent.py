@@ -44,7 +44,7 @@ def test_a_task_that_has_ended_before(tmp_path: Path, through_a_shell: bool) -> 
     assert not (tmp_path / "works").exists()
 
 
-@pytest.mark.parametrize("task", [str(os.getpid()), "none"])
+@pytest.mark.parametrize("task", [str(os.getpid()), "none"], ids=["there", "not named"])
 def test_a_task_that_is_there_or_not_named(tmp_path: Path, task: str) -> None:
     """It works, and ends when what started it is killed."""
     works = tmp_path / "works"
