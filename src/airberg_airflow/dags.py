@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 SENTINEL_ID = "airberg_sentinel"
 HASH_MARK = "airberg-spec: "
 """Stands before the spec's hash in a flow's documentation; the service looks for it there."""
+MAX_STREAM = 2000
+MAX_STREAMS = 500
+"""That one run may be asked for by name: they are arguments of a command."""
 MAX_TAG = 100
 """Longer tags make Airflow refuse the flow."""
 NEWLY_DUE = timedelta(minutes=1)
@@ -89,7 +92,7 @@ def common_arguments(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def build_flow(spec: dict[str, Any]) -> DAG:
-    """A job's flow: task `sync`, then task `register`.
+    """A job's flow: `sync`, then `register`; with parallelism `plan`, a `sync` for each part, `register`.
 
     Raises:
         Exception: The spec is broken.
@@ -105,22 +108,62 @@ def build_flow(spec: dict[str, Any]) -> DAG:
         doc_md=f"Job {spec['job_id']} of Airberg.\n\n{remarks(spec)}{HASH_MARK}{spec_hash(spec)}",
         # Not earlier than the job: a start in the past would make Airflow run the last missed interval.
         start_date=datetime.fromisoformat(spec["created_at"]),
+        params=_parameters(),
         **common,
         **flow_arguments(spec),
     ) as flow:
-        sync = AirbergOperator(
-            task_id="sync",
-            verb="sync",
-            job_id=spec["job_id"],
-            late=late_watch(spec),
-            execution_timeout=timedelta(seconds=int(spec["timeout_s"])),
-        )
+        sync = _sync_tasks(spec)
         register = AirbergOperator(
             task_id="register", verb="register", job_id=spec["job_id"], execution_timeout=REGISTER_TIMEOUT
         )
         sync >> register
     flow.validate()
     return flow
+
+
+def _sync_tasks(spec: dict[str, Any]) -> Any:  # noqa: ANN401 - an operator, or a mapped one
+    """The last of the tasks that load."""
+    from airberg_airflow.operator import AirbergOperator, PlanOperator
+
+    limit = timedelta(seconds=int(spec["timeout_s"]))
+    own: dict[str, Any] = {
+        "job_id": spec["job_id"],
+        "late": late_watch(spec),
+        "execution_timeout": limit,
+    }
+    at_once = int(spec.get("parallelism", 1))
+    if at_once <= 1:
+        return AirbergOperator(task_id="sync", verb="sync", **own)
+    plan = PlanOperator(task_id="plan", **own)
+    return AirbergOperator.partial(
+        task_id="sync",
+        verb="sync",
+        max_active_tis_per_dagrun=at_once,
+        map_index_template="{{ part_name }}",
+        **own,
+    ).expand(part=plan.output)
+
+
+def _parameters() -> dict[str, Any]:
+    """What a person, or Airberg's API, may ask of one run."""
+    from airflow.sdk import Param
+
+    return {
+        "streams": Param(
+            [],
+            type="array",
+            items={"type": "string", "minLength": 1, "maxLength": MAX_STREAM},
+            maxItems=MAX_STREAMS,
+            title="Streams",
+            description="The only streams to sync, one a line; empty: all of the job's.",
+        ),
+        "full_refresh": Param(
+            False,
+            type="boolean",
+            title="Full refresh",
+            description="Read them from their beginning, and replace the rows of their tables at the end.",
+        ),
+    }
 
 
 def _build(spec: dict[str, Any]) -> DAG:

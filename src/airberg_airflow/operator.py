@@ -1,4 +1,4 @@
-"""The operator of both tasks of a job's flow, and what all operators of Airberg are made of."""
+"""The operators of the tasks of a job's flow, and what all operators of Airberg are made of."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from airberg_airflow.changed_tables import MAX_BYTES, VARIABLE, read_changed_tab
 from airberg_airflow.child import Child, SupervisorEnded, child_environment, result_file, result_in
 from airberg_airflow.late import LateWatch
 from airberg_airflow.lineage import lineage_variables
+from airberg_airflow.parts import VARIABLE as PARTS_VARIABLE
+from airberg_airflow.parts import asked_arguments, read_parts
 
 EXIT_CONFIGURATION = 2
 EXIT_LEASE_HELD = 99
@@ -164,6 +166,7 @@ class AirbergOperator(CommandOperator):
     Args:
         verb: `sync` or `register`.
         job_id: The job.
+        part: Number and name of the part of a planned run that is synced; None: all of it.
         late: Tells of a run that has not ended in time.
         **kwargs: What every operator takes.
     """
@@ -173,6 +176,7 @@ class AirbergOperator(CommandOperator):
         *,
         verb: str,
         job_id: str,
+        part: dict[str, Any] | None = None,
         late: LateWatch | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -180,6 +184,7 @@ class AirbergOperator(CommandOperator):
         super().__init__(**({"outlets": [self._alias]} if verb == "sync" else {}) | kwargs)
         self.verb = verb
         self.job_id = job_id
+        self.part = part
         self._late = late
 
     def execute(self, context: Any) -> None:  # noqa: ANN401 - Airflow's context
@@ -188,6 +193,11 @@ class AirbergOperator(CommandOperator):
         if self.verb != "sync":
             self.run_command(*arguments)
             return
+        if self.part is None:
+            arguments += asked_arguments(context["params"])
+        else:
+            context["part_name"] = self.part["name"]
+            arguments += ["--part", str(int(self.part["part"]))]
         attempt = str(context["ti"].try_number)
         more = lineage_variables(context["ti"])
         with self._late.watching(context) if self._late else contextlib.nullcontext():
@@ -197,3 +207,33 @@ class AirbergOperator(CommandOperator):
         for table in tables:
             self.say(f"changed: {table.uri}")
             events.add(Asset(table.uri), extra=table.extra)
+
+
+class PlanOperator(CommandOperator):
+    """Runs `airberg plan JOB_ID`: begins a run, and says which parts it has.
+
+    Args:
+        job_id: The job.
+        late: Tells of a run that has not ended in time.
+        **kwargs: What every operator takes.
+    """
+
+    def __init__(self, *, job_id: str, late: LateWatch | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**{"do_xcom_push": True} | kwargs)
+        self.job_id = job_id
+        self._late = late
+
+    def execute(self, context: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - Airflow's context
+        """Number and name of each part.
+
+        Raises:
+            AirflowException: The command failed, or did not say which parts there are.
+        """
+        arguments = ["plan", self.job_id, "--flow-run-id", context["dag_run"].run_id]
+        arguments += ["--attempt", str(context["ti"].try_number), *asked_arguments(context["params"])]
+        with self._late.watching(context) if self._late else contextlib.nullcontext():
+            written = self.run_command(*arguments, result_variable=PARTS_VARIABLE)
+        try:
+            return read_parts(written)
+        except ValueError as e:
+            raise AirflowException(f"{e}.") from None

@@ -28,6 +28,7 @@ from airberg.api import (
     sources,
     states,
     tables,
+    triggering,
 )
 from airberg.api.envelope import Envelope, Exchange, log_exchange
 from airberg.api.metrics import Metrics
@@ -150,8 +151,9 @@ def create_app(parts: AppParts) -> FastAPI:
     _add_outer_layers(app, settings)
     auth.install(app)
     docs_page.install(app)
-    for part in (ingest, sources, jobs, runs, run_logs, keys, service_keys, audit, states, tables):
+    for part in (ingest, sources, jobs, triggering, runs, run_logs, keys, service_keys, audit, states):
         app.include_router(part.router)
+    app.include_router(tables.router)
     app.include_router(service_routes.health)
     app.include_router(service_routes.internal)
     app.include_router(metrics.router)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -22,7 +22,7 @@ from airberg.api.views import JobView
 from airberg.errors import Conflict
 from airberg.identity.principal import Principal
 from airberg.jobs.finding import JobFilter, Place
-from airberg.jobs.model import JobStatus, Run
+from airberg.jobs.model import JobStatus
 
 router = APIRouter(tags=["jobs"], responses=PROBLEM_RESPONSES, route_class=JsonRoute)
 
@@ -141,20 +141,6 @@ def _set_paused(request: Request, job_id: UUID, caller: Principal, action: str, 
     act = acting(request, caller, action, "job", job_id)
     rooms.follow(rooms.store.set_paused(job_id, paused, act=act))
     return rooms.view(rooms.store.job(job_id))
-
-
-@router.post("/api/jobs/{job_id}/trigger", status_code=202, response_model=RunView)
-def trigger_job(request: Request, job_id: UUID, caller: Writes) -> RunView:
-    """Start a run now. It waits while another run of the job is at work."""
-    rooms = Rooms(request)
-    job = rooms.own_living(job_id, caller)
-    run_id = uuid4()
-    run = rooms.store.add_run(
-        Run(id=run_id, job_id=job_id, flow_run_id=f"airberg__{run_id}", created_at=datetime.now(UTC)),
-        act=acting(request, caller, "job.trigger", "job", job_id, run=str(run_id)),
-    )
-    rooms.follow(job)
-    return run_view(run, rooms.orchestrator.flow_url(job.flow_id))
 
 
 @router.post("/api/jobs/{job_id}/cancel", status_code=202, response_model=list[RunView])

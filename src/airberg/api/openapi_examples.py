@@ -82,6 +82,8 @@ _RUN_IN_FULL: Final[dict[str, Any]] = _SUMMARY | {
     "job_id": _JOB,
     "flow_run_id": f"airberg__{_RUN}",
     "flow_run_url": f"{_FLOW_URL}/runs/airberg__{_RUN}",
+    "asked": {"streams": [], "full_refresh": False},
+    "parts": [],
     "error_code": None,
     "guidance": None,
     "error_page": None,
@@ -413,6 +415,7 @@ EXAMPLES: Final[dict[str, list[Any]]] = {
         }
     ],
     "RewindBody": [{"run_id": _RUN}],
+    "RunBody": [{"streams": ["users"], "full_refresh": True}],
     "RewindView": [
         {
             "job_id": _JOB,

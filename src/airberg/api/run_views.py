@@ -10,6 +10,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from airberg.jobs.model import AttemptReport, ReportedState, Run, RunStatus, StreamReport
+from airberg.jobs.parts import part_of
 from airberg.jobs.state_diff import Change, state_diff
 
 ERRORS_PAGE = "docs/reference/errors.md#codes-of-a-run"
@@ -115,6 +116,28 @@ class AttemptView(_View):
     guidance: str | None
 
 
+class PartView(_View):
+    """A part of a run whose streams are synced side by side: what one task of the flow does."""
+
+    number: int = Field(description="From 0.")
+    tables: list[str]
+    status: str
+    attempt: int = Field(description="Number of its newest attempt; 0 before the first.")
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration_s: float | None
+    error: str | None
+    error_code: str | None
+    attempts: list[AttemptView]
+
+
+class AskedView(_View):
+    """What was asked of a run."""
+
+    streams: list[str] = Field(description="The only streams to sync; empty: all of the job's.")
+    full_refresh: bool = Field(description="To read them from their beginning, and replace the tables.")
+
+
 class RunView(RunSummary):
     """A run in full."""
 
@@ -125,6 +148,8 @@ class RunView(RunSummary):
     guidance: str | None = Field(description="What to do about the error.")
     error_page: str | None = Field(description="Where the code of the error is explained.")
     attempts: list[AttemptView]
+    asked: AskedView
+    parts: list[PartView] = Field(description="Empty, unless its streams are synced side by side.")
     records_of_unknown_streams: int
     metadata: str | None
     metadata_error: str | None
@@ -168,6 +193,8 @@ def run_view(run: Run, flow_url: str, *, states: bool = True) -> RunView:
         guidance=told.guidance if failed and told else None,
         error_page=ERRORS_PAGE if failed else None,
         attempts=attempts,
+        asked=AskedView(streams=list(run.asked.streams), full_refresh=run.asked.full_refresh),
+        parts=[_part_view(part_of(run, part.number), part.tables) for part in run.report.parts],
         records_of_unknown_streams=run.report.records_of_unknown_streams,
         metadata=run.report.metadata,
         metadata_error=run.report.metadata_error,
@@ -200,6 +227,21 @@ def _attempt_view(run: Run, attempt: AttemptReport) -> AttemptView:
         error=attempt.error,
         error_code=attempt.error_code,
         guidance=attempt.guidance,
+    )
+
+
+def _part_view(part: Run, tables: tuple[str, ...]) -> PartView:
+    return PartView(
+        number=part.part or 0,
+        tables=list(tables),
+        status=part.status.value,
+        attempt=part.attempt,
+        started_at=part.started_at,
+        ended_at=part.ended_at,
+        duration_s=_duration(part.started_at, part.ended_at),
+        error=part.error,
+        error_code=part.error_code,
+        attempts=[_attempt_view(part, attempt) for attempt in _attempts(part)],
     )
 
 

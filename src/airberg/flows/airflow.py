@@ -14,12 +14,14 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import httpx
+import msgspec
 
 from airberg.errors import Unavailable
 from airberg.flows.credentials import AirflowCredentials
 from airberg.flows.login import AirflowLogin
 from airberg.flows.model import SENTINEL_ID, Spec, flow_url, hash_in
 from airberg.flows.port import FlowRunState, pool_refused
+from airberg.jobs.model import RunRequest
 from airberg.settings import Settings
 
 POLL_S: Final = 0.2
@@ -110,9 +112,10 @@ class AirflowOrchestrator:
 
     # ---- runs --------------------------------------------------------------------------------------------
 
-    def trigger(self, flow_id: str, flow_run_id: str) -> None:
+    def trigger(self, flow_id: str, flow_run_id: str, asked: RunRequest | None = None) -> None:
         """Create the run; Airflow answers 409 when it knows the id, which is as good."""
-        body = {"logical_date": None, "dag_run_id": flow_run_id}
+        conf = {} if asked is None else msgspec.to_builtins(asked)
+        body = {"logical_date": None, "dag_run_id": flow_run_id, "conf": conf}
         answer = self._call("POST", _flow_path(flow_id, "dagRuns"), json=body, expect=(200, 201, 404, 409))
         _must_exist(answer, flow_id)
 

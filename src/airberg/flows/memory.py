@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from airberg.errors import Unavailable
 from airberg.flows.model import Spec
 from airberg.flows.port import FlowRunState, pool_refused
+from airberg.jobs.model import RunRequest
 
 
 @dataclass(slots=True)
@@ -17,6 +18,7 @@ class _Flow:
     spec_hash: str
     paused: bool
     runs: dict[str, FlowRunState] = field(default_factory=dict)
+    asked: dict[str, RunRequest] = field(default_factory=dict)
 
 
 class MemoryOrchestrator:
@@ -78,10 +80,13 @@ class MemoryOrchestrator:
             flow = self._flows.get(flow_id)
             return None if flow is None else flow.paused
 
-    def trigger(self, flow_id: str, flow_run_id: str) -> None:
+    def trigger(self, flow_id: str, flow_run_id: str, asked: RunRequest | None = None) -> None:
         """Queue a run."""
         with self._reached():
-            self._known(flow_id).runs.setdefault(flow_run_id, "queued")
+            flow = self._known(flow_id)
+            if flow_run_id not in flow.runs:
+                flow.runs[flow_run_id] = "queued"
+                flow.asked[flow_run_id] = asked or RunRequest()
 
     def cancel(self, flow_id: str, flow_run_id: str) -> None:
         """Fail a run that has not ended."""
@@ -113,6 +118,11 @@ class MemoryOrchestrator:
     def healthy(self) -> bool:
         """Whether it is available."""
         return self.available
+
+    def asked_of(self, flow_id: str, flow_run_id: str) -> RunRequest:
+        """What is asked of a run that was triggered."""
+        with self._lock:
+            return self._flows[flow_id].asked[flow_run_id]
 
     def set_run_state(self, flow_id: str, flow_run_id: str, state: FlowRunState) -> None:
         """What a scheduler would do: move a run on."""

@@ -21,9 +21,9 @@ UPKEEP_ID = "airberg_upkeep"
 """The flow that looks after the tables of all jobs. No job's: their ids end with a UUID."""
 HASH_MARK = "airberg-spec: "
 """Stands before the hash in a flow's documentation (`airberg_airflow.dags` writes it)."""
-FORM = 3
+FORM = 4
 """Number of the form of jobs' flows. Since 2 the task `sync` has an alias of assets as its outlet, since 3 a
-flow has options."""
+flow has options, since 4 runs have parameters, and flows that ask for it a task `plan`."""
 _OF_FLOWS = {
     *("retries", "retry_delay_s", "max_retry_delay_s", "task_timeout_s", "pool", "source_pools", "queue"),
     *("source_queues", "priority", "deadline_s", "deadline_by", "on_failure"),

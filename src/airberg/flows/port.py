@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from airberg.errors import Unavailable
 from airberg.flows.model import Spec
+from airberg.jobs.model import RunRequest
 from airberg.quoted import quoted
 
 FlowRunState: TypeAlias = Literal["queued", "running", "success", "failed"]
@@ -52,8 +53,17 @@ class Orchestrator(Protocol):
         """Whether it rests; None when there is no such flow."""
         ...
 
-    def trigger(self, flow_id: str, flow_run_id: str) -> None:
-        """Start a run. The id makes it happen once. Raises Unavailable when there is no such flow yet."""
+    def trigger(self, flow_id: str, flow_run_id: str, asked: RunRequest | None = None) -> None:
+        """Start a run. The id makes it happen once.
+
+        Args:
+            flow_id: The flow.
+            flow_run_id: Id of the new run.
+            asked: What is asked of it, for those who look at the run there.
+
+        Raises:
+            Unavailable: Also when there is no such flow yet.
+        """
         ...
 
     def cancel(self, flow_id: str, flow_run_id: str) -> None:

@@ -97,7 +97,7 @@ class FlowReconciler:
             log.info("flow %s is registered", job.flow_id)
         for run in self._store.runs(job.id, limit=20):
             if run.status is RunStatus.QUEUED:
-                self._orchestrator.trigger(job.flow_id, run.flow_run_id)
+                self._orchestrator.trigger(job.flow_id, run.flow_run_id, run.asked)
         return True
 
     def registered(self, job: Job) -> bool:
@@ -213,7 +213,7 @@ class FlowReconciler:
         try:
             state = self._orchestrator.run_state(job.flow_id, run.flow_run_id)
             if state is None and run.status is RunStatus.QUEUED:
-                self._orchestrator.trigger(job.flow_id, run.flow_run_id)
+                self._orchestrator.trigger(job.flow_id, run.flow_run_id, run.asked)
         except Unavailable:
             return
         if state not in ("failed", "success") or not self._is_silent(run):
