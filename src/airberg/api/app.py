@@ -62,6 +62,11 @@ CORS_HEADERS = (
     *("Last-Event-ID", "X-Request-Id"),
 )
 """What a page of an allowed origin may send; cookies are not used here."""
+ROUTED = (
+    *(ingest, sources, jobs, triggering, runs, run_logs, keys, service_keys, audit, states, tables),
+    metrics,
+)
+"""Modules with a router each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +156,10 @@ def create_app(parts: AppParts) -> FastAPI:
     _add_outer_layers(app, settings)
     auth.install(app)
     docs_page.install(app)
-    for part in (ingest, sources, jobs, triggering, runs, run_logs, keys, service_keys, audit, states):
+    for part in ROUTED:
         app.include_router(part.router)
-    app.include_router(tables.router)
     app.include_router(service_routes.health)
     app.include_router(service_routes.internal)
-    app.include_router(metrics.router)
     return app
 
 

@@ -33,7 +33,7 @@ def test_what_is_asked_of_a_run_reaches_airflow(service: Service, url: str) -> N
     flow_id = f"airberg_{url.rpartition('/')[2]}"
     wanted = RunRequest(streams=("orders",), full_refresh=True)
     assert service.orchestrator.asked_of(flow_id, run["flow_run_id"]) == wanted
-    [act] = [entry for entry in service.store.audit.read(limit=10) if entry.action == "job.trigger"]
+    [act] = [entry for entry in service.store.audit.entries(limit=10) if entry.action == "job.trigger"]
     assert act.detail == {"run": run["id"], "streams": ["orders"], "full_refresh": True}
 
 
@@ -49,11 +49,11 @@ def test_a_plain_run_needs_no_body(service: Service, url: str, body: dict[str, o
     [
         ({"streams": ["order"]}, "/streams/0", "unknown-stream"),
         ({"streams": ["users", "nothing"]}, "/streams/1", "unknown-stream"),
-        ({"streams": "users"}, "/streams", "list_type"),
-        ({"streams": [""]}, "/streams/0", "string_too_short"),
-        ({"streams": ["users"] * 501}, "/streams", "too_long"),
-        ({"full_refresh": "yes"}, "/full_refresh", "bool_type"),
-        ({"refresh": True}, "/refresh", "extra_forbidden"),
+        ({"streams": "users"}, "/streams", "wrong-type"),
+        ({"streams": [""]}, "/streams/0", "out-of-range"),
+        ({"streams": ["users"] * 501}, "/streams", "out-of-range"),
+        ({"full_refresh": "yes"}, "/full_refresh", "wrong-type"),
+        ({"refresh": True}, "/refresh", "unknown-field"),
     ],
 )
 def test_what_cannot_be_asked(
@@ -63,7 +63,7 @@ def test_what_cannot_be_asked(
     answer = service.api.post(f"{url}/trigger", json=body)
     first = answer.json()["errors"][0]
     assert (answer.status_code, first["pointer"]) == (422, pointer)
-    assert first["code"].replace("-", "_") == code.replace("-", "_")
+    assert first["code"] == code
     if body == {"streams": ["order"]}:
         assert first["guidance"] == 'Did you mean "orders"?'
     assert service.store.runs(UUID(url.rpartition("/")[2])) == []
