@@ -24,9 +24,12 @@ unexport PYTHONHOME PYTHONPATH
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
+# What needs Airflow, in an order in which no test finds it ended by the one before.
+AIRFLOW_TESTS := tests/contract/test_orchestrator_behaviour.py tests/integration/flows tests/e2e/test_e2e_lifecycle.py
+
 CHAOS_LONG := CHAOS_KILLS=$(or $(KILLS),200) CHAOS_SEED=$(SEED) CHAOS_EPISODE=$(EPISODE)
 
-.PHONY: help run up test chaos model race test-spark test-connectors test-datahub test-kubernetes test-celery test-notifiers smoke-datahub test-openlineage check lint types sanitize reference lock clean \
+.PHONY: help run up test chaos model race test-spark test-connectors test-datahub test-kubernetes test-celery test-notifiers smoke-datahub test-openlineage test-airflow-versions airflow-package check lint types sanitize reference lock clean \
   bench bench-append bench-live bench-memory bench-conversion bench-tables bench-merge bench-columns bench-api bench-governance bench-flows
 
 help:  ## Show this list
@@ -75,6 +78,14 @@ test-openlineage: $(ENV)/.dev $(OPENLINEAGE_ENV)/.made  ## A flow's task as the 
 
 smoke-datahub: $(ENV)/.dev  ## Load tables, and look at all that a real DataHub then has (needs Docker, or SERVER=…)
 	@AIRBERG_HOME=$(CURDIR)/.build/smoke-datahub $(PY) examples/datahub/smoke_datahub.py $(if $(SERVER),--server $(SERVER))
+
+test-airflow-versions: $(ENV)/.dev  ## Run the tests of flows on Airflow 3.1 and 3.2 (VERSIONS=airflow31; 250 MB each)
+	@for version in $(or $(VERSIONS),airflow31 airflow32); do echo "== $$version"; \
+	  AIRFLOW_UNDER_TEST=$$version $(PY) -m pytest -q $(ARGS) $(AIRFLOW_TESTS); done
+
+airflow-package: $(UV)  ## Build the wheel that Airflow installs, to dist/
+	@$(UV) build -q --wheel --out-dir dist airflow-package
+	@ls dist/airberg_airflow-*.whl
 
 check: lint types  ## Everything that reads the code without running it
 
@@ -127,6 +138,8 @@ reference: $(ENV)/.dev  ## Write the reference pages that come from code
 lock: $(UV)  ## Lock the dependencies again
 	$(COMPILE) --upgrade pyproject.toml --extra postgresql -c requirements/constraints.in -o requirements/airberg.txt
 	$(COMPILE) --upgrade requirements/airflow.in -o requirements/airflow.txt
+	$(COMPILE) --upgrade requirements/airflow31.in -o requirements/airflow31.txt
+	$(COMPILE) --upgrade requirements/airflow32.in -o requirements/airflow32.txt
 	$(COMPILE) --upgrade requirements/pyairbyte.in -o requirements/pyairbyte.txt
 	$(COMPILE) --upgrade requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt

@@ -17,6 +17,7 @@ from typing import Any
 
 from airflow.dag_processing.bundles.base import BaseDagBundle
 
+from airberg_airflow.airflow_versions import AirflowException
 from airberg_airflow.flow_files import FeedError, FlowFiles
 
 log = logging.getLogger(__name__)
@@ -52,14 +53,15 @@ class AirbergDagBundle(BaseDagBundle):
         """Called when the dag-processor starts, and on a worker before every task.
 
         Raises:
-            FeedError: The API is away and there is no copy from earlier.
+            AirflowException: The API is away and there is no copy from earlier. Of another kind it would end
+                the dag-processor of Airflow 3.1 and 3.2, which goes on without the bundle after this one.
         """
         with self.lock():
             try:
                 self._files.pull()
             except FeedError as e:
                 if not self._files.present:
-                    raise
+                    raise AirflowException(str(e)) from None
                 log.warning("Airberg's API is away, the flows stay as they are: %s", e)
         super().initialize()
 

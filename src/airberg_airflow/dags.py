@@ -9,7 +9,7 @@ import zoneinfo
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airberg_airflow.flow_files import UPKEEP_KIND
+from airberg_airflow.flow_files import DOCTOR_KIND, UPKEEP_KIND
 from airberg_airflow.flow_options import flow_arguments, late_watch, remarks, task_arguments
 from airberg_airflow.flow_texts import MAX_NAME, shown
 from airberg_airflow.pods import where_tasks_run
@@ -68,7 +68,7 @@ def common_arguments(spec: dict[str, Any]) -> dict[str, Any]:
     Raises:
         Exception: The spec is broken, in whatever way Airflow or the code below finds that.
     """
-    from airflow.sdk import CronTriggerTimetable
+    from airberg_airflow.airflow_versions import CronTriggerTimetable
 
     # All of this Airflow checks too, later, and then makes every flow of the file stale.
     schedule, zone = spec["schedule"], zoneinfo.ZoneInfo(spec["timezone"]).key
@@ -167,6 +167,10 @@ def _parameters() -> dict[str, Any]:
 
 
 def _build(spec: dict[str, Any]) -> DAG:
+    if spec.get("kind") == DOCTOR_KIND:
+        from airberg_airflow.doctor import build_doctor
+
+        return build_doctor(spec)
     if spec.get("kind") != UPKEEP_KIND:
         return build_flow(spec)
     from airberg_airflow.upkeep import build_upkeep

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from airflow.sdk import Asset, AssetAlias, BaseOperator, get_current_context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from airberg_airflow.airflow_versions import AirflowException, AirflowFailException, AirflowSkipException
 from airberg_airflow.changed_tables import MAX_BYTES, VARIABLE, read_changed_tables
 from airberg_airflow.child import Child, SupervisorEnded, child_environment, result_file, result_in
 from airberg_airflow.late import LateWatch

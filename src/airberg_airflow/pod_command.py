@@ -12,9 +12,9 @@ from typing import Any
 from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import ApiException
 
+from airberg_airflow.airflow_versions import AirflowException, AirflowFailException
 from airberg_airflow.child import ERROR_MARK
 from airberg_airflow.pods import (
     CONTAINER,

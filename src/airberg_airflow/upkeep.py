@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Param
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from airberg_airflow.airflow_versions import AirflowException, AirflowFailException, AirflowSkipException
 from airberg_airflow.dags import HASH_MARK, common_arguments, spec_hash
 from airberg_airflow.job_ids import PATTERN, is_job_id, shared_out
 from airberg_airflow.operator import CommandOperator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import sys
@@ -24,12 +25,16 @@ from airberg.flows.credentials import ADMIN, ensure_credentials
 from airberg.flows.model import FlowSpec, Spec, UpkeepSpec, upkeep_spec
 from airberg.settings import AirflowSettings, ApiSettings, Settings
 from airberg.stack.airflow import EmbeddedAirflow
+from airberg.stack.environments import Environment, airflow_environment
 from airberg.stack.supervisor import Supervisor
 from support.conditions import eventually
 from support.flow_feed import FlowFeed
 from support.free_ports import free_ports
+from support.pages import ROOT
 
 READY_WITHIN_S = 180.0
+UNDER_TEST = "AIRFLOW_UNDER_TEST"
+"""Variable with the name of a lock below `requirements/`: of the Airflow that is tested in its place."""
 VISIBLE_WITHIN_S = 30.0
 HURRIED = {"scheduler_idle_sleep_time": 0.2, "min_heartbeat_interval": 1}
 """Options of Airflow for tests, in seconds: how long an idle scheduler sleeps, and a task's supervisor."""
@@ -62,6 +67,7 @@ class AirflowStack:
         feed: Stands for the API.
         orchestrator: A client, as the API has one.
         steps: What was reported during the start, with no times.
+        environment: The one of Airflow; `AIRFLOW_UNDER_TEST` chooses its version.
     """
 
     def __init__(self, home: Path) -> None:
@@ -75,6 +81,7 @@ class AirflowStack:
         self.feed = FlowFeed(api_port, self.credentials.bundle_token)
         self.orchestrator = AirflowOrchestrator(self.settings, self.credentials)
         self.steps: list[str] = []
+        self.environment = airflow_under_test(self.settings)
         self._behaviours = home / "behaviours"
         self._behaviours.mkdir(parents=True)
         self._supervisor: Supervisor | None = None
@@ -88,7 +95,11 @@ class AirflowStack:
         self._stopped = False
         self._supervisor = Supervisor(self.settings.home / "logs")
         airflow = EmbeddedAirflow(
-            self.settings, self.credentials, self._supervisor, airberg_bin=self._write_command()
+            self.settings,
+            self.credentials,
+            self._supervisor,
+            airberg_bin=self._write_command(),
+            environment=self.environment,
         )
         airflow.prepare(self.steps.append)
         self._hurry(airflow.home / "airflow.cfg")
@@ -289,6 +300,14 @@ class AirflowStack:
         )
         path.chmod(0o755)
         return path
+
+
+def airflow_under_test(settings: Settings) -> Environment:
+    """The deployment's own environment, or one of another version: see `make test-airflow-versions`."""
+    name = os.environ.get(UNDER_TEST)
+    if name is None:
+        return airflow_environment(settings)
+    return Environment(name, ROOT / ".build" / name, ROOT / "requirements" / f"{name}.txt", compile=True)
 
 
 def temporary_folder(home: Path) -> Path:

@@ -22,7 +22,7 @@ from airberg.errors import ConfigurationFailed, TransientFailed
 from airberg.flows.airflow import AirflowOrchestrator, is_healthy
 from airberg.flows.credentials import ADMIN, AirflowCredentials, write_private
 from airberg.settings import Settings, settings_environment
-from airberg.stack.environments import Report, airflow_environment, ensure_airflow_environment
+from airberg.stack.environments import Environment, Report, airflow_environment, ensure
 from airberg.stack.supervisor import Command, Supervisor, wait_until
 
 BUNDLE_CLASS = "airberg_airflow.bundle.AirbergDagBundle"
@@ -49,6 +49,7 @@ class EmbeddedAirflow:
         credentials: All of its secrets.
         supervisor: Runs its processes.
         airberg_bin: The command that tasks start; by default this very installation.
+        environment: The one that its processes run in; by default that of the deployment.
     """
 
     def __init__(
@@ -57,13 +58,14 @@ class EmbeddedAirflow:
         credentials: AirflowCredentials,
         supervisor: Supervisor,
         airberg_bin: Path | None = None,
+        environment: Environment | None = None,
     ) -> None:
         self._settings = settings
         self._credentials = credentials
         self._supervisor = supervisor
         self._airberg_bin = airberg_bin
         self.home = settings.home / "airflow"
-        self._python = airflow_environment(settings).python
+        self._environment = environment or airflow_environment(settings)
 
     # ---- life --------------------------------------------------------------------------------------------
 
@@ -75,7 +77,7 @@ class EmbeddedAirflow:
             TransientFailed: A step failed.
         """
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ensure_airflow_environment(self._settings, report, self._supervisor)
+        ensure(self._environment, self._settings, report, self._supervisor)
         self._install_package()
         self._write_users()
         self._migrate(report)
@@ -208,7 +210,7 @@ class EmbeddedAirflow:
     ) -> Command:
         return Command(
             name=name,
-            argv=(str(self._python), "-m", "airflow", *arguments),
+            argv=(str(self._environment.python), "-m", "airflow", *arguments),
             environment=self.environment() | (more or {}),
             cwd=self.home,
             stop_first=first,
@@ -268,7 +270,7 @@ class EmbeddedAirflow:
     def _migrate(self, report: Report) -> None:
         """Bring the database up to date when it is new or Airflow is; the stamp saves seconds otherwise."""
         stamp, database = self.home / "migrated.json", self.home / "airflow.db"
-        wanted = airflow_environment(self._settings).wanted()
+        wanted = self._environment.wanted()
         if database.exists() and stamp.exists() and stamp.read_text() == json.dumps(wanted):
             return
         report("preparing Airflow's database")

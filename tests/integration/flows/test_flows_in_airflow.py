@@ -100,7 +100,7 @@ for schedule, zone, start in json.load(sys.stdin):
 print(json.dumps(out))
 """
     ran = subprocess.run(
-        [airflow_stack.settings.home / "airflow" / "venv" / "bin" / "python", "-c", script],
+        [airflow_stack.environment.python, "-c", script],
         input=json.dumps(cases),
         capture_output=True,
         text=True,
@@ -129,8 +129,12 @@ def test_flow_files_import_nothing_of_ours_but_the_flows(airflow_stack: AirflowS
     airflow_stack.registered(airflow_stack.upkeep_spec())
     script = """
 import sys
-from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, get_parsing_context
-DAG("warm", schedule=CronTriggerTimetable("@daily", timezone="UTC"))
+from airflow.sdk import DAG, AssetAlias, BaseOperator, Param, get_parsing_context
+from airberg_airflow.airflow_versions import CronTriggerTimetable
+schedule = CronTriggerTimetable("@daily", timezone="UTC")
+with DAG("warm", schedule=schedule, params={"only": Param(None, type=["null", "string"])}) as warm:
+    BaseOperator(task_id="one", outlets=[AssetAlias("warm")])
+warm.validate()
 before = set(sys.modules)
 for name in sys.argv[1:]:
     exec(compile(open(name).read(), name, "exec"))
@@ -141,7 +145,7 @@ print(",".join(sorted({m.split(".")[0] for m in set(sys.modules) - before} - set
     files = [f for f in parsed_files(airflow_stack) if f.name != "airberg_sentinel.py"]
     assert "airberg_upkeep.py" in {f.name for f in files}
     ran = subprocess.run(
-        [home / "venv" / "bin" / "python", "-c", script, *files],
+        [airflow_stack.environment.python, "-c", script, *files],
         capture_output=True,
         text=True,
         check=True,

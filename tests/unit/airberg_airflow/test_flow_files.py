@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airberg_airflow.flow_files import (
+    DOCTOR_FILE,
     MAX_TOUCHED,
     SENTINEL_FILE,
     UPKEEP_FILE,
@@ -85,6 +86,14 @@ def test_upkeep_has_a_file_of_its_own() -> None:
     assert built(files[UPKEEP_FILE]) == [([upkeep], False)]
     assert files[UPKEEP_FILE] == shard_files([upkeep, entry(2, 5)])[UPKEEP_FILE]
     assert sorted(shard_files([upkeep | {"shard": 3}])) == [SENTINEL_FILE, UPKEEP_FILE]
+
+
+def test_the_doctor_has_a_file_of_its_own() -> None:
+    """As upkeep has."""
+    doctor = {"flow_id": "airberg_doctor", "kind": "doctor"}
+    files = shard_files([entry(1), doctor])
+    assert sorted(files) == ["airberg_00000.py", DOCTOR_FILE, SENTINEL_FILE]
+    assert built(files[DOCTOR_FILE]) == [([doctor], False)]
 
 
 def test_upkeep_that_is_switched_off_has_no_file(feed: FlowFeed, tmp_path: Path) -> None:
