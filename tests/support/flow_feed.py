@@ -85,17 +85,18 @@ class FlowFeed:
             self._server.server_close()
             self._server = None
 
-    def _flows_of_the_api(self) -> tuple[list[Any], str]:
+    def _flows_of_the_api(self, handler: BaseHTTPRequestHandler) -> tuple[list[Any], str]:
         if self.api_url is None:
             return [], ""
-        headers = {"Authorization": f"Bearer {self._token}"}
+        said = {n: v for n in ("User-Agent", "Date") if (v := handler.headers.get(n)) is not None}
+        headers = {"Authorization": f"Bearer {self._token}"} | said
         answer = httpx.get(f"{self.api_url}/internal/airflow/flows", headers=headers, trust_env=False)
         answer.raise_for_status()
         return answer.json()["flows"], answer.headers["ETag"].strip('"')
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
-        flows, version = self._flows_of_the_api()
+        flows, version = self._flows_of_the_api(handler)
         with self._lock:
             body = json.dumps({"flows": [*self._entries.values(), *flows]}).encode()
             etag = f'"{self._version}-{version}"'

@@ -37,6 +37,7 @@ from airberg.api.slots import Slots
 from airberg.api.submission import Submitter
 from airberg.flows.feed import FlowFeed
 from airberg.flows.port import Orchestrator
+from airberg.flows.pulls import FeedPulls
 from airberg.flows.reconciler import FlowReconciler
 from airberg.governance.directory import EntityDirectory
 from airberg.governance.ends import EndsOfJobs
@@ -127,7 +128,7 @@ def create_app(parts: AppParts) -> FastAPI:
     app.state.audit = parts.store.audit
     app.state.orchestrator = parts.orchestrator
     app.state.reconciler = reconciler
-    app.state.flow_feed = FlowFeed(parts.store, settings)
+    app.state.flow_feed, app.state.pulls = FlowFeed(parts.store, settings), FeedPulls(__version__)
     app.state.verifier = parts.verifier
     app.state.service_keys = parts.store.service_keys
     app.state.service_key_verifier = ServiceKeyVerifier(

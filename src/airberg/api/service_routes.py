@@ -9,8 +9,10 @@ from pydantic import BaseModel, Field
 
 from airberg import __version__
 from airberg.api.auth import machine
+from airberg.errors import MalformedCredentials, NotAuthenticated
 from airberg.flows.feed import FlowFeed
 from airberg.flows.port import Orchestrator
+from airberg.flows.pulls import FeedPulls
 from airberg.jobs.port import JobStore
 from airberg.settings import Settings
 
@@ -59,7 +61,30 @@ def ready(request: Request) -> ReadyView:
     return ReadyView(version=__version__, orchestrator=orchestrator.healthy())
 
 
-@internal.get("/internal/airflow/flows", dependencies=[Depends(machine)])
+def noted_machine(request: Request) -> None:
+    """Let in who has the machine token, and note who asks for flows, with it or without.
+
+    Raises:
+        NotAuthenticated: There is no token, or it is another one.
+        MalformedCredentials: The header is not well formed.
+    """
+    pulls: FeedPulls = request.app.state.pulls
+    try:
+        machine(request)
+    except (NotAuthenticated, MalformedCredentials):
+        pulls.refuse(request.client.host if request.client else None)
+        raise
+    pulls.note(request.headers.get("user-agent", ""), request.headers.get("date"))
+
+
+@internal.get("/internal/airflow/pulls", dependencies=[Depends(machine)])
+def pulls(request: Request) -> Response:
+    """Who has asked this process for the flows; for `airberg airflow doctor`."""
+    seen: FeedPulls = request.app.state.pulls
+    return Response(seen.as_json(), media_type="application/json")
+
+
+@internal.get("/internal/airflow/flows", dependencies=[Depends(noted_machine)])
 def flows(request: Request) -> Response:
     """Specs of all flows: ids, names, schedules. Never a configuration."""
     feed: FlowFeed = request.app.state.flow_feed

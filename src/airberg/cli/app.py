@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from airberg import __version__
-from airberg.cli import governance, keys, runs, service_keys, sources, states
+from airberg.cli import airflow, governance, keys, runs, service_keys, sources, states
 from airberg.cli.logs import log_of_service, log_to_stdout
 from airberg.cli.maintenance import add_upkeep_commands
 from airberg.errors import AirbergError, InvalidRequest, RunError
@@ -34,6 +34,7 @@ app.add_typer(service_keys.app, name="service-keys")
 app.add_typer(database, name="db")
 app.add_typer(tables, name="tables")
 app.add_typer(governance.app, name="governance")
+app.add_typer(airflow.app, name="airflow")
 app.add_typer(runs.app, name="runs")
 app.add_typer(sources.app, name="sources")
 app.add_typer(states.state, name="state")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from airberg.flows.model import flow_spec, settings_version, upkeep_spec
+from airberg.flows.model import doctor_spec, flow_spec, settings_version, upkeep_spec
 from airberg.jobs.port import JobStore
 from airberg.settings import Settings
 
@@ -53,4 +53,5 @@ class FlowFeed:
         upkeep = upkeep_spec(self._settings)
         if upkeep is not None:
             specs.append(upkeep)
+        specs.append(doctor_spec(self._settings))
         return msgspec.json.encode({"flows": specs})

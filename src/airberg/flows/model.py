@@ -17,6 +17,9 @@ from airberg.settings import Settings
 
 SENTINEL_ID = "airberg_sentinel"
 """The flow whose file is asked to be parsed again whenever flows have changed."""
+DOCTOR_ID = "airberg_doctor"
+"""The flow whose task says what a worker has, for `airberg airflow doctor`."""
+DOCTOR_TIMEOUT_S = 300
 UPKEEP_ID = "airberg_upkeep"
 """The flow that looks after the tables of all jobs. No job's: their ids end with a UUID."""
 HASH_MARK = "airberg-spec: "
@@ -126,6 +129,18 @@ class UpkeepSpec(Spec, frozen=True, kw_only=True):
     version: int = 1
 
 
+class DoctorSpec(Spec, frozen=True, kw_only=True):
+    """The flow whose task says what a worker has; it runs when `airberg airflow doctor` asks for it.
+
+    Attributes:
+        kind: Tells it from the flow of a job.
+        version: Number of the form of this flow.
+    """
+
+    kind: Literal["doctor"] = "doctor"
+    version: int = 1
+
+
 class FlowOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a flow as they are decided; members as in `airberg.plan.flow_request.FlowRequest`."""
 
@@ -218,12 +233,28 @@ def upkeep_spec(settings: Settings) -> UpkeepSpec | None:
     )
 
 
+def doctor_spec(settings: Settings) -> DoctorSpec:
+    """The flow that asks a worker. Its task runs where those of jobs do, and once."""
+    return DoctorSpec(
+        flow_id=DOCTOR_ID,
+        name="Airberg: doctor",
+        schedule=None,
+        timezone="UTC",
+        retries=0,
+        retry_delay_s=0,
+        timeout_s=DOCTOR_TIMEOUT_S,
+        tags=("airberg",),
+        pods=_pods(settings),
+    )
+
+
 def settings_version(settings: Settings) -> str:
     """Changes with all that specs are made of and that is not in the store's version of flows."""
     upkeep, airflow = upkeep_spec(settings), settings.airflow
     return _short_hash(
         [
             None if upkeep is None else upkeep.spec_hash(),
+            doctor_spec(settings).spec_hash(),
             airflow.model_dump(mode="json", include=_OF_FLOWS) | {"url": settings.airflow_public_url},
             msgspec.to_builtins(_pods(settings)),
             FORM,

@@ -6,6 +6,7 @@ import json
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,9 +14,10 @@ from uuid import UUID
 import httpx
 import pytest
 
+from airberg import __version__
 from airberg.api.app import create_app
 from airberg.errors import ConfigurationFailed, Unavailable
-from airberg.flows.model import UPKEEP_ID
+from airberg.flows.model import DOCTOR_ID, UPKEEP_ID
 from airberg.identity.development import DevelopmentIssuer
 from airberg.jobs.model import RunStatus
 from airberg.settings import AirflowSettings, Settings, UpkeepSettings
@@ -185,7 +187,8 @@ def test_feed_of_flows(service: Service) -> None:
     assert service.api.get("/internal/airflow/flows").status_code == 401
     headers = {"Authorization": "Bearer machine-token-of-the-test"}
     answer = service.api.get("/internal/airflow/flows", headers=headers)
-    flow, upkeep = answer.json()["flows"]
+    flow, upkeep, doctor = answer.json()["flows"]
+    assert doctor["flow_id"] == DOCTOR_ID
     assert (flow["name"], upkeep["flow_id"]) == (BODY["name"], UPKEEP_ID)
     assert [job["job_name"] for job in service.api.get("/api/jobs").json()] == [BODY["name"]]
     assert "never-shown-9" not in answer.text
@@ -194,6 +197,34 @@ def test_feed_of_flows(service: Service) -> None:
     job = service.store.jobs()[0]
     service.store.set_paused(job.id, True)
     assert service.api.get("/internal/airflow/flows", headers=headers).status_code == 200
+
+
+def test_who_asks_for_flows_is_noted(service: Service) -> None:
+    """Hosts with what they say of themselves, and requests without the token, for those that have it."""
+    machine = {"Authorization": "Bearer machine-token-of-the-test"}
+    feed, pulls = "/internal/airflow/flows", "/internal/airflow/pulls"
+    assert service.api.get(pulls).status_code == 401
+    before = service.api.get(pulls, headers=machine).json()
+    assert (before["version"], before["pulls"], before["refused"]["count"]) == (__version__, [], 0)
+    assert service.api.get(feed, headers={"Authorization": "Bearer wrong"}).status_code == 401
+    said = {
+        "User-Agent": "airberg-airflow/0.1.0 airflow/3.3.2 python/3.11.7 host/worker-1",
+        "Date": format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True),
+    }
+    for headers in (machine | said, machine | said, machine | {"User-Agent": "curl/8"}):
+        assert service.api.get(feed, headers=headers).status_code == 200
+    seen = service.api.get(pulls, headers=machine).json()
+    other, worker = seen["pulls"]
+    assert (other["host"], other["package"], other["clock_s"]) == (None, None, None)
+    assert {n: worker[n] for n in ("host", "airflow", "package", "python", "count")} == {
+        "host": "worker-1",
+        "airflow": "3.3.2",
+        "package": "0.1.0",
+        "python": "3.11.7",
+        "count": 2,
+    }
+    assert 60 < worker["clock_s"] < 120
+    assert (seen["refused"]["count"], seen["refused"]["address"]) == (1, "127.0.0.1")
 
 
 def test_feed_of_flows_after_a_change_of_settings(service: Service, tmp_path: Path) -> None:
@@ -207,7 +238,7 @@ def test_feed_of_flows_after_a_change_of_settings(service: Service, tmp_path: Pa
     )
     with served(create_app(replace(service.parts, settings=settings))) as url:
         answer = httpx.get(f"{url}/internal/airflow/flows", headers=asked, trust_env=False)
-    [flow] = answer.json()["flows"]
+    [flow, _doctor] = answer.json()["flows"]
     assert (answer.status_code, flow["retries"]) == (200, 9)
 
 

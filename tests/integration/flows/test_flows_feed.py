@@ -17,7 +17,7 @@ from airberg.jobs.sql import SqlJobStore
 from airberg.keys.configured import open_sealer
 from airberg.keys.kek import ensure_master_key
 from airberg.settings import Settings
-from airberg_airflow.flow_files import SENTINEL_FILE, UPKEEP_FILE, FlowFiles
+from airberg_airflow.flow_files import DOCTOR_FILE, SENTINEL_FILE, UPKEEP_FILE, FlowFiles
 from support.api_service import running_service
 from support.jobs import a_job
 
@@ -87,7 +87,7 @@ def test_one_change_makes_one_file_new(tmp_path: Path) -> None:
         assert files.pull()
         before = _written(folder)
         shards = {f"airberg_{number:05d}.py" for number in range(3)}
-        assert set(before) == shards | {SENTINEL_FILE, UPKEEP_FILE}
+        assert set(before) == shards | {DOCTOR_FILE, SENTINEL_FILE, UPKEEP_FILE}
         assert not files.pull()
         changed = jobs[JOBS_PER_SHARD]
         answer = service.admin.patch(f"/api/jobs/{changed.id}", json={"schedule": "@hourly"})
