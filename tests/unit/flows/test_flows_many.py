@@ -15,7 +15,7 @@ from airberg.flows.model import FlowSpec, Spec, flow_spec
 from airberg.flows.port import FlowRunState
 from airberg.flows.reconciler import FlowReconciler
 from airberg.jobs.memory import MemoryJobStore
-from airberg.jobs.model import Job
+from airberg.jobs.model import Job, RunRequest
 from airberg.settings import AirflowSettings, Settings, UpkeepSettings
 from support.jobs import a_job, a_run, at
 
@@ -57,11 +57,11 @@ class SlowOrchestrator(MemoryOrchestrator):
         self.asked.append("run_state")
         return super().run_state(flow_id, flow_run_id)
 
-    def trigger(self, flow_id: str, flow_run_id: str) -> None:
+    def trigger(self, flow_id: str, flow_run_id: str, asked: RunRequest | None = None) -> None:
         """Queue a run."""
         self.asked.append("trigger")
         assert self.trigger_gate.wait(20)
-        super().trigger(flow_id, flow_run_id)
+        super().trigger(flow_id, flow_run_id, asked)
 
 
 @dataclass
