@@ -27,7 +27,10 @@ from support.kubernetes_airflow import NAMESPACE, TaskRunner, kubernetes_spec
 
 SECRET = "s3cret-of-the-store"
 OPERATOR = {"pods": "operator", "namespace": NAMESPACE, "secret": "airberg", "memory": "1Gi", "stop_s": 20}
-JOBS = {name: str(uuid4()) for name in ("good", "wrong", "held", "broken", "killed", "refused", "orphan")}
+JOBS = {
+    name: str(uuid4()) for name in ("good", "wrong", "held", "broken", "killed", "refused", "orphan", "parts")
+}
+PARTS = json.dumps({"parts": 2, "names": ["orders", "people"]})
 CHANGED = json.dumps({"tables": [{"uri": "iceberg://shop.orders", "extra": {"rows_written": 3}}]})
 SCRIPT = f"""
 case "$2" in
@@ -36,6 +39,7 @@ case "$2" in
   {JOBS["wrong"]}) echo "error: the password is wrong"; exit 2;;
   {JOBS["held"]}) echo "error: another run is alive"; exit 99;;
   {JOBS["broken"]}) echo "error: the source is away"; exit 1;;
+  {JOBS["parts"]}) [ "$1" = plan ] && echo '{PARTS}' > "$AIRBERG_PARTS_FILE"; echo "does: $*"; exit 0;;
   {JOBS["orphan"]}) echo "found: $1 $3"; sleep 3; exit 0;;
   {JOBS["killed"]}) trap 'echo "asked to end"; exit 143' TERM; echo waiting; sleep 60 & wait;;
   jobs) echo {JOBS["good"]}; echo {JOBS["held"]};;
@@ -64,6 +68,7 @@ def ran(cluster: ClusterDouble, tasks: TaskRunner) -> Ran:
         name: {"spec": kubernetes_spec(job, image="airberg:script", **OPERATOR)} for name, job in JOBS.items()
     }
     asked["wrong"]["spec"] = msgspec.structs.replace(asked["wrong"]["spec"], retries=2)
+    asked["parts"]["spec"] = msgspec.structs.replace(asked["parts"]["spec"], parallelism=2)
     asked["killed"]["kill"] = asked["orphan"]["orphan"] = True
     refused = kubernetes_spec(JOBS["refused"], image="airberg:refused", **OPERATOR)
     asked["refused"]["spec"] = msgspec.structs.replace(refused, retries=2)
@@ -166,6 +171,19 @@ def test_mapped_tasks_run_in_pods_too(ran: Ran) -> None:
     ]
     for name in ("good", "held"):
         assert f"looks after {JOBS[name]}" in ran.log
+
+
+def test_parts_of_a_run_have_pods_of_their_own(ran: Ran) -> None:
+    """What `plan` says comes through its pod's termination message; each part is a pod."""
+    assert ran.tasks["parts"] == [
+        ["plan", -1, "success", 1],
+        ["register", -1, "success", 1],
+        ["sync", 0, "success", 1],
+        ["sync", 1, "success", 1],
+    ]
+    arguments = [pod["spec"]["containers"][0]["args"] for pod in of_job(ran, "parts")]
+    assert [one[0] for one in arguments] == ["plan", "sync", "sync", "register"]
+    assert sorted(one[one.index("--part") + 1] for one in arguments if one[0] == "sync") == ["0", "1"]
 
 
 def test_the_cluster_knew_all_that_it_was_asked(ran: Ran) -> None:
