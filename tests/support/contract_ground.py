@@ -135,9 +135,8 @@ class Ground:
     def examples(self, operation: dict[str, Any]) -> list[Any]:
         """The examples of an operation's body."""
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
-        found: list[Any] = self.document["components"]["schemas"][schema["$ref"].rpartition("/")[2]][
-            "examples"
-        ]
+        [reference] = [one["$ref"] for one in (schema, *schema.get("anyOf", ())) if "$ref" in one]
+        found: list[Any] = self.document["components"]["schemas"][reference.rpartition("/")[2]]["examples"]
         return found
 
 
