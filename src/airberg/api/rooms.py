@@ -96,7 +96,9 @@ class Rooms:
         """
         if self.orchestrator.run_state(job.flow_id, run.flow_run_id) is not None:
             self.orchestrator.cancel(job.flow_id, run.flow_run_id)
-        if run.status is RunStatus.QUEUED:  # nothing of ours is at work that could report it
-            error = "The run was cancelled before it began."
+        between = bool(run.report.parts) and self.store.lease(job.id) is None
+        if run.status is RunStatus.QUEUED or between:  # nothing of ours is at work that could report it
+            begun = "its next part" if between else "it"
+            error = f"The run was cancelled before {begun} began."
             now = datetime.now(UTC)
             self.store.end_run(run.id, RunStatus.CANCELLED, now, error=error, error_code="cancelled")

@@ -104,7 +104,7 @@ def plan_run(
         with kept_log(store.run_logs, run, backends.settings):
             log.info("run %s of job %r is planned, attempt %d", run.id, job.request.name, attempt)
             shares, error = _outcome(session, session.share_out)
-        if error is not None or shares is None:
+        if not shares:  # it failed, or there is nothing to sync: then it is complete
             return record_end(record, run.id, session.attempts, session.report, story, error)
         session.attempts.end(RunStatus.COMPLETED, datetime.now(UTC), None)
         record.report(run.id, session.report())

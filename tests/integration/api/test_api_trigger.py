@@ -94,3 +94,19 @@ def test_a_run_shows_its_parts(service: Service, url: str) -> None:
     assert (last["status"], last["attempt"], last["error"]) == ("failed", 1, "It broke.")
     assert last["error_code"] == "connector-exited"
     assert [a["number"] for a in last["attempts"]] == [1]
+
+
+def test_a_run_is_cancelled_between_its_parts(service: Service, url: str) -> None:
+    """No process of ours is at work then that could report it; one that is at work reports it itself."""
+    store = service.store
+    for at_work in (False, True):
+        run = service.api.post(f"{url}/trigger").json()
+        job_id, run_id = UUID(run["job_id"]), UUID(run["id"])
+        store.start_run(job_id, run["flow_run_id"], 1, AT)
+        store.run_parts.share_out(run_id, [["users"], ["orders"]])
+        if at_work:
+            store.acquire_lease(job_id, "part 0", 60, tables=["users"])
+        answer = service.api.post(f"/api/runs/{run_id}/cancel")
+        assert answer.json()["status"] == ("running" if at_work else "cancelled")
+        state = service.orchestrator.run_state(f"airberg_{job_id}", run["flow_run_id"])
+        assert state == "failed"
