@@ -52,7 +52,7 @@ _ENDS = {
     RunStatus.FAILED: core.RunState.FAIL,
     RunStatus.CANCELLED: core.RunState.ABORT,
 }
-_SCHEDULED = re.compile(r"scheduled__(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))")
+_SCHEDULED = re.compile(r"scheduled__(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d))")
 
 
 def run_id(attempt: Attempt) -> UUID:
@@ -145,8 +145,8 @@ def _run_facets(attempt: Attempt, error: str | None) -> Facets:
             version=__version__, name="airberg", openlineageAdapterVersion=__version__
         )
     }
-    if found := _SCHEDULED.match(attempt.run.flow_run_id):
-        facets["nominalTime"] = nominal_time_run.NominalTimeRunFacet(nominalStartTime=found.group(1))
+    if nominal := _nominal_time(attempt.run.flow_run_id):
+        facets["nominalTime"] = nominal_time_run.NominalTimeRunFacet(nominalStartTime=nominal)
     if parent := _parent(attempt.parent):
         facets["parent"] = parent
     if error:
@@ -154,6 +154,21 @@ def _run_facets(attempt: Attempt, error: str | None) -> Facets:
             message=error[:MAX_MESSAGE], programmingLanguage="python"
         )
     return facets
+
+
+def _nominal_time(flow_run_id: str) -> str | None:
+    """The time in Airflow's id of a scheduled run; None when it is no date-time of RFC 3339.
+
+    Those are what the specification takes, and anybody may start a run by an id that only looks like one.
+    """
+    found = _SCHEDULED.match(flow_run_id)
+    if found is None:
+        return None
+    try:
+        datetime.fromisoformat(found.group(1))
+    except ValueError:
+        return None
+    return found.group(1)
 
 
 def _parent(environment: Mapping[str, str]) -> parent_run.ParentRunFacet | None:
