@@ -119,9 +119,7 @@ class Deployment:
             column_transformations=transformations,
         )
         deadline = time.monotonic() + SETUP_WITHIN_S
-        prepared = prepare(
-            request, config, self.settings, open_keys(self.settings), domain=None, deadline=deadline
-        )
+        prepared = prepare(request, config, self.settings, open_keys(self.settings), deadline=deadline)
         job = Job(
             id=uuid4(),
             owner_id=OWNER,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import zoneinfo
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airberg_airflow.flow_files import DOCTOR_KIND, UPKEEP_KIND
@@ -94,6 +94,9 @@ def common_arguments(spec: dict[str, Any]) -> dict[str, Any]:
 def build_flow(spec: dict[str, Any]) -> DAG:
     """A job's flow: `sync`, then `register`; with parallelism `plan`, a `sync` for each part, `register`.
 
+    It has no start. One in the past, such as that of the job, would make Airflow run the last time that the
+    schedule has missed: all jobs at once, where Airflow has a new database. See `NEWLY_DUE`.
+
     Raises:
         Exception: The spec is broken.
     """
@@ -106,8 +109,6 @@ def build_flow(spec: dict[str, Any]) -> DAG:
     with DAG(
         spec["flow_id"],
         doc_md=f"Job {spec['job_id']} of Airberg.\n\n{remarks(spec)}{HASH_MARK}{spec_hash(spec)}",
-        # Not earlier than the job: a start in the past would make Airflow run the last missed interval.
-        start_date=datetime.fromisoformat(spec["created_at"]),
         params=_parameters(),
         **common,
         **flow_arguments(spec),

@@ -25,6 +25,7 @@ from support.page_run import PageRun, not_printed, outputs
 from support.pages import READ_ENCRYPTED, ROOT, Block, Page, blocks, pages
 
 NOT_RUN = {
+    "make airflow-package": "needs the repository; tests/integration/flows makes the wheel and installs it",
     "make help": "sets up an environment; `.ci/run` runs what it lists",
     "make run": "starts the stack that runs here already; what it shows is compared with `quickstart` below",
     "make smoke-datahub": "needs Docker; tests/integration/governance plays it against the double",

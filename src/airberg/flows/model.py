@@ -24,9 +24,10 @@ UPKEEP_ID = "airberg_upkeep"
 """The flow that looks after the tables of all jobs. No job's: their ids end with a UUID."""
 HASH_MARK = "airberg-spec: "
 """Stands before the hash in a flow's documentation (`airberg_airflow.dags` writes it)."""
-FORM = 4
+FORM = 5
 """Number of the form of jobs' flows. Since 2 the task `sync` has an alias of assets as its outlet, since 3 a
-flow has options, since 4 runs have parameters, and flows that ask for it a task `plan`."""
+flow has options, since 4 runs have parameters, and flows that ask for it a task `plan`; since 5 a
+flow has no start."""
 _OF_FLOWS = {
     *("retries", "retry_delay_s", "max_retry_delay_s", "task_timeout_s", "pool", "source_pools", "queue"),
     *("source_queues", "priority", "deadline_s", "deadline_by", "on_failure"),
@@ -86,7 +87,8 @@ class FlowSpec(Spec, frozen=True, kw_only=True):
     """The flow of a job.
 
     Attributes:
-        created_at: ISO 8601 with offset; the flow's start, so that nothing earlier is caught up.
+        created_at: When the job was made; ISO 8601 with offset. For packages in Airflow that make flows of an
+            older form.
         shard: Number of the flow file that holds it.
         parallelism: Groups of streams that are synced at once.
         pool: Airflow's pool of its tasks; None: the default one.

@@ -56,6 +56,17 @@ def test_a_flow_looks_as_its_job(airflow_stack: AirflowStack) -> None:
     assert due == next_times("30 2 * * *", "Europe/Berlin", datetime.now(UTC), 1)[0]
 
 
+def test_a_flow_that_is_new_to_airflow_makes_up_for_nothing(airflow_stack: AirflowStack) -> None:
+    """The job may be old: after its Airflow has lost its database, jobs must not all run at once."""
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    schedule = f"{an_hour_ago:%M %H} * * *"
+    old = (datetime.now(UTC) - timedelta(days=3)).isoformat()
+    spec = airflow_stack.registered(airflow_stack.spec(schedule=schedule, created_at=old))
+    due = airflow_stack.get(f"/dags/{spec.flow_id}")["next_dagrun_run_after"]
+    assert datetime.fromisoformat(due) == next_times(schedule, "UTC", datetime.now(UTC), 1)[0]
+    assert airflow_stack.get(f"/dags/{spec.flow_id}/dagRuns")["dag_runs"] == []
+
+
 @pytest.mark.parametrize(("preset", "hours"), [("@hourly", {0}), ("@quarterly", {0}), ("@weekly", {0})])
 def test_presets_work(airflow_stack: AirflowStack, preset: str, hours: set[int]) -> None:
     """A preset has a next run, at the time that we compute for it too."""
@@ -348,7 +359,7 @@ def test_a_withdrawn_flow_with_a_running_task_goes(airflow_stack: AirflowStack) 
         {"retries": "many"},
         {"timezone": "Nowhere/Land"},
         {"schedule": "61 3 * * *"},
-        {"created_at": "yesterday"},
+        {"timeout_s": "a day"},
     ],
     ids=lambda wrong: next(iter(wrong)),
 )
