@@ -7,7 +7,6 @@ its shard as JSON inside a string literal, so whatever a job is called, it stays
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from airberg_airflow.opener import opener_for
 from airberg_airflow.sender import sender_headers
 
 log = logging.getLogger(__name__)
@@ -49,13 +49,6 @@ globals().update(build_all({specs}, sentinel={sentinel}))
 
 class FeedError(Exception):
     """The feed of flows could not be read; the files stay as they are."""
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the machine token to whatever host it names."""
-
-    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 - the base's signature
-        return None
 
 
 class FlowFiles:
@@ -146,7 +139,7 @@ class FlowFiles:
             headers["If-None-Match"] = etag
         request = urllib.request.Request(self._url, headers=headers)  # noqa: S310 - the scheme was checked
         try:
-            with _opener(self._url).open(request, timeout=FEED_TIMEOUT_S) as answer:
+            with opener_for(self._url).open(request, timeout=FEED_TIMEOUT_S) as answer:
                 body = answer.read(FEED_LIMIT_BYTES + 1)
                 new_etag = answer.headers.get("ETag")
         except urllib.error.HTTPError as e:
@@ -206,18 +199,3 @@ def replace_text(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(text)
     os.replace(part, path)  # noqa: PTH105 - the call that POSIX makes atomic, by its own name
-
-
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    """Loopback is never reached through a proxy, whatever the environment says."""
-    handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
-    if _is_loopback(urllib.parse.urlsplit(url).hostname or ""):
-        handlers.append(urllib.request.ProxyHandler({}))
-    return urllib.request.build_opener(*handlers)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import http.client
-import ipaddress
 import json
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
+
+from airberg_airflow.opener import opener_for
 
 TIMEOUT_S = 10.0
 """Airflow's dag-processor waits meanwhile."""
@@ -50,13 +51,6 @@ class Target(NamedTuple):
 
     url: str
     headers: dict[str, str]
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the headers to whatever host it names."""
-
-    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 - the base's signature
-        return None
 
 
 def target(connection: HttpConnection) -> Target:
@@ -103,7 +97,7 @@ def post(to: Target, body: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> N
             request = urllib.request.Request(  # noqa: S310 - `target` has looked at the scheme
                 to.url, data=json.dumps(body).encode(), headers=headers, method="POST"
             )
-            with _opener(to.url).open(request, timeout=timeout_s):
+            with opener_for(to.url).open(request, timeout=timeout_s):
                 return
         except urllib.error.HTTPError as e:
             why = f"it answered {e.code}"
@@ -116,16 +110,3 @@ def post(to: Target, body: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> N
         except ValueError:
             raise WebhookError("the connection has headers that cannot be sent") from None
     raise WebhookError(why)
-
-
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    """Loopback is never reached through a proxy, whatever the environment says."""
-    handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
-    host = urllib.parse.urlsplit(url).hostname or ""
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    if local:
-        handlers.append(urllib.request.ProxyHandler({}))
-    return urllib.request.build_opener(*handlers)

@@ -35,6 +35,17 @@ def write_scenario(folder: Path, scenario: dict[str, Any], name: str = "scenario
     return path
 
 
+def numbered_stream(name: str, count: int = 12, **members: Any) -> dict[str, Any]:
+    """A stream of a scenario: numbered records, read incrementally."""
+    return {
+        "name": name,
+        "cursor": "id",
+        "primary_key": [["id"]],
+        "state_every": 5,
+        "generate": {"count": count, "from": 1, "fields": {"id": "$i", "item": f"{name} $i"}},
+    } | members
+
+
 @dataclass
 class Deployment:
     """Everything that a run needs, in one folder."""

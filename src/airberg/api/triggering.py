@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -17,6 +16,7 @@ from airberg.api.rooms import Rooms, Writes
 from airberg.api.run_views import RunView, run_view
 from airberg.errors import InvalidRequest, Problem
 from airberg.jobs.model import Job, Run, RunRequest
+from airberg.plan.names import nearest
 from airberg.quoted import quoted
 
 MAX_STREAMS = 500
@@ -84,8 +84,8 @@ def refuse_unknown(job: Job, asked: RunRequest) -> None:
     for place, name in enumerate(asked.streams):
         if name in known:
             continue
-        near = difflib.get_close_matches(name, known, n=1)
-        guidance = f"Did you mean {quoted(near[0])}?" if near else "Leave `streams` out to sync all of them."
+        near = nearest(name, known)
+        guidance = f"Did you mean {quoted(near)}?" if near else "Leave `streams` out to sync all of them."
         message = f"The job has no stream {quoted(name)}."
         problems.append(Problem(f"/streams/{place}", "unknown-stream", message, guidance))
     if problems:

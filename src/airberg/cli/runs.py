@@ -61,12 +61,13 @@ def _row(run: RunSummary) -> tuple[object, ...]:
 def _show(run: RunId, as_json: AsJson = False) -> None:
     """Show what a run did: its tables, from which state to which, its attempts, why it failed."""
     from airberg.api.run_views import run_view
+    from airberg.flows.model import flow_url
 
     settings = load_settings()
     with _store() as store:
         found = store.run(run)
         flow_id = store.job(found.job_id).flow_id
-    shown = run_view(found, f"{settings.airflow_public_url}/dags/{flow_id}")
+    shown = run_view(found, flow_url(settings, flow_id))
     if as_json:
         typer.echo(shown.model_dump_json())
         return

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from airberg.errors import AirbergError, ConfigurationFailed, RunError, TransientFailed
+from airberg.flows.model import flow_url
 from airberg.governance.facts import table_facts, write_table_facts
 from airberg.governance.later import NO_LATER_RUNS, LaterRuns
 from airberg.governance.policies import open_policies
@@ -84,12 +84,12 @@ def _proposals(
     from airberg.governance.proposals import table_proposals
     from airberg.governance.runs import Edge, flow_proposals
 
-    flow_url = f"{settings.airflow_public_url}/dags/{quote(job.flow_id, safe='')}"
+    url = flow_url(settings, job.flow_id)
     edges: list[Edge] = []
-    for table, facts in _loads(job, run, catalog, settings, flow_url, later, domain):
+    for table, facts in _loads(job, run, catalog, settings, url, later, domain):
         edges.append(Edge.of(table, facts))
         yield from table_proposals(table, facts)
-    yield from flow_proposals(edges, job, run, flow_url, settings.datahub, newest=not later.flow)
+    yield from flow_proposals(edges, job, run, url, settings.datahub, newest=not later.flow)
 
 
 def _loads(
@@ -97,7 +97,7 @@ def _loads(
     run: Run,
     catalog: Catalog,
     settings: Settings,
-    flow_url: str,
+    url: str,
     later: LaterRuns,
     domain: str | None,
 ) -> Iterator[tuple[Table, TableFacts]]:
@@ -127,7 +127,7 @@ def _loads(
                 stream=stream,
                 report=report,
                 datahub=datahub,
-                flow_url=flow_url,
+                flow_url=url,
                 namespace_properties=namespace(plan.namespace),
                 domain=domain,
                 domain_name=named,

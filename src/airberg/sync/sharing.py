@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from airberg.errors import ConfigurationFailed
 from airberg.jobs.model import RunRequest
 from airberg.lake.note import Note
 from airberg.plan.model import JobPlan, StreamPlan
+from airberg.plan.names import nearest
 from airberg.quoted import quoted
 from airberg.sync.resume import shares_state
 
@@ -73,8 +73,8 @@ def only_asked(plan: JobPlan, asked: RunRequest, note_of: Callable[[StreamPlan],
     wanted = frozenset(asked.streams)
     known = {stream.name for stream in plan.streams}
     if unknown := [name for name in asked.streams if name not in known]:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f" Did you mean {quoted(near[0])}?" if near else ""
+        near = nearest(unknown[0], known)
+        hint = f" Did you mean {quoted(near)}?" if near else ""
         raise ConfigurationFailed(
             f"The run is asked to sync the stream {quoted(unknown[0])}, which the job does not have.{hint}",
             guidance="Trigger it with streams of the job, or with none for all of them.",

@@ -21,6 +21,7 @@ from airberg.jobs.changes import JobChange
 from airberg.jobs.model import Job, JobStatus, Run, RunPart, RunReport, RunRequest, RunStatus
 from airberg.settings import SyncSettings
 from support.deployment import Deployment, write_scenario
+from support.deployment import numbered_stream as stream
 from support.duckdb_reader import duckdb_rows
 
 STREAMS = ("a", "b", "c")
@@ -30,17 +31,6 @@ STREAMS = ("a", "b", "c")
 def deployment(tmp_path: Path, pyairbyte_dir: Path, connectors_dir: Path) -> Deployment:
     """A deployment that makes a checkpoint at every state."""
     return Deployment(tmp_path / "home", pyairbyte_dir, connectors_dir, SyncSettings(checkpoint_seconds=0.0))
-
-
-def stream(name: str, count: int = 12, **members: Any) -> dict[str, Any]:
-    """A stream of numbered records."""
-    return {
-        "name": name,
-        "cursor": "id",
-        "primary_key": [["id"]],
-        "state_every": 5,
-        "generate": {"count": count, "from": 1, "fields": {"id": "$i", "item": f"{name} $i"}},
-    } | members
 
 
 def scenario(folder: Path, *streams: dict[str, Any], **read: Any) -> Path:

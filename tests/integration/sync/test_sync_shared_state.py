@@ -15,6 +15,7 @@ from airberg.lake.note import Note, read_note
 from airberg.settings import SyncSettings
 from support.crash_points import crash_at
 from support.deployment import Deployment, write_scenario
+from support.deployment import numbered_stream as stream
 from support.lake_tables import FaultyCatalog, fail_before, sql_catalog
 
 STREAMS = ("a", "b", "c")
@@ -24,17 +25,6 @@ STREAMS = ("a", "b", "c")
 def deployment(tmp_path: Path, pyairbyte_dir: Path, connectors_dir: Path) -> Deployment:
     """A deployment that makes a checkpoint at every state."""
     return Deployment(tmp_path / "home", pyairbyte_dir, connectors_dir, SyncSettings(checkpoint_seconds=0.0))
-
-
-def stream(name: str, count: int = 12, **members: Any) -> dict[str, Any]:
-    """A stream of numbered records."""
-    return {
-        "name": name,
-        "cursor": "id",
-        "primary_key": [["id"]],
-        "state_every": 5,
-        "generate": {"count": count, "from": 1, "fields": {"id": "$i", "item": f"{name} $i"}},
-    } | members
 
 
 def scenario(folder: Path, *streams: dict[str, Any]) -> Path:

@@ -14,8 +14,8 @@ from airberg import __version__
 from airberg.flows.doctor.airflow_api import Flow, FlowRun, XCom
 from airberg.flows.doctor.model import CHECKS, WORKER_PREFIX, Finding, NotFit, counted, some
 from airberg.flows.doctor.ward import Ward
-from airberg.flows.model import DOCTOR_ID, Spec, flow_spec, hash_in, upkeep_spec
-from airberg.jobs.model import FlowJob
+from airberg.flows.model import DOCTOR_ID, Spec, flow_spec, flow_url, hash_in, upkeep_spec
+from airberg.jobs.model import FlowJob, flow_id_of
 
 MOST_FLOWS = 20_000
 COMPARED = 20
@@ -100,7 +100,7 @@ def _changed(ward: Ward, jobs: dict[str, FlowJob], flows: dict[str, Flow]) -> li
 def check_schedules(ward: Ward) -> str:
     """A flow that waits for nothing never runs again."""
     found, _ = ward.airflow.flows("airberg", MOST_FLOWS)
-    running = {f"airberg_{run.job_id}" for run in ward.store.open_runs()}
+    running = {flow_id_of(run.job_id) for run in ward.store.open_runs()}
     scheduled = [f for f in found if f.timetable_summary and not f.is_paused and not f.is_stale]
     asleep = [f.dag_id for f in scheduled if f.next_dagrun_run_after is None and f.dag_id not in running]
     if asleep:
@@ -153,8 +153,7 @@ def look_at_worker(ward: Ward) -> Sequence[Finding]:
     if state != "success":
         raise NotFit(
             f"The task is {state} after {time.monotonic() - started:.0f} s.",
-            f"See the task's log: {ward.settings.airflow_public_url}/dags/{DOCTOR_ID}. Queued: no worker "
-            "takes it.",
+            f"See the task's log: {flow_url(ward.settings, DOCTOR_ID)}. Queued: no worker takes it.",
         )
     entry = ward.airflow.get(f"{path}/{run_id}/taskInstances/{TASK}/xcomEntries/return_value", XCom)
     return read_findings(entry.value)
