@@ -28,7 +28,7 @@ FLAGS = ("-std=c++17", "-O3", "-fPIC", "-pthread", "-shared", "-fvisibility=hidd
 STABLE_ABI = "cp311-abi3"
 
 
-class NativeBuildHook(BuildHookInterface):
+class NativeBuildHook(BuildHookInterface[Any]):
     """Compiles the modules and puts them into the wheel; for an editable install, beside Python modules."""
 
     PLUGIN_NAME = "custom"
@@ -49,8 +49,8 @@ class NativeBuildHook(BuildHookInterface):
             self.app.display_warning(f"The compiled modules are left out: {problems[0]}")
             return
         if version != "editable":
-            for module in MODULES.values():
-                build_data["force_include"][str(root / "src" / module)] = module
+            for place in MODULES.values():
+                build_data["force_include"][str(root / "src" / place)] = place
         build_data["pure_python"] = False
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"{STABLE_ABI}-{platform}"

@@ -95,7 +95,7 @@ class ShapeBench:
 
     def round_s(self) -> float:
         """How long another round will take, by the first one."""
-        return 5 + sum(e["wall_s"] for c in self.fast for e in self.entries[c.name].runs[:1])
+        return 5.0 + sum(float(e["wall_s"]) for c in self.fast for e in self.entries[c.name].runs[:1])
 
     def another_round(self, number: int) -> None:
         """Measure those that load everything once more, beginning with another one."""

@@ -134,7 +134,7 @@ class AppendBench:
 def figures(done: SyncRun, recording: Recording) -> dict[str, Any]:
     """What is written down of one load."""
     written = {s.stream: s.rows_written for s in done.run.report.streams}
-    if written != recording.rows or sum(s.values_nulled for s in done.run.report.streams):
+    if written != recording.rows or any(s.values_nulled for s in done.run.report.streams):
         raise RunFailed(f"rows {written} instead of {recording.rows}, or values that became null")
     rows = recording.total_rows
     return {

@@ -118,7 +118,7 @@ def main() -> int:
     parser = arguments(__doc__)
     parser.add_argument("--encrypt", action="append", default=[], metavar="STREAM.COLUMN")
     options = parser.parse_args()
-    shapes = {}
+    shapes: dict[str, dict[str, Any]] = {}
     for name, shape in SHAPES.items():
         recording = recording_of(shape, QUICK_ROWS if options.quick else None)
         lines_per_s, streams = measured(recording, options.encrypt)

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 SLOWEST = 12
 _IMPORTED = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| ( *)(\S+)")
@@ -54,17 +53,18 @@ def main() -> None:
 
     settings = load_settings()
     mark("settings")
-    from airberg.cli import tasks
+    import airberg.cli.tasks  # noqa: F401 - all that a sync imports
+    from airberg.jobs.open import open_store
+    from airberg.keys.open import open_keys
+    from airberg.lake.catalog import open_catalog
 
     mark("imports")
-    store: Any = tasks.open_store(settings)
-    mark("job store")
-    tasks.open_keys(settings)
+    store = open_store(settings)
+    mark("job store and master key")
+    open_keys(settings)
     mark("keys")
-    tasks.open_catalog(settings)
+    open_catalog(settings)
     mark("catalog")
-    tasks.Sealer(tasks.load_master_key(settings))
-    mark("master key")
     store.close()
     began = float(sys.argv[1])
     found = {}

@@ -20,7 +20,7 @@ ONCE_S = 15.0
 """A merge that takes longer is not repeated at all."""
 
 
-def timed(work: Callable[[], None]) -> dict[str, float]:
+def timed(work: Callable[[], object]) -> dict[str, float]:
     """Wall and CPU seconds; the CPU's are of all threads and of children that have ended."""
     wall, cpu = time.perf_counter(), _cpu_s()
     work()

@@ -43,7 +43,7 @@ class AirbergDagBundle(BaseDagBundle):
     @property
     def path(self) -> Path:
         """Folder of the flow files."""
-        return self.base_dir / "dags"
+        return Path(self.base_dir) / "dags"
 
     def get_current_version(self) -> None:
         """Flows have no versions of their own: a run uses the newest."""

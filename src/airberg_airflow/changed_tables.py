@@ -40,7 +40,7 @@ def read_changed_tables(text: bytes | None) -> list[ChangedTable]:
     if text is None:
         return []
     try:
-        found = json.loads(text) if len(text) <= MAX_BYTES else None
+        found: Any = json.loads(text) if len(text) <= MAX_BYTES else None
         entries = found["tables"]
     except (ValueError, KeyError, TypeError, RecursionError):
         found = entries = None
