@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from airflow.sdk import Asset, AssetAlias, BaseOperator, get_current_context
 
@@ -16,6 +16,10 @@ from airberg_airflow.late import LateWatch
 from airberg_airflow.lineage import lineage_variables
 from airberg_airflow.parts import VARIABLE as PARTS_VARIABLE
 from airberg_airflow.parts import asked_arguments, read_parts
+
+if TYPE_CHECKING:
+    from airberg_airflow.pod_command import PodCommand
+    from airberg_airflow.pod_deferral import DeferredPod
 
 EXIT_CONFIGURATION = 2
 EXIT_LEASE_HELD = 99
@@ -45,6 +49,30 @@ class Outcome(NamedTuple):
     code: int
     error: str | None
     result: bytes | None
+
+
+def result_of(name: str, outcome: Outcome) -> bytes | None:
+    """What a command has written.
+
+    Args:
+        name: Of the command.
+        outcome: How it ended.
+
+    Raises:
+        AirflowSkipException: Another run of the job is alive.
+        AirflowFailException: A retry would not help.
+        AirflowException: It failed.
+    """
+    code = outcome.code
+    if code == 0:
+        return outcome.result
+    how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
+    reason = outcome.error or f"airberg {name} {how}."
+    if code == EXIT_LEASE_HELD:
+        raise AirflowSkipException(reason)
+    if code == EXIT_CONFIGURATION:
+        raise AirflowFailException(reason)
+    raise AirflowException(reason)
 
 
 class CommandOperator(BaseOperator):
@@ -100,17 +128,7 @@ class CommandOperator(BaseOperator):
             AirflowException: It failed.
         """
         run = self._run_child if self.pod is None else self._run_in_pod
-        outcome = run(arguments, say, dict(more or {}), result_variable)
-        if outcome.code == 0:
-            return outcome.result
-        code = outcome.code
-        how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
-        reason = outcome.error or f"airberg {arguments[0]} {how}."
-        if code == EXIT_LEASE_HELD:
-            raise AirflowSkipException(reason)
-        if code == EXIT_CONFIGURATION:
-            raise AirflowFailException(reason)
-        raise AirflowException(reason)
+        return result_of(arguments[0], run(arguments, say, dict(more or {}), result_variable))
 
     def _run_child(
         self, arguments: tuple[str, ...], say: Say | None, more: dict[str, str], variable: str | None
@@ -155,7 +173,103 @@ class CommandOperator(BaseOperator):
             self._running.stop()
 
 
-class AirbergOperator(CommandOperator):
+class Asked(NamedTuple):
+    """A command that a task is to run.
+
+    Attributes:
+        arguments: As for `run_command`; the others too.
+    """
+
+    arguments: tuple[str, ...]
+    more: Mapping[str, str] | None = None
+    result_variable: str | None = None
+
+
+class OneCommandOperator(CommandOperator):
+    """Runs one command. Where that is in a pod, Airflow's triggerer may wait for it in the place of the task.
+
+    Args:
+        late: Tells of a run that has not ended in time.
+        **kwargs: What every operator takes.
+    """
+
+    def __init__(self, *, late: LateWatch | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self._late = late
+
+    def asked(self, context: Any) -> Asked:  # noqa: ANN401 - Airflow's context
+        """The command."""
+        raise NotImplementedError
+
+    def done(self, context: Any, written: bytes | None) -> Any:  # noqa: ANN401 - Airflow's context, an XCom
+        """What follows when it has succeeded, and has written this."""
+        raise NotImplementedError
+
+    def execute(self, context: Any) -> Any:  # noqa: ANN401 - Airflow's context, an XCom
+        """Run the command; raises what `run_command` raises."""
+        asked = self.asked(context)
+        if self._defers():
+            deferred, _ = self._deferred(asked, context)
+            deferred.begin(self.task_id)
+        with self._late.watching(context) if self._late else contextlib.nullcontext():
+            written = self.run_command(
+                *asked.arguments, more=asked.more, result_variable=asked.result_variable
+            )
+        return self.done(context, written)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:  # noqa: ANN401
+        """Airflow's way into a task that was suspended.
+
+        A trigger that has failed (our package is missing where the triggerer runs), or was not heard of, does
+        not fail the task: its pod is at work.
+        """
+        if next_method != "resumed":
+            self.log.warning("The triggerer does not wait for the pod: %s", (next_kwargs or {}).get("error"))
+            return self.resumed(context)
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def resumed(
+        self,
+        context: Any,  # noqa: ANN401 - Airflow's
+        event: Mapping[str, Any] | None = None,
+        noted: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - an XCom
+        """Go on with a command that was waited for; raises what `run_command` raises."""
+        from airberg_airflow.pod_deferral import Noted
+
+        asked = self.asked(context)
+        deferred, command = self._deferred(asked, context)
+        code = deferred.go_on(self.task_id, Noted(**noted) if noted else None, event or {})
+        outcome = Outcome(code, command.error, command.result)
+        return self.done(context, result_of(asked.arguments[0], outcome))
+
+    def _defers(self) -> bool:
+        if self.pod is None or self.pod.get("defer") is False:
+            return False
+        from airberg_airflow.pod_trigger import ends_pods
+
+        if not ends_pods():
+            if self.pod.get("defer"):
+                self.say("This Airflow does not tell triggers that their task was ended: the task waits.")
+            return False
+        from airberg_airflow.pod_deferral import is_to_defer
+
+        return is_to_defer(self.pod)
+
+    def _deferred(self, asked: Asked, context: Any) -> tuple[DeferredPod, PodCommand]:  # noqa: ANN401
+        from airberg_airflow.pod_command import PodCommand
+        from airberg_airflow.pod_deferral import DeferredPod
+
+        if self.pod is None:  # the deployment has changed while the task was suspended
+            raise AirflowException("The command was started in a pod, and this flow has none any more.")
+        more = dict(asked.more or {})
+        command = PodCommand(self.pod, asked.arguments, more, asked.result_variable, reattach=True)
+        self._running = command
+        limit, late = self.execution_timeout, self._late
+        return DeferredPod(command, self.pod, context, limit=limit, late=late, say=self.say), command
+
+
+class AirbergOperator(OneCommandOperator):
     """Runs `airberg sync JOB_ID` or `airberg register JOB_ID`.
 
     A sync that succeeds tells Airflow which tables have changed, as events of the assets
@@ -167,7 +281,6 @@ class AirbergOperator(CommandOperator):
         verb: `sync` or `register`.
         job_id: The job.
         part: Number and name of the part of a planned run that is synced; None: all of it.
-        late: Tells of a run that has not ended in time.
         **kwargs: What every operator takes.
     """
 
@@ -177,7 +290,6 @@ class AirbergOperator(CommandOperator):
         verb: str,
         job_id: str,
         part: dict[str, Any] | None = None,
-        late: LateWatch | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         self._alias = AssetAlias(f"airberg_{job_id}")
@@ -185,23 +297,24 @@ class AirbergOperator(CommandOperator):
         self.verb = verb
         self.job_id = job_id
         self.part = part
-        self._late = late
 
-    def execute(self, context: Any) -> None:  # noqa: ANN401 - Airflow's context
-        """Run the command; raises what `run_command` raises."""
+    def asked(self, context: Any) -> Asked:  # noqa: ANN401 - Airflow's context
+        """The command."""
         arguments = [self.verb, self.job_id, "--flow-run-id", context["dag_run"].run_id]
         if self.verb != "sync":
-            self.run_command(*arguments)
-            return
+            return Asked(tuple(arguments))
         if self.part is None:
             arguments += asked_arguments(context["params"])
         else:
             context["part_name"] = self.part["name"]
             arguments += ["--part", str(int(self.part["part"]))]
-        attempt = str(context["ti"].try_number)
-        more = lineage_variables(context["ti"])
-        with self._late.watching(context) if self._late else contextlib.nullcontext():
-            written = self.run_command(*arguments, "--attempt", attempt, more=more, result_variable=VARIABLE)
+        arguments += ["--attempt", str(context["ti"].try_number)]
+        return Asked(tuple(arguments), lineage_variables(context["ti"]), VARIABLE)
+
+    def done(self, context: Any, written: bytes | None) -> None:  # noqa: ANN401 - Airflow's context
+        """Tell Airflow which tables have changed."""
+        if self.verb != "sync":
+            return
         tables = read_changed_tables(written)
         events = context["outlet_events"][self._alias]
         for table in tables:
@@ -209,30 +322,30 @@ class AirbergOperator(CommandOperator):
             events.add(Asset(table.uri), extra=table.extra)
 
 
-class PlanOperator(CommandOperator):
+class PlanOperator(OneCommandOperator):
     """Runs `airberg plan JOB_ID`: begins a run, and says which parts it has.
 
     Args:
         job_id: The job.
-        late: Tells of a run that has not ended in time.
         **kwargs: What every operator takes.
     """
 
-    def __init__(self, *, job_id: str, late: LateWatch | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *, job_id: str, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**{"do_xcom_push": True} | kwargs)
         self.job_id = job_id
-        self._late = late
 
-    def execute(self, context: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - Airflow's context
+    def asked(self, context: Any) -> Asked:  # noqa: ANN401 - Airflow's context
+        """The command."""
+        arguments = ["plan", self.job_id, "--flow-run-id", context["dag_run"].run_id]
+        arguments += ["--attempt", str(context["ti"].try_number), *asked_arguments(context["params"])]
+        return Asked(tuple(arguments), result_variable=PARTS_VARIABLE)
+
+    def done(self, context: Any, written: bytes | None) -> list[dict[str, Any]]:  # noqa: ARG002, ANN401
         """Number and name of each part.
 
         Raises:
-            AirflowException: The command failed, or did not say which parts there are.
+            AirflowException: The command did not say which parts there are.
         """
-        arguments = ["plan", self.job_id, "--flow-run-id", context["dag_run"].run_id]
-        arguments += ["--attempt", str(context["ti"].try_number), *asked_arguments(context["params"])]
-        with self._late.watching(context) if self._late else contextlib.nullcontext():
-            written = self.run_command(*arguments, result_variable=PARTS_VARIABLE)
         try:
             return read_parts(written)
         except ValueError as e:

@@ -68,14 +68,18 @@ class AirflowStack:
         orchestrator: A client, as the API has one.
         steps: What was reported during the start, with no times.
         environment: The one of Airflow; `AIRFLOW_UNDER_TEST` chooses its version.
+
+    Args:
+        home: All that it has.
+        parallelism: Tasks at once.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, parallelism: int = 2) -> None:
         api_port, airflow_port = free_ports(2)
         self.settings = Settings(
             home=home,
             api=ApiSettings(port=api_port),
-            airflow=AirflowSettings(port=airflow_port, parallelism=2),
+            airflow=AirflowSettings(port=airflow_port, parallelism=parallelism),
         )
         self.credentials = ensure_credentials(self.settings)
         self.feed = FlowFeed(api_port, self.credentials.bundle_token)
@@ -94,17 +98,21 @@ class AirflowStack:
         """Start Airflow and wait until it works."""
         self._stopped = False
         self._supervisor = Supervisor(self.settings.home / "logs")
-        airflow = EmbeddedAirflow(
-            self.settings,
-            self.credentials,
-            self._supervisor,
-            airberg_bin=self._write_command(),
-            environment=self.environment,
-        )
+        airflow = self._embedded(self._supervisor)
         airflow.prepare(self.steps.append)
         self._hurry(airflow.home / "airflow.cfg")
         airflow.start()
         airflow.wait_healthy(READY_WITHIN_S)
+
+    def _embedded(self, supervisor: Supervisor) -> EmbeddedAirflow:
+        """What is started."""
+        return EmbeddedAirflow(
+            self.settings,
+            self.credentials,
+            supervisor,
+            airberg_bin=self._write_command(),
+            environment=self.environment,
+        )
 
     def _hurry(self, configuration: Path) -> None:
         """Let Airflow look more often whether there is something to do; tests wait for nothing else."""

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Pod:
         self.ended = threading.Event()
         self.status: dict[str, Any] = {"phase": "Pending", "startTime": now()}
         self.signalled_at: float | None = None
+        self.leaves_at: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._changed = threading.Condition()
 
@@ -51,7 +52,12 @@ class Pod:
 
     def shown(self) -> dict[str, Any]:
         """As the API shows it."""
-        return {**self.manifest, "status": self.status}
+        leaves = {"deletionTimestamp": self.leaves_at} if self.leaves_at else {}
+        return {
+            **self.manifest,
+            "metadata": self.manifest["metadata"] | leaves,
+            "status": self.status,
+        }
 
     def start(self, argv: Sequence[str], environment: Mapping[str, str], termination_log: Path) -> None:
         """Run the container."""
@@ -65,9 +71,12 @@ class Pod:
         self._show({"running": {"startedAt": now()}}, "Running")
         threading.Thread(target=self._follow, args=(termination_log,), daemon=True).start()
 
-    def log(self, *, follow: bool) -> Iterator[str]:
+    def log(self, *, follow: bool, since_s: int | None = None) -> Iterator[str]:
         """Lines with their times; while it runs, as they come."""
         sent = 0
+        if since_s is not None:
+            first = (datetime.now(UTC) - timedelta(seconds=since_s)).isoformat()
+            sent = sum(at < first for at, _ in self.lines)
         while True:
             with self._changed:
                 while follow and sent == len(self.lines) and not self.ended.is_set():
@@ -160,6 +169,7 @@ class ClusterDouble:
         self.layers: dict[str, Path] = {}
         self.environments: dict[str, dict[str, str]] = {}
         self._folder, self._images, self._image_folders = folder, dict(images), list(image_folders)
+        self._closed = threading.Event()
         double = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -194,6 +204,7 @@ class ClusterDouble:
 
     def close(self) -> None:
         """End it, and all pods."""
+        self._closed.set()
         self._server.shutdown()
         self._server.server_close()
         for pod in list(self.pods.values()):
@@ -237,6 +248,8 @@ class ClusterDouble:
                     p.shown() for p in self.pods.values() if _selected(p, query.get("labelSelector", ""))
                 ]
                 _send(handler, 200, {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": found})
+            case "GET", ["api", "v1", "namespaces", _, "events"] if query.get("watch") == "True":
+                self._watch_nothing(handler, float(query.get("timeoutSeconds", 5)))
             case "GET", ["apis", "events.k8s.io", "v1", "namespaces", _, "events"]:
                 _send(handler, 200, {"kind": "EventList", "metadata": {}, "items": []})
             case "GET", ["api", "v1", "namespaces", _, "events"]:
@@ -264,7 +277,8 @@ class ClusterDouble:
             handler.send_response(200)
             handler.send_header("Content-Type", "text/plain")
             handler.end_headers()
-            for line in pod.log(follow=query.get("follow") == "true"):
+            since_s = int(query["sinceSeconds"]) if "sinceSeconds" in query else None
+            for line in pod.log(follow=query.get("follow") == "true", since_s=since_s):
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     handler.wfile.write(line.encode())
                     handler.wfile.flush()
@@ -275,8 +289,16 @@ class ClusterDouble:
             asked = query.get("gracePeriodSeconds", body.get("gracePeriodSeconds"))
             grace_s = float(pod.manifest["spec"]["terminationGracePeriodSeconds"] if asked is None else asked)
             self.deleted.append((pod.name, grace_s))
+            pod.leaves_at = pod.leaves_at or now()
             threading.Thread(target=self._delete, args=(pod, grace_s), daemon=True).start()
             _send(handler, 200, pod.shown())
+
+    def _watch_nothing(self, handler: BaseHTTPRequestHandler, seconds: float) -> None:
+        """There are no events; a watch ends when its time is over."""
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.end_headers()
+        self._closed.wait(seconds)
 
     def _delete(self, pod: Pod, grace_s: float) -> None:
         pod.delete(grace_s)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _QUANTITY: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 Seconds = Annotated[int, Field(ge=1, le=24 * 3600)]
+SecondsOrNever = Annotated[int, Field(ge=0, le=24 * 3600)]
 
 
 def quantity_problem(value: str) -> str | None:
@@ -61,6 +62,16 @@ class KubernetesSettings(BaseModel):
     )
     start_timeout_s: Seconds = Field(
         600, description="How long a pod may take until it runs: the fetching of its image. `operator`."
+    )
+    defer: bool | None = Field(
+        None,
+        description="Whether Airflow's triggerer waits for pods, so that no worker's slot is held meanwhile. "
+        "Default: what Airflow says in `[operators] default_deferrable` where the task runs. `operator`.",
+    )
+    log_s: SecondsOrNever = Field(
+        60,
+        description="Seconds after which new lines of the log are written into the task's while the "
+        "triggerer waits; `0`: at the end of the pod. `operator`.",
     )
 
     @field_validator("namespace", "secret", "config_map", "service_account", "pull_secret")

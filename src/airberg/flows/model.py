@@ -55,6 +55,8 @@ class PodSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     memory: str | None = None
     stop_s: int | None = None
     start_timeout_s: int | None = None
+    defer: bool | None = None
+    log_s: int | None = None
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from airberg.flows.doctor.examination import STEPS, examine
 from airberg.flows.doctor.flow_checks import own_version, read_findings
 from airberg.flows.doctor.model import CHECKS, WORKER_PREFIX, Finding, NotFit
 from airberg.flows.doctor.ward import Ward
+from airberg.flows.kubernetes_settings import KubernetesSettings
 from airberg.flows.model import HASH_MARK, UPKEEP_ID, flow_spec, upkeep_spec
 from airberg.flows.pulls import FeedPulls
 from airberg.jobs.memory import MemoryJobStore
@@ -48,6 +49,11 @@ class Case:
     def flow(self) -> dict[str, Any]:
         """The job's flow in Airflow."""
         return self.airflow.flows[self.job.flow_id]
+
+    def pods(self, **settings: Any) -> None:
+        """Have tasks start pods; flows are as they were, so only the check of health is looked at."""
+        pods = KubernetesSettings(pods="operator", image="airberg:1", **settings)
+        self.settings = self.settings.model_copy(update={"kubernetes": pods})
 
     def pull(self) -> None:
         """What the bundle does when it is refreshed."""
@@ -129,6 +135,18 @@ ILL: dict[str, tuple[Callable[[Case], None], str, str, str]] = {
         "health",
         "problem",
         "Not healthy: scheduler",
+    ),
+    "triggerer": (
+        lambda c: c.airflow.health.update(triggerer=None) or c.pods(defer=True),
+        "health",
+        "problem",
+        "pods are waited for by it",
+    ),
+    "triggerer by default": (
+        lambda c: c.airflow.health.update(triggerer={"status": "unhealthy"}) or c.pods(),
+        "health",
+        "warning",
+        "default_deferrable",
     ),
     "clock": (lambda c: setattr(c.airflow, "ahead_s", 60), "clock", "problem", "s ahead of"),
     "clock a little": (lambda c: setattr(c.airflow, "ahead_s", -7), "clock", "warning", "s behind"),

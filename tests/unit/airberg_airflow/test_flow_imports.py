@@ -24,6 +24,8 @@ ELSEWHERE = {
         "airflow.providers.cncf.kubernetes.pod_generator",
         "kubernetes.client",
     },
+    "pod_deferral": {"kubernetes.client", "urllib3.exceptions"},
+    "pod_trigger": {"airflow.providers.cncf.kubernetes.triggers.pod", "airflow.triggers.base"},
     "pods": {"airflow.providers.cncf.kubernetes.pod_generator"},
 }
 """By module: where older versions have those names, and providers that are asked for when they are needed."""

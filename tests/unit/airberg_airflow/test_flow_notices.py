@@ -142,3 +142,16 @@ def test_it_is_told_while_the_work_goes_on(caplog: pytest.LogCaptureFixture) -> 
 def test_one_of_several_tasks_tells(number: int, states: dict[str, str], other: bool) -> None:
     """The first that is at work."""
     assert another_tells(Task(number, states), "r") is other
+
+
+def test_a_suspended_task_tells_when_it_is_resumed(caplog: pytest.LogCaptureFixture) -> None:
+    """Not before the run is late; and not where an earlier one of several is on its way to tell it."""
+    now, said = datetime.now(UTC), "has not ended in time"
+    run = Run(now - timedelta(hours=2))
+    with caplog.at_level(logging.WARNING):
+        assert not LateWatch(SUBJECT, [], 3600).tell_if_due({"dag_run": Run(now), "ti": Task()})
+        second = Task(1, {"sync_0": "queued", "sync_1": "running"})
+        assert LateWatch(SUBJECT, [], 3600).tell_if_due({"dag_run": run, "ti": second})
+        assert said not in caplog.text
+        assert LateWatch(SUBJECT, [], 3600).tell_if_due({"dag_run": run, "ti": Task()})
+    assert said in caplog.text

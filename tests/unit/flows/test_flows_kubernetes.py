@@ -38,6 +38,7 @@ def test_what_is_no_amount(value: str) -> None:
         ({"namespace": "a/b"}, "namespace"),
         ({"memory": "2GB"}, "memory"),
         ({"stop_s": 0}, "stop_s"),
+        ({"log_s": -1}, "log_s"),
         ({"secrets": "typing error"}, "secrets"),
     ],
     ids=str,

@@ -16,7 +16,7 @@ CHECKS: Final = {
     "service": "Airberg's API answers, takes this deployment's machine token, and is of this version.",
     "airflow": "Airflow's API answers at `AIRBERG_AIRFLOW__URL`.",
     "version": "Airflow's version is one that Airberg is tested with.",
-    "health": "Airflow's database, scheduler and dag-processor are healthy.",
+    "health": "Airflow's database, scheduler and dag-processor are healthy; its triggerer, if it is needed.",
     "clock": "The clocks of Airflow's API server and of this machine agree.",
     "pages": "`AIRBERG_AIRFLOW__PUBLIC_URL`, the base of `flow_url`, leads to the same Airflow.",
     "login": "Airflow lets Airberg in, with user and password or with the token.",

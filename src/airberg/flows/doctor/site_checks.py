@@ -91,6 +91,17 @@ def check_health(ward: Ward) -> str:
             "Start what does not run (`airflow scheduler`, `airflow dag-processor`), or see its log.",
         )
     triggerer = health.triggerer is not None and health.triggerer.status == "healthy"
+    kubernetes = ward.settings.kubernetes
+    if not triggerer and kubernetes.pods == "operator" and kubernetes.defer is not False:
+        asked = kubernetes.defer is True
+        raise NotFit(
+            "There is no healthy triggerer, and pods are waited for by it."
+            if asked
+            else "There is no healthy triggerer; pods would be waited for by it if Airflow has "
+            "[operators] default_deferrable.",
+            "Start it (`airflow triggerer`), or set AIRBERG_KUBERNETES__DEFER=false.",
+            status="problem" if asked else "warning",
+        )
     return f"{', '.join(parts)} are healthy; there is {'a' if triggerer else 'no'} triggerer"
 
 
