@@ -65,7 +65,7 @@ test-datahub: $(ENV)/.dev $(DATAHUB_ENV)/.made  ## Compare what we tell DataHub 
 	@DATAHUB_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/parity
 
 test-kubernetes: $(ENV)/.dev $(KUBERNETES_ENV)/.made  ## Hold pods against Kubernetes' API, run tasks in pods, the image's way too (400 MB)
-	@KUBERNETES_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/kubernetes
+	@KUBERNETES_TESTS=1 $(PY) -m pytest -q -n 2 --dist loadfile $(ARGS) tests/kubernetes
 
 test-celery: $(ENV)/.dev $(CELERY_ENV)/.made  ## Jobs on Celery workers that are killed, with Redis and PostgreSQL (360 MB)
 	@CELERY_TESTS=1 $(PY) -m pytest -q $(ARGS) tests/celery

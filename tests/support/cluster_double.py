@@ -365,4 +365,5 @@ def _send(handler: BaseHTTPRequestHandler, status: int, body: Mapping[str, Any])
     handler.send_header("Content-Type", "application/json")
     handler.send_header("Content-Length", str(len(text)))
     handler.end_headers()
-    handler.wfile.write(text)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a client that was ended
+        handler.wfile.write(text)
