@@ -216,7 +216,7 @@ class DeferredPod:
         if end is not None and end.exit_code != 0 and self._command.error is None:
             self._look_for_error(read)
 
-    def _look_for_error(self, read: Callable[[None], Iterable[bytes]]) -> None:
+    def _look_for_error(self, read: Callable[[int | None], Iterable[bytes]]) -> None:
         """Why the command failed may stand in lines that were written the last time."""
         try:
             for line in PodLog(read).more(ended=True):

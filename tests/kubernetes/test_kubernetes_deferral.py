@@ -167,7 +167,7 @@ def test_parts_are_waited_for(stack: DeferralStack) -> None:
 
 
 def test_a_task_that_is_ended_ends_its_pod(stack: DeferralStack) -> None:
-    """By SIGTERM: marked, cancelled, cleared, and when its time is over, counted from the attempt's beginning.
+    """By SIGTERM: marked, cancelled, cleared, and when its time is over.
 
     The attempt that follows waits for the end of the pod before, and takes a new one.
     """
