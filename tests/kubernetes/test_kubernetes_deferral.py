@@ -200,10 +200,13 @@ def test_a_task_that_is_ended_on_its_way_back_ends_its_pod(stack: DeferralStack)
     pod = stack.waited_for(spec, run_id)
     other_run = stack.begun(other)
     eventually(lambda: stack.task(other, other_run).state == "running", 60.0)
-    eventually(lambda: stack.task(spec, run_id).state in ("scheduled", "queued"), 60.0)
-    stack.set_task(spec, run_id, "failed")
-    asked_to_end(stack, pod)
-    stack.say("slot")
+    try:
+        # Not `scheduled`: on SQLite the scheduler may overwrite a mark while it queues the task.
+        eventually(lambda: stack.task(spec, run_id).state == "queued", 60.0)
+        stack.set_task(spec, run_id, "failed")
+        asked_to_end(stack, pod)
+    finally:
+        stack.say("slot")
     assert stack.ended(other, other_run) == "success"
     assert stack.ended(spec, run_id) == "failed"
 
