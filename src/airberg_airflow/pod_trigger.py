@@ -16,6 +16,10 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 WAKE = "wake"
 """The time has come: the task has something to do, and the pod works on."""
+REST_S = 5.0
+"""Nothing is told before. A task may come back before Airflow's scheduler (3.3) has heard that the executor
+is done with it for now; the scheduler takes that word for the end of a task that did not end, and fails it
+(apache/airflow issues 67287 and 72716)."""
 LOOK_S, LOOKS = 2.0, 5
 """So often in a row a task is seen suspended again: then its next trigger is there."""
 _held: set[asyncio.Task[None]] = set()
@@ -46,6 +50,7 @@ class PodTrigger(KubernetesPodTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event. Where the pod works on after it, its task is still looked at for a while."""
+        rested = asyncio.get_running_loop().time() + REST_S
         left = None if self.wake_at is None else max(self.wake_at - time.time(), 0.0)
         provider = asyncio.create_task(self._event_of_provider())
         try:
@@ -53,6 +58,8 @@ class PodTrigger(KubernetesPodTrigger):
             event = provider.result() if provider.done() else TriggerEvent({"status": WAKE})
         finally:
             provider.cancel()
+        self._fired_event = False  # until it is told, `on_kill` has a pod to delete, be it one that has ended
+        await asyncio.sleep(rested - asyncio.get_running_loop().time())
         self._fired_event = True
         yield event
         if event.payload["status"] == WAKE:
