@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airberg.jobs.migrate import upgrade
-from support.airflow_stack import AirflowStack, running_airflow
+from support.airflow_stack import AirflowStack
 from support.conditions import eventually
 from support.live_stack import LiveStack, running_stack
 from support.oidc_provider import NoProvider, OidcProvider, running_provider
@@ -145,7 +145,7 @@ def airflow_stack(tmp_path_factory: pytest.TempPathFactory, pyairbyte_dir: Path)
         environment.setenv("AIRBERG_SYNC__CHECKPOINT_SECONDS", "0")
         environment.setenv("AIRBERG_SYNC__LEASE_SECONDS", "10")
         environment.setenv("AIRBERG_SOURCES__PYAIRBYTE_DIR", str(pyairbyte_dir))
-        with running_airflow(tmp_path_factory.mktemp("airflow-stack") / "home") as stack:
+        with AirflowStack(tmp_path_factory.mktemp("airflow-stack") / "home").running() as stack:
             yield stack
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
@@ -197,13 +198,13 @@ class OneCommandOperator(CommandOperator):
         super().__init__(**kwargs)
         self._late = late
 
+    @abstractmethod
     def asked(self, context: Any) -> Asked:  # noqa: ANN401 - Airflow's context
         """The command."""
-        raise NotImplementedError
 
+    @abstractmethod
     def done(self, context: Any, written: bytes | None) -> Any:  # noqa: ANN401 - Airflow's context, an XCom
         """What follows when it has succeeded, and has written this."""
-        raise NotImplementedError
 
     def execute(self, context: Any) -> Any:  # noqa: ANN401 - Airflow's context, an XCom
         """Run the command; raises what `run_command` raises."""

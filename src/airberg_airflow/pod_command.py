@@ -66,7 +66,6 @@ class PodCommand:
             {result_variable: RESULT_FILE, MAX_RESULT_VARIABLE: str(MAX_RESULT)} if result_variable else {}
         )
         self._variables = {**variables, **asked}
-        self._stopped = False
         self._operator: PodOperator | None = None
 
     def follow(self, task_id: str, context: Any, say: Callable[[str], None] | None = None) -> int:  # noqa: ANN401
@@ -164,7 +163,7 @@ class _Lines(KubernetesPodOperatorCallback):
     def __init__(self, *takers: Callable[[str], None] | None) -> None:
         self._takers = [take for take in takers if take is not None]
 
-    def progress_callback(self, *, line: str, **_more: Any) -> None:  # type: ignore[override]  # noqa: ANN401
+    def progress_callback(self, *, line: str, **_more: Any) -> None:  # noqa: ANN401
         """A line; or several, where the log of Kubernetes has given them one time."""
         for one in line.splitlines():
             for take in self._takers:

@@ -101,7 +101,7 @@ class DeferredPod:
             operator.await_word_of_triggerer(self._context, pod.metadata.namespace)
             operator.pod = operator.get_or_create_pod(pod, self._context)
         metadata = operator.pod.metadata
-        self._suspend(Noted(metadata.name, metadata.namespace), None)
+        self._suspend(self._told_of_late(Noted(metadata.name, metadata.namespace)), None)
 
     def go_on(self, task_id: str, noted: Noted | None, event: Mapping[str, Any]) -> int:
         """Do what there is to do.
@@ -227,7 +227,6 @@ class DeferredPod:
     # ---- time --------------------------------------------------------------------------------------------
 
     def _suspend(self, noted: Noted, pod: Any) -> NoReturn:  # noqa: ANN401 - the client's
-        noted = self._told_of_late(noted)
         if self._log is not None and self._log.place is not None:
             place = self._log.place
             noted = replace(noted, log_at=place.at, log_lines=place.lines)

@@ -11,8 +11,7 @@ from airberg.flows.model import FlowSpec
 from airberg.plan.flow_request import Notification
 from support.cluster_double import ClusterDouble, Pod
 from support.conditions import eventually
-from support.deferral_stack import STOP_S, DeferralStack, running_deferral_stack
-from support.pod_sandbox import image_folders, why_not
+from support.deferral_stack import STOP_S, DeferralStack
 
 CHANGED = json.dumps({"tables": [{"uri": "iceberg://shop.orders", "extra": {"rows_written": 3}}]})
 PARTS = json.dumps({"parts": 2, "names": ["orders", "people"]})
@@ -24,18 +23,10 @@ STUBBORN_ONCE = f'[ "$1" = sync ] || exit 0; [ -e /shared/$2 ] && echo again && 
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeferralStack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, cluster: ClusterDouble) -> Iterator[DeferralStack]:
     """One for all of these tests."""
-    if reason := why_not():
-        pytest.skip(f"no pods can run here: {reason}")
-    folder = tmp_path_factory.mktemp("deferral")
-    images = {"airberg:script": ["/bin/sh", "-c", 'eval "$SCRIPT"', "airberg"]}
-    cluster = ClusterDouble(folder, images, image_folders())
-    try:
-        with running_deferral_stack(folder, cluster) as running:
-            yield running
-    finally:
-        cluster.close()
+    with DeferralStack(tmp_path_factory.mktemp("deferral"), cluster).running() as running:
+        yield running
 
 
 def said_in(log: str, *lines: str) -> list[int]:

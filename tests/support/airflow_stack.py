@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -142,6 +142,16 @@ class AirflowStack:
         except TransientFailed as e:
             return e
         return None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Self]:
+        """Airflow with its feed, while the block lasts; everything has ended after it."""
+        try:
+            self.feed.open()
+            self.start()
+            yield self
+        finally:
+            self.close()
 
     def close(self) -> None:
         """End everything."""
@@ -335,15 +345,3 @@ def unless_busy(ask: Callable[[], T]) -> T | None:
         return ask()
     except Unavailable:
         return None
-
-
-@contextlib.contextmanager
-def running_airflow(home: Path) -> Iterator[AirflowStack]:
-    """A running Airflow with its feed."""
-    stack = AirflowStack(home)
-    try:
-        stack.feed.open()
-        stack.start()
-        yield stack
-    finally:
-        stack.close()

@@ -6,7 +6,6 @@ import contextlib
 import json
 import signal
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,14 +71,15 @@ class DeferralStack(AirflowStack):
     """The deployment.
 
     Args:
-        home: All that it has.
+        folder: All that it has, and what pods see as `/shared`, for words between them and tests.
         cluster: Where pods run.
-        shared: A folder that pods see as `/shared`, for words between them and tests.
     """
 
-    def __init__(self, home: Path, cluster: ClusterDouble, shared: Path) -> None:
+    def __init__(self, folder: Path, cluster: ClusterDouble) -> None:
+        home = folder / "home"
         super().__init__(home, parallelism=1)
-        self.cluster, self.shared = cluster, shared
+        self.cluster, self.shared = cluster, folder / "shared"
+        self.shared.mkdir(mode=0o777)
         self.environment = MadeEnvironment(
             "Airflow with Kubernetes",
             ROOT / ".build" / "airflow-kubernetes",
@@ -217,17 +217,3 @@ class DeferralStack(AirflowStack):
             rows = database.execute("SELECT classpath, kwargs FROM trigger").fetchall()
             rows += database.execute("SELECT next_method, next_kwargs FROM task_instance").fetchall()
         return [f"{name} {kwargs}" for name, kwargs in rows if name]
-
-
-@contextlib.contextmanager
-def running_deferral_stack(folder: Path, cluster: ClusterDouble) -> Iterator[DeferralStack]:
-    """All of it, running."""
-    shared = folder / "shared"
-    shared.mkdir(mode=0o777)
-    stack = DeferralStack(folder / "home", cluster, shared)
-    try:
-        stack.feed.open()
-        stack.start()
-        yield stack
-    finally:
-        stack.close()
